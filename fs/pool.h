@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pool.h -- the open filesystem: libpmemobj pool, store functions, shared state
+ *
+ * Private to fs/.  Lock order (docs/locking.md), first taken first:
+ *   fs.rename_lock, directory inode locks (ancestor first, else by number),
+ *   file inode locks (by number), fs.itable_lock, fs.alloc_lock, icache lock, tx log lock.
+ * A libpmemobj transaction is opened after the inode locks and ended before
+ * they are dropped (transactions give no isolation).
+ */
+#ifndef PML_FS_POOL_H
+#define PML_FS_POOL_H
+
+#include <libpmem2.h>
+#include <libpmemobj.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "media.h"
+#include "pml/fs.h"
+#include "pml/log.h"
+
+struct pml_alloc;   /* alloc.h */
+struct pml_itable;  /* itable.h */
+struct pml_icache;  /* inode.h */
+struct pml_tx_logs; /* tx.h */
+struct pml_pin_index; /* pin.h */
+
+struct pml_fs {
+	PMEMobjpool *pool;
+	uint8_t *base; /* of the mapping: offset 0 of the pool */
+	struct pml_media_super *super;
+	struct pml_device_info info;
+	bool is_read_only;
+	bool poison_freed;
+	int fd; /* of the device, for libpmem2 */
+
+	struct pmem2_map *map; /* libpmem2's view of the same mapping */
+	pmem2_memcpy_fn memcpy_fn;
+	pmem2_memset_fn memset_fn;
+	pmem2_persist_fn persist_fn; /* CPU caches, or msync on page-granularity devices */
+	pmem2_drain_fn drain_fn;
+
+	/* One counter per device block (I1): shares + PML_PIN_BIAS * pins.  counter.h */
+	_Atomic uint32_t *counters;
+	uint64_t nblocks; /* device size in blocks: length of counters */
+
+	struct pml_alloc *alloc;
+	struct pml_itable *itable;
+	struct pml_icache *icache;
+	struct pml_tx_logs *tx_logs;
+	struct pml_pin_index *pins;
+
+	pthread_mutex_t rename_lock;
+	/* Held for reading by every change, for writing by the audit; taken before all others. */
+	pthread_rwlock_t audit_lock;
+
+	const struct pml_guard_ops *guard_ops; /* NULL: none; set before use */
+	void *guard;
+};
+
+static inline void *pml_at(const struct pml_fs *fs, uint64_t offset)
+{
+	return fs->base + offset;
+}
+
+static inline uint64_t pml_offset_of(const struct pml_fs *fs, const void *p)
+{
+	return (uint64_t)((const uint8_t *)p - fs->base);
+}
+
+static inline uint8_t *pml_block_addr(const struct pml_fs *fs, uint64_t block)
+{
+	return fs->base + (block << PML_BLOCK_SHIFT);
+}
+
+/*
+ * Is [offset, +bytes) a place where an object may lie?  For offsets read from the
+ * device: bounds and 8-byte alignment, nothing else.
+ */
+bool pml_pool_has(const struct pml_fs *fs, uint64_t offset, uint64_t bytes);
+
+/*
+ * Data stores.  On a cache-line device the data is durable after pml_data_drain();
+ * on a page-granularity device after pml_data_persist() of the range (fsync).
+ */
+void pml_data_copy(const struct pml_fs *fs, void *dst, const void *src, size_t bytes);
+void pml_data_zero(const struct pml_fs *fs, void *dst, size_t bytes);
+void pml_data_drain(const struct pml_fs *fs);
+void pml_data_persist(const struct pml_fs *fs, const void *addr, size_t bytes);
+
+/* Wall clock as inode time; and back. */
+uint64_t pml_time_now(void);
+uint64_t pml_time_from(const struct timespec *ts);
+struct timespec pml_time_to(uint64_t time_ns);
+
+/*
+ * What kind of object @path is, and for one of ours its recorded size, without opening
+ * the pool (format.c uses it too).  Errors as pml_fs_open().
+ */
+struct pml_device_peek {
+	const char *kind;    /* as pml_device_info.kind */
+	uint64_t size_bytes; /* of the device now */
+	bool is_device_dax;
+	bool is_ours;
+	uint32_t format_version;
+	uint64_t recorded_bytes;
+};
+int pml_device_peek(const char *path, struct pml_device_peek *ret_peek,
+		    char *ret_reason) PML_MUST_CHECK;
+
+/* Logs a contradiction on the device once and returns -EIO. */
+int pml_corrupt(const struct pml_fs *fs, const char *what, uint64_t where);
+
+#endif

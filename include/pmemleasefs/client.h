@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * client.h -- client library: files of a pmemleasefs server by one-sided RDMA
+ *
+ * A client connects, looks a file up, takes a lease on a range and then reads
+ * or writes the file's bytes with one-sided operations that no server thread
+ * takes part in.  When the server needs the range back it recalls the lease:
+ * the library answers at once, waits for the transfers in flight and returns
+ * the lease by itself (pml_client_set_events() to do it yourself).
+ *
+ * Threads: one client handle may be used from several threads; transfers of
+ * one handle are serialised.  Recalls are handled on a thread of the library.
+ *
+ * All functions return 0 or a negative errno value.  pml_client_reason() says
+ * in words why the last one failed.  The ones that stand for a lease:
+ *   -ESTALE     the lease was recalled and returned: take it again
+ *   -EKEYREVOKED the server revoked it: bytes of a transfer in flight are undefined
+ *   -ENOTCONN   the connection is gone, and with it every lease: reconnect
+ */
+#ifndef PMEMLEASEFS_CLIENT_H
+#define PMEMLEASEFS_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct pml_client;
+struct pml_client_lease;
+struct pml_client_buffer;
+
+struct pml_client_attr {
+	uint64_t ino;
+	uint64_t generation;
+	uint64_t size_bytes;
+	uint64_t blocks_512;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t mode;
+	uint32_t nlink;
+	uint32_t uid;
+	uint32_t gid;
+};
+
+/*
+ * pml_client_connect() - open a session
+ * @url: "rdma://HOST:PORT[/PATH]" or "soft://HOST:PORT[/PATH]"; the path is left to the caller
+ * @ret_reason: NULL, or at least 256 bytes for an explanation
+ */
+int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
+		       char *ret_reason);
+/* Returns all leases, ends the session, frees everything. */
+void pml_client_close(struct pml_client *client);
+/* Why the last call of this thread on this client failed; valid until its next call. */
+const char *pml_client_reason(struct pml_client *client);
+
+/* @path: from the root of the filesystem; "" and "/" are the root. */
+int pml_client_stat(struct pml_client *client, const char *path, struct pml_client_attr *ret_attr);
+int pml_client_create(struct pml_client *client, const char *path, mode_t mode, bool exclusive,
+		      struct pml_client_attr *ret_attr);
+/* Calls @emit for each entry until it returns false. */
+int pml_client_readdir(struct pml_client *client, const char *path,
+		       bool (*emit)(void *arg, const char *name, uint64_t ino, mode_t type),
+		       void *arg);
+
+/* ---- leases ------------------------------------------------------------- */
+
+/* Called on the library's thread when a lease is recalled or revoked. */
+struct pml_client_events {
+	/*
+	 * Return true: the library drains and returns the lease (the default).  False: the
+	 * caller will, by pml_client_return(), before @drain_ms are over.
+	 */
+	bool (*recalled)(void *arg, struct pml_client_lease *lease, uint32_t drain_ms);
+	void (*revoked)(void *arg, struct pml_client_lease *lease, const char *reason);
+	void *arg;
+	bool is_silent; /* do not even acknowledge recalls (to play a bad client) */
+};
+void pml_client_set_events(struct pml_client *client, const struct pml_client_events *events);
+
+/*
+ * pml_client_lease() - take a lease
+ * @wait_ms: how long to ask again while the range is busy (-EAGAIN); then -EAGAIN
+ * May cover less than asked: see pml_client_lease_end().
+ */
+int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
+		     uint64_t len_bytes, bool for_write, int wait_ms,
+		     struct pml_client_lease **ret_lease);
+uint64_t pml_client_lease_end(const struct pml_client_lease *lease);  /* exclusive */
+uint64_t pml_client_lease_file_size(const struct pml_client_lease *lease);
+uint64_t pml_client_lease_id(const struct pml_client_lease *lease);
+/* 0 while it is live; else -ESTALE, -EKEYREVOKED or -ENOTCONN. */
+int pml_client_lease_status(const struct pml_client_lease *lease);
+/* Waits for transfers in flight, returns it if it is live, and frees it. */
+int pml_client_return(struct pml_client_lease *lease);
+
+/* ---- transfers ---------------------------------------------------------- */
+
+/* A buffer that the fabric can use, page-aligned. */
+int pml_client_buffer_new(struct pml_client *client, size_t bytes,
+			  struct pml_client_buffer **ret_buffer);
+void *pml_client_buffer_data(struct pml_client_buffer *buffer);
+void pml_client_buffer_free(struct pml_client_buffer *buffer);
+
+/*
+ * One-sided read or write of [@first_byte, +@len_bytes) of the leased file; the range
+ * lies inside the lease.  What no segment covers reads as zeros.  On return the data
+ * is in the buffer / placed in the server's memory, not yet durable.
+ *   -EINVAL outside lease or buffer, or wrong direction
+ * On any error the buffer's contents (reading) or the range's (writing) are undefined.
+ */
+int pml_client_read(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
+		    size_t buffer_offset, uint64_t first_byte, size_t len_bytes);
+int pml_client_write(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
+		     size_t buffer_offset, uint64_t first_byte, size_t len_bytes);
+
+/*
+ * A stream of equal transfers with @depth in flight, for benchmarks: @count operations
+ * of @op_bytes at offsets that go round the lease.  *ret_ns: from first post to last completion.
+ */
+int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
+		      bool is_write, uint32_t op_bytes, uint32_t depth, uint64_t count,
+		      uint64_t *ret_ns);
+
+/*
+ * Makes a written range durable and visible to everybody; the file's size is then at
+ * least @new_size_bytes (0: as it was).
+ */
+int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
+		      uint64_t new_size_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

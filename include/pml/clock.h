@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * clock.h -- the two clocks of the project
+ *
+ * Logic that can be tested with a fake clock takes the time as an argument;
+ * only the threads that drive it read these.
+ */
+#ifndef PML_CLOCK_H
+#define PML_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* Milliseconds since an arbitrary start; never goes back.  clock_gettime(2). */
+static inline uint64_t pml_now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
+/* Wall-clock time for file timestamps. */
+static inline struct timespec pml_now_wall(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts;
+}
+
+#endif

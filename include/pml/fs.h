@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fs.h -- the filesystem: format, open, inodes, directories, file data, pins
+ *
+ * Everything here may be called from any thread without locks held; each call
+ * takes the locks it needs (docs/locking.md) and is one atomic change of the
+ * device: after an error or a crash it happened wholly or not at all (I8),
+ * except that a data write may be torn between blocks when it overwrites in
+ * place.  Metadata is durable when a call returns.  File data is durable when
+ * a write returns on a cache-line device, and after pml_file_sync() on a
+ * page-granularity device (a plain file); see docs/design.md, "Durability".
+ *
+ * Errors that any changing call may return besides its own:
+ *   -ENOSPC  no free block, or no room for metadata
+ *   -EIO     the device's structures contradict themselves (logged)
+ *   -EROFS   the filesystem was opened read-only
+ */
+#ifndef PML_FS_H
+#define PML_FS_H
+
+#if PML_LAYER < 1
+#error "dependencies go one way: tools, rdma, lease, fs, base (docs/design.md)"
+#endif
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "pml/base.h"
+#include "pml/guard.h"
+
+struct pml_fs;
+struct pml_inode;
+
+#define PML_ROOT_INO       1u
+#define PML_NAME_BYTES_MAX 255u
+#define PML_SYMLINK_MAX    4095u
+#define PML_LINK_MAX       65000u
+#define PML_LABEL_BYTES    64u            /* with the terminating zero */
+#define PML_FILE_BYTES_MAX INT64_MAX      /* largest file size */
+#define PML_DEVICE_BYTES_MIN (64u << 20)  /* smallest device */
+
+/* ---- format and open ---------------------------------------------------- */
+
+struct pml_format_args {
+	const char *path;
+	uint64_t size_bytes; /* for a plain file that does not exist yet; 0: device's own size */
+	const char *label;   /* NULL: none; below PML_LABEL_BYTES bytes */
+	bool force;          /* overwrite what the device already holds */
+};
+
+/* What was made, or what a device says of itself. */
+struct pml_device_info {
+	uint64_t size_bytes;
+	uint32_t format_version;
+	uint8_t uuid[16];
+	char label[PML_LABEL_BYTES];
+	const char *kind;        /* "device-DAX", "fsdax file", "plain file" */
+	const char *durability;  /* in words: what makes a store durable in this mode */
+	bool is_cache_line;      /* stores are durable by cache flush (else by msync) */
+};
+
+/*
+ * pml_fs_format() - make an empty filesystem on a device
+ * @ret_reason: PML_REASON_BYTES; on error, a line that names the object and the remedy
+ *
+ * Returns 0, or
+ *   -EEXIST   the device already holds something and @force is not set
+ *   -EBUSY    it is mounted
+ *   -ENOTBLK  wrong kind of object (directory, block device, ...)
+ *   -EINVAL   bad size or label; -EFBIG too large; -ENOENT no such device and no size
+ *   -errno    of the failing system call
+ * On error an existing object is unchanged and a new file is removed.
+ */
+int pml_fs_format(const struct pml_format_args *args, struct pml_device_info *ret_info,
+		  char *ret_reason) PML_MUST_CHECK;
+
+struct pml_open_args {
+	const char *path;
+	bool is_read_only;
+	bool poison_freed; /* fill each freed block with 0xdb before reuse (tests: I1) */
+};
+
+/*
+ * pml_fs_open() - open a formatted device and rebuild counters and free space
+ *
+ * Walks all inodes: finishes interrupted truncations, frees orphans.
+ * Returns 0, or
+ *   -EMEDIUMTYPE  not a pmemleasefs device, or of an unknown format version
+ *   -EUCLEAN      size changed since mkfs, or structures contradict themselves
+ *   -EBUSY        in use by another mount
+ *   -errno        of the failing system call
+ */
+int pml_fs_open(const struct pml_open_args *args, struct pml_fs **ret_fs,
+		char *ret_reason) PML_MUST_CHECK;
+
+/* Assumes: no inode reference is out and no pin is held. */
+void pml_fs_close(struct pml_fs *fs);
+
+void pml_fs_info(const struct pml_fs *fs, struct pml_device_info *ret_info);
+
+/* Installs the guard (NULL: nothing is ever in the way).  Before any other use. */
+void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *guard);
+
+/* Numbers of now; each read atomically, not all at one instant. */
+struct pml_fs_counts {
+	uint64_t total_blocks; /* payload of the device: blocks that can hold file data */
+	uint64_t free_blocks;  /* can be allocated now */
+	uint64_t used_blocks;  /* with one share or more */
+	uint64_t shared_blocks;      /* with two shares or more */
+	uint64_t pinned_blocks;      /* with one pin or more */
+	uint64_t quarantined_blocks; /* no share, but pinned */
+	uint64_t pins;               /* sum of pins over all blocks (I2) */
+	uint64_t inodes;             /* in use */
+};
+void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts);
+
+/* statvfs(3) of the filesystem. */
+void pml_fs_statvfs(const struct pml_fs *fs, struct statvfs *ret_stat);
+
+/*
+ * pml_fs_audit() - recompute every counter and compare (I1, I2)
+ * @pins_of: calls @emit once for each pinned run that the lease manager knows
+ * @ret_reason: the first difference in words
+ *
+ * Stops all changes while it walks (takes every lock).  Returns 0 when all
+ * agree, -EUCLEAN at the first difference.
+ */
+typedef void (*pml_audit_emit)(void *audit, uint64_t block, uint64_t nblocks);
+typedef void (*pml_audit_pins)(void *arg, pml_audit_emit emit, void *audit);
+int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg,
+		 char *ret_reason) PML_MUST_CHECK;
+
+/* ---- inodes ------------------------------------------------------------- */
+
+/* Who asks.  uid 0 passes all checks except execute of a file without x bits. */
+struct pml_cred {
+	uid_t uid;
+	gid_t gid;
+};
+
+/*
+ * pml_inode_get() - find an inode by number and take a reference
+ * Returns 0, -ENOENT (free or out of range; also an unlinked one without references).
+ */
+int pml_inode_get(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode) PML_MUST_CHECK;
+/* One more reference to an inode that the caller has one to. */
+void pml_inode_ref(struct pml_inode *inode);
+/* Drops @count references; the last one of an unlinked inode frees it and its blocks. */
+void pml_inode_put(struct pml_inode *inode, uint64_t count);
+
+uint64_t pml_inode_ino(const struct pml_inode *inode);
+uint64_t pml_inode_generation(const struct pml_inode *inode);
+mode_t pml_inode_mode(const struct pml_inode *inode);
+uint64_t pml_inode_size(const struct pml_inode *inode);
+
+/* st_blocks counts allocated blocks in 512-byte units; st_blksize is 4096. */
+void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat);
+
+/* POSIX permission bits; @mask of R_OK, W_OK, X_OK.  0 or -EACCES. */
+int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred,
+		     int mask) PML_MUST_CHECK;
+
+enum {
+	PML_SET_MODE = 1 << 0,
+	PML_SET_UID = 1 << 1,
+	PML_SET_GID = 1 << 2,
+	PML_SET_ATIME = 1 << 3,
+	PML_SET_MTIME = 1 << 4,
+	PML_SET_CTIME = 1 << 5,
+};
+/* Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate(). */
+int pml_inode_set(struct pml_inode *inode, unsigned int what,
+		  const struct stat *attr) PML_MUST_CHECK;
+
+/* Target of a symlink into @ret_target (PML_SYMLINK_MAX + 1 bytes).  -EINVAL: not a symlink. */
+int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK;
+
+/* ---- directories -------------------------------------------------------- */
+/*
+ * @name: any bytes but '/' and zero, 1 to PML_NAME_BYTES_MAX long.
+ * Errors of all: -ENOTDIR @dir is none; -ENAMETOOLONG; -EINVAL empty name, "." or "..";
+ * -ENOENT no such entry, or @dir has been removed; -EEXIST; -EMLINK.
+ */
+
+struct pml_create_args {
+	mode_t mode; /* type and permission bits, umask applied; setgid inheritance is done here */
+	struct pml_cred cred;
+	dev_t rdev;         /* of a device node */
+	const char *target; /* of a symlink: 1 to PML_SYMLINK_MAX bytes */
+};
+
+int pml_dir_lookup(struct pml_inode *dir, const char *name,
+		   struct pml_inode **ret_inode) PML_MUST_CHECK;
+int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_create_args *args,
+		   struct pml_inode **ret_inode) PML_MUST_CHECK;
+/* -EPERM: @inode is a directory. */
+int pml_dir_link(struct pml_inode *dir, const char *name, struct pml_inode *inode) PML_MUST_CHECK;
+/* -EISDIR.  Not a layout operation: leases keep the file alive. */
+int pml_dir_unlink(struct pml_inode *dir, const char *name) PML_MUST_CHECK;
+/* -ENOTEMPTY. */
+int pml_dir_rmdir(struct pml_inode *dir, const char *name) PML_MUST_CHECK;
+/* @flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE (else -EINVAL); -EINVAL into own subtree. */
+int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *to,
+		   const char *new_name, unsigned int flags) PML_MUST_CHECK;
+
+struct pml_dirent {
+	const char *name; /* zero-terminated; valid during the call only */
+	uint64_t ino;
+	mode_t type;      /* S_IFMT bits */
+	uint64_t cookie;  /* pass to pml_dir_read() to go on behind this entry; 1 to INT64_MAX */
+};
+/* Returns false to stop before taking this entry. */
+typedef bool (*pml_dir_emit)(void *arg, const struct pml_dirent *entry);
+/*
+ * Calls @emit for "." and ".." and each entry behind @cookie (0: from the start).
+ * Cookies stay valid while entries come and go.  @emit runs under the directory's
+ * lock and must not call the filesystem.
+ */
+int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit,
+		 void *arg) PML_MUST_CHECK;
+
+/* ---- file data ---------------------------------------------------------- */
+/*
+ * @w may be NULL (cannot wait).  Errors of all that change: -EISDIR or -EINVAL not a
+ * regular file; -EFBIG; and what pml_guard_ops.admit() returns, having changed nothing.
+ */
+
+#define PML_IOV_MAX 64
+
+/*
+ * pml_file_read_begin() - where the bytes are
+ * @iov: PML_IOV_MAX entries; holes point at zeros.  They stay valid, with the inode
+ *       locked for reading, until pml_file_read_end(), which the same thread calls
+ *       after each successful begin.
+ *
+ * At most @len_bytes, less at the end of the file or when @iov is full.
+ */
+int pml_file_read_begin(struct pml_inode *inode, uint64_t first_byte, size_t len_bytes,
+			struct iovec *iov, int *ret_iovcnt, size_t *ret_bytes) PML_MUST_CHECK;
+void pml_file_read_end(struct pml_inode *inode);
+
+/* All of @len_bytes or nothing.  @is_append: @first_byte is ignored, the size taken instead. */
+int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes,
+		   uint64_t first_byte, bool is_append, struct pml_waiter *w) PML_MUST_CHECK;
+
+int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes,
+		      struct pml_waiter *w) PML_MUST_CHECK;
+
+/*
+ * @mode: 0 or FALLOC_FL_KEEP_SIZE (preallocate), or FALLOC_FL_PUNCH_HOLE|KEEP_SIZE;
+ * else -EOPNOTSUPP.  A punch zeroes partial blocks at its edges.
+ */
+int pml_file_allocate(struct pml_inode *inode, int mode, uint64_t first_byte, uint64_t len_bytes,
+		      struct pml_waiter *w) PML_MUST_CHECK;
+
+/*
+ * pml_file_clone() - copy_file_range: share whole blocks, copy the edges
+ * @ret_bytes: how much was done, at most @len_bytes; may be less (many extents: call
+ *             again behind it) and is 0 at the end of @src
+ *
+ * Blocks are shared where both offsets are equal modulo 4096 and copied elsewhere.
+ * -EINVAL: overlapping ranges of one file.
+ */
+int pml_file_clone(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+		   uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
+		   uint64_t *ret_bytes) PML_MUST_CHECK;
+
+/* @whence SEEK_DATA or SEEK_HOLE; -ENXIO as lseek(2). */
+int pml_file_seek(struct pml_inode *inode, uint64_t from_byte, int whence,
+		  uint64_t *ret_byte) PML_MUST_CHECK;
+
+/* Makes the file's data durable, also what remote writers left in caches. */
+int pml_file_sync(struct pml_inode *inode) PML_MUST_CHECK;
+
+/* ---- what leases use ---------------------------------------------------- */
+
+/* A run of pinned blocks of a file that is contiguous on the device. */
+struct pml_segment {
+	uint64_t first_byte; /* in the file */
+	uint64_t len_bytes;
+	uint8_t *addr;       /* of first_byte in the device's mapping */
+	uint64_t block;      /* first pinned device block */
+	uint64_t nblocks;
+};
+
+/*
+ * pml_file_pin() - pin the blocks behind a byte range, for remote access
+ * @segments: @max entries; ordered by first_byte
+ * @ret_end:  the range covered ends here: less than asked when @segments is full or,
+ *            for reading, at the end of the file
+ *
+ * For reading, holes and preallocated blocks have no segment: the holder reads zeros.
+ * For writing, shared blocks are copied, holes allocated, and all fresh blocks zeroed
+ * first (I5, I6); the range may reach past the end of the file: those blocks read as
+ * zeros to everybody else until pml_file_commit().
+ *
+ * Assumes: the lease table already excludes conflicting leases and holds back layout
+ * operations on the range.  Returns 0, or
+ *   -EINVAL empty range or not a regular file; -EFBIG past PML_FILE_BYTES_MAX
+ *   -EUSERS the pin counter of a block would overflow
+ *   -ENODATA (reading) the range begins at or behind the end of the file
+ */
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
+		 struct pml_segment *segments, size_t max, size_t *ret_count,
+		 uint64_t *ret_end) PML_MUST_CHECK;
+
+/*
+ * Drops the pins of one segment; blocks without shares become free.  Call it only
+ * after the transport has confirmed the fence (I3).  Cannot fail.
+ */
+void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
+
+/*
+ * pml_file_commit() - make a remote writer's bytes durable and visible
+ * @new_size_bytes: at least this size afterwards; 0: leave it
+ *
+ * The range was pinned for writing by the caller.  Flushes it, makes preallocated
+ * blocks below the new size readable, grows the size, sets mtime and ctime.
+ * Durable: on return.
+ */
+int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		    uint64_t new_size_bytes) PML_MUST_CHECK;
+
+/* The whole data area's mapping: what a transport may have to register. */
+void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_bytes);
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse.h -- the kernel's side: serves a filesystem at a directory through libfuse3
+ *
+ * Implemented by fs/fuse.c, the only file that includes libfuse.
+ */
+#ifndef PML_FUSE_H
+#define PML_FUSE_H
+
+#include "pml/base.h"
+#include "pml/fs.h"
+#include "pml/guard.h"
+
+struct pml_fuse;
+
+/* Private ioctls on the root directory that the front end does not know itself. */
+struct pml_fuse_ioctl_ops {
+	/*
+	 * @data: _IOC_SIZE(cmd) bytes, in and out.  Returns 0 or -errno (-ENOTTY: not one of
+	 * ours).  Called for uid 0 and the owner of the mount only.
+	 */
+	int (*ioctl)(void *arg, unsigned int cmd, void *data, size_t bytes);
+	void *arg;
+};
+
+struct pml_fuse_args {
+	struct pml_fs *fs;
+	const char *source;    /* the device, for the mount table; a comma is refused with -EINVAL */
+	const char *mountpoint;
+	const char *kernel_options; /* "allow_other,default_permissions,ro": comma list, may be "" */
+	struct pml_fuse_ioctl_ops ioctl;
+};
+
+/* Mounts.  From here on the kernel may send requests; pml_fuse_loop() answers them. */
+int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
+		   char *ret_reason) PML_MUST_CHECK;
+/* The guard that parked operations are cancelled at and ended with; before the loop. */
+void pml_fuse_set_guard(struct pml_fuse *fuse, const struct pml_guard_ops *ops, void *guard);
+/* Serves requests with several threads until unmounted or SIGTERM, SIGINT, SIGHUP.  0 or -errno. */
+int pml_fuse_loop(struct pml_fuse *fuse) PML_MUST_CHECK;
+/*
+ * Tells the kernel that cached pages and attributes of a range are stale.  Queued to a
+ * thread of its own: never blocks, safe under any lock and from any thread.
+ */
+void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
+			 uint64_t len_bytes);
+/* Unmounts if still mounted, waits for parked operations' threads, drops all references. */
+void pml_fuse_unmount(struct pml_fuse *fuse);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * guard.h -- how the filesystem asks "is somebody in the way?" (I4)
+ *
+ * The filesystem knows blocks and ranges, not leases.  Before it changes the
+ * layout of a range it asks the guard, while it holds the inode's lock
+ * exclusively and before anything has been changed.  The guard answers go,
+ * EBUSY or "parked": then the filesystem undoes nothing (nothing was done),
+ * drops its locks and returns -EINPROGRESS to its caller, whose thread is free
+ * for other work.  When the break has ended the guard calls waiter->resume()
+ * and the caller runs the operation again from its start.
+ *
+ * From its first parking until pml_guard_ops.done() the waiter keeps its place
+ * in the break queue: nobody gets a new conflicting lease on its range, so an
+ * operation cannot be starved between resume() and its second run.
+ *
+ * Lock order: inode lock, then whatever the guard locks.  The guard never
+ * calls the filesystem from admit(), and calls resume() without its locks.
+ */
+#ifndef PML_GUARD_H
+#define PML_GUARD_H
+
+#include "pml/base.h"
+#include "pml/list.h"
+
+/* Layout operations, by the names that policies use (docs/lease-protocol.md). */
+enum pml_layout_op {
+	PML_OP_TRUNCATE,  /* size changes inside a leased range, O_TRUNC too */
+	PML_OP_PUNCH,     /* blocks taken out of a range */
+	PML_OP_UNSHARE,   /* copy-on-write of a block under somebody's read lease */
+	PML_OP_CLONE_SRC, /* blocks under a write lease would become shared */
+	PML_OP_CLONE_DST, /* a range's blocks are replaced by shared ones */
+	PML_OP_COUNT,
+};
+
+/* One change that an operation is about to make. */
+struct pml_layout_change {
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t end_byte;      /* exclusive; UINT64_MAX: to infinity */
+	enum pml_layout_op op;
+	bool writers_only;      /* only write leases are in the way (clone-src) */
+};
+
+/* Longest name of a waiting process that is kept, with its terminating zero. */
+#define PML_WAITER_NAME_BYTES 32
+
+/*
+ * One run of an operation that can wait.  The caller owns the memory, sets the
+ * first group and zeroes the rest; it stays valid until done() returned, or if
+ * it was never parked, until the operation returned.
+ */
+struct pml_waiter {
+	/*
+	 * Called once for each time that an operation returned -EINPROGRESS, from
+	 * a thread of the guard, without locks; it may even run before the
+	 * operation has returned, so after -EINPROGRESS the caller leaves the
+	 * waiter alone.  Must not block: it queues the rerun.
+	 */
+	void (*resume)(struct pml_waiter *w);
+	uint64_t session; /* lease session on whose behalf it runs; 0: a local process */
+	int32_t pid;      /* for display; 0 unknown */
+	char name[PML_WAITER_NAME_BYTES];
+
+	/* The guard's.  Under its lock. */
+	struct pml_list link;
+	struct pml_layout_change change; /* what it waits for */
+	uint64_t since_ms;
+	uint64_t deadline_ms; /* 0: none */
+	int verdict;          /* 0, or what the rerun must return: -EINTR, -EBUSY */
+	bool is_parked;
+	bool is_queued; /* holds its place: done() is due */
+};
+
+struct pml_guard_ops {
+	/*
+	 * May @change happen now?  @w NULL: the caller cannot wait.
+	 *
+	 * Returns 0, or
+	 *   -EINPROGRESS  parked; resume() will be called
+	 *   -EBUSY        policy ebusy, @w NULL, or the deadline of policy block passed
+	 *   -EINTR        cancelled
+	 *   -EAGAIN       too many operations wait already (I9)
+	 *
+	 * Called with the inode lock held exclusively; does not block.
+	 */
+	int (*admit)(void *guard, const struct pml_layout_change *change, struct pml_waiter *w);
+
+	/*
+	 * The operation's caller was interrupted.  A parked one is resumed with
+	 * -EINTR; one that is running gets -EINTR if it tries to park again.
+	 * Call it only while @w is valid.
+	 */
+	void (*cancel)(void *guard, struct pml_waiter *w);
+
+	/* The operation has ended, whatever its result.  Harmless if never parked. */
+	void (*done)(void *guard, struct pml_waiter *w);
+
+	/*
+	 * A cheap hint: may any lease cover this inode at all?  One load, no lock;
+	 * may say true too often, never false wrongly for a lease whose blocks are
+	 * mapped while the caller holds the inode lock.
+	 */
+	bool (*may_be_leased)(void *guard, uint64_t ino);
+};
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * transport.h -- one interface to two fabrics: verbs (verbs.c) and soft (soft.c)
+ *
+ * An endpoint is one reliable connection: messages both ways, one-sided reads
+ * and writes from the client side, keys on the server side.  The code above
+ * (server.c, client.c) is the same for both fabrics.
+ *
+ * Threads: send, key and kill calls are safe from any thread at any time until
+ * close.  One thread at a time receives (pml_ep_recv), one at a time collects
+ * completions (pml_ep_poll).  pml_ep_close() only after all other calls returned.
+ */
+#ifndef PML_RDMA_TRANSPORT_H
+#define PML_RDMA_TRANSPORT_H
+
+#include "pml/base.h"
+
+struct pml_fabric;   /* a listening address, or the client's way to connect */
+struct pml_ep;       /* one connection */
+struct pml_key;      /* server: remote access to one range of memory */
+struct pml_local_mr; /* client: a registered buffer for one-sided transfers */
+
+/* Largest message, and how many may be in flight towards a receiver. */
+#define PML_MSG_BYTES_MAX 8192u
+#define PML_MSG_DEPTH     32u
+/* One-sided operations that a client may have in flight. */
+#define PML_DATA_DEPTH 128u
+/* Largest single one-sided operation. */
+#define PML_DATA_BYTES_MAX (1u << 20)
+
+enum pml_transport_kind { PML_TRANSPORT_SOFT, PML_TRANSPORT_VERBS };
+
+/* How a fence on this endpoint ends an access; strongest last. */
+enum pml_ep_fence {
+	PML_EP_FENCE_KEY,        /* invalidate the key alone */
+	PML_EP_FENCE_CONNECTION, /* destroy the connection, then the key */
+};
+
+/* ---- server side -------------------------------------------------------- */
+
+/*
+ * pml_fabric_listen() - listen for clients
+ * @host: numeric address or name; @port: decimal; "0" picks one (soft: see pml_fabric_port())
+ * @ret_reason: PML_REASON_BYTES, a line that names the address and the remedy
+ */
+int pml_fabric_listen(enum pml_transport_kind kind, const char *host, const char *port,
+		      struct pml_fabric **ret_fabric, char *ret_reason) PML_MUST_CHECK;
+uint16_t pml_fabric_port(const struct pml_fabric *fabric);
+/* Can @base..+@bytes be registered here, and if not why, in words?  0 or -EOPNOTSUPP. */
+int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes,
+		     char *ret_reason) PML_MUST_CHECK;
+/* Waits for a client.  -ETIMEDOUT; -ESHUTDOWN after pml_fabric_shutdown(). */
+int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms,
+		      struct pml_ep **ret_ep) PML_MUST_CHECK;
+void pml_fabric_shutdown(struct pml_fabric *fabric);
+void pml_fabric_close(struct pml_fabric *fabric);
+
+/*
+ * pml_key_new() - grant remote access to exactly @bytes at @addr over this connection (I6)
+ * @for_write: remote write and nothing else; otherwise remote read and nothing else
+ * Everything that the fence needs is reserved here (I7).
+ */
+int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
+		struct pml_key **ret_key) PML_MUST_CHECK;
+
+/*
+ * pml_key_fence() - make the key dead, proven (I3)
+ *
+ * Returns 0 when no access through @key can touch or return memory any more, also none
+ * that was under way; the key is freed.  An error leaves it valid to try the next step;
+ * PML_EP_FENCE_CONNECTION implies pml_ep_kill().  May be called after pml_ep_kill() and
+ * after the peer has gone, but before pml_ep_close().
+ */
+int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative) PML_MUST_CHECK;
+
+/* ---- client side -------------------------------------------------------- */
+
+int pml_ep_connect(enum pml_transport_kind kind, const char *host, const char *port,
+		   int timeout_ms, struct pml_ep **ret_ep, char *ret_reason) PML_MUST_CHECK;
+
+/* Registers a buffer for data transfers of this endpoint; soft: nothing to do. */
+int pml_local_mr_new(struct pml_ep *ep, void *buf, size_t bytes,
+		     struct pml_local_mr **ret_mr) PML_MUST_CHECK;
+void pml_local_mr_free(struct pml_local_mr *mr);
+
+struct pml_data_op {
+	struct pml_local_mr *mr;
+	void *buf;            /* inside mr */
+	uint32_t bytes;       /* 1 to PML_DATA_BYTES_MAX */
+	uint64_t remote_addr;
+	uint32_t rkey;
+	bool is_write;
+	uint64_t cookie;      /* comes back in the completion */
+};
+/*
+ * Queues a one-sided operation.  -EAGAIN: PML_DATA_DEPTH in flight; -ENOTCONN.
+ * A write completes when the remote side has placed the bytes (not: made them durable).
+ */
+int pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op) PML_MUST_CHECK;
+
+struct pml_completion {
+	uint64_t cookie;
+	int status; /* 0; -EACCES the key is dead or wrong; -ENOTCONN flushed or connection lost */
+};
+/*
+ * Collects completions of data operations, in posting order.  @timeout_ms 0: do not
+ * wait.  Returns their number (0 at the timeout) or -ENOTCONN when the connection is
+ * gone and every operation's completion has been handed out.
+ */
+int pml_ep_poll(struct pml_ep *ep, struct pml_completion *ret, int max,
+		int timeout_ms) PML_MUST_CHECK;
+
+/* ---- both sides --------------------------------------------------------- */
+
+/* Sends one message (copied).  Waits for room at most @timeout_ms: -ETIMEDOUT; -ENOTCONN. */
+int pml_ep_send(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms) PML_MUST_CHECK;
+/*
+ * Receives one message into @buf of PML_MSG_BYTES_MAX.  0: *ret_bytes is set;
+ * -ETIMEDOUT; -ENOTCONN the connection is gone (all messages that arrived came first).
+ */
+int pml_ep_recv(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms) PML_MUST_CHECK;
+/* Ends the connection now: pending and later calls fail with -ENOTCONN.  Any thread. */
+void pml_ep_kill(struct pml_ep *ep);
+/* Frees the endpoint.  Assumes: every key of it is fenced, every local_mr freed. */
+void pml_ep_close(struct pml_ep *ep);
+/* "127.0.0.1:34567" */
+const char *pml_ep_peer(const struct pml_ep *ep);
+/* What a proven fence is on this device, in words; constant text. */
+const char *pml_ep_fence_text(const struct pml_ep *ep);
+
+/*
+ * Fault injection of the soft fabric, for tests; process-wide, applies to endpoints
+ * made afterwards and before.  All zero: none.
+ */
+struct pml_soft_faults {
+	uint32_t delay_data_us;    /* server side: each one-sided operation takes this long, in pieces */
+	uint32_t fail_key_fences;  /* the next N fences with PML_EP_FENCE_KEY fail with -EIO */
+	uint32_t late_fence_us;    /* a fence takes this long */
+	uint32_t drop_server_msgs; /* the next N server-sent messages are lost */
+	uint32_t tear_writes;      /* the next N writes stop half way and break the connection */
+};
+void pml_soft_set_faults(const struct pml_soft_faults *faults);
+
+#endif
