@@ -52,9 +52,20 @@ void pml_alloc_unshare(struct pml_fs *fs, uint64_t first, uint64_t n);
 /* One pin less for each block; as above. */
 void pml_alloc_unpin(struct pml_fs *fs, uint64_t first, uint64_t n);
 
+/* Free blocks in carved groups; all blocks in them. */
 uint64_t pml_alloc_free_blocks(const struct pml_fs *fs);
-/* Blocks in carved groups. */
 uint64_t pml_alloc_carved_blocks(const struct pml_fs *fs);
+/* Blocks that may still be carved (an estimate until the heap's end is met, then 0). */
+uint64_t pml_alloc_uncarved_blocks(const struct pml_fs *fs);
+/* Blocks with one share and more, and with two and more; passes over the counters in use. */
+void pml_alloc_count_shares(const struct pml_fs *fs, uint64_t *ret_used, uint64_t *ret_shared);
+
+/*
+ * Waits for a carving that is under way: it holds back free heap for moments.  Whoever
+ * gets no memory from the heap meanwhile tries once more after this (pml_tx_alloc()).
+ */
+void pml_alloc_wait(struct pml_fs *fs);
+
 /* Audit: is the block marked in use?  Caller has stopped all changes. */
 bool pml_alloc_is_used(const struct pml_fs *fs, uint64_t block);
 

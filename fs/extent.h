@@ -21,18 +21,19 @@ struct pml_extent {
 };
 
 /* The extents that one transaction may unmap; more work means more transactions. */
-#define PML_UNMAP_MAX 256u
+#define PML_UNMAP_MAX 512u
 
 struct pml_unmapped {
 	size_t n;
 	struct {
 		uint64_t block;
 		uint64_t nblocks;
-	} run[PML_UNMAP_MAX + 2];
+	} run[PML_UNMAP_MAX];
 };
 
 /*
  * The extent or hole at @file_block, clipped to begin there and to end at @end_block.
+ * Blocks under the punch marker are holes.
  * Validates what it reads: -EIO on blocks outside groups or overlapping extents.
  */
 int pml_extent_at(const struct pml_fs *fs, const struct pml_media_inode *inode,
@@ -57,16 +58,27 @@ int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t 
 void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped);
 
 /*
- * Unmaps [first, end) however many extents it holds: one transaction where it fits, else
- * several behind the punch marker in the inode, so that a crash is finished at mount.
- * Own transactions; lock held exclusively.  Touches no times and no size.
+ * Unmapping a range of any number of extents, all or nothing:
+ *
+ *	in the caller's transaction: pml_extent_punch_begin()
+ *	after its commit:            pml_unmapped_drop(), pml_extent_punch_resume()
+ *
+ * What one transaction cannot hold is noted in the inode's punch marker: from the
+ * commit on these blocks read as holes, and resume unmaps them in transactions of its
+ * own; should that fail or the machine stop, the next change of the file or the next
+ * mount goes on.  No other change may be made while the marker stands.
  */
+int pml_extent_punch_begin(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
+			   uint64_t end, struct pml_unmapped *ret_unmapped) PML_MUST_CHECK;
+int pml_extent_punch_resume(struct pml_fs *fs, struct pml_media_inode *inode) PML_MUST_CHECK;
+/* Both, in transactions of its own.  Touches no times and no size. */
 int pml_extent_punch(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
 		     uint64_t end) PML_MUST_CHECK;
-/* Finishes what the punch marker says (recovery). */
-int pml_extent_punch_resume(struct pml_fs *fs, struct pml_media_inode *inode) PML_MUST_CHECK;
 
-/* Calls @visit for each extent in order until it returns non-zero, which is returned. */
+/*
+ * Calls @visit for each extent on the device in order, also those under the punch marker,
+ * until it returns non-zero, which is returned.
+ */
 typedef int (*pml_extent_visit)(void *arg, const struct pml_extent *extent);
 int pml_extent_walk(const struct pml_fs *fs, const struct pml_media_inode *inode,
 		    uint64_t from_block, pml_extent_visit visit, void *arg) PML_MUST_CHECK;

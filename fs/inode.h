@@ -16,9 +16,10 @@ struct pml_inode {
 	struct pml_media_inode *media;
 	/* Readers of anything in media or its tree hold it shared, changers exclusively. */
 	pthread_rwlock_t lock;
-	uint64_t refs;             /* under icache lock; 0: about to be freed */
+	uint64_t refs;               /* under icache lock */
+	bool is_published;           /* pml_inode_get() may find it; under icache lock */
 	struct pml_inode *hash_next; /* under icache lock */
-	/* Remote writers may have left bytes in CPU caches; cleared by sync.  */
+	/* A remote writer may have left bytes in CPU caches since this came into core. */
 	_Atomic bool is_remote_dirty;
 };
 
@@ -26,21 +27,39 @@ int pml_icache_new(struct pml_fs *fs) PML_MUST_CHECK;
 /* Assumes: no references are out. */
 void pml_icache_free(struct pml_fs *fs);
 
-/* The in-core inode of a number just made by pml_itable_take(), with one reference. */
+/*
+ * The in-core inode of a number just made by pml_itable_take(), with one reference.
+ * pml_inode_get() does not find it until pml_inode_publish(), which comes after the
+ * commit; where there is no commit pml_inode_abandon() takes its place.
+ */
 int pml_inode_new(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode) PML_MUST_CHECK;
+void pml_inode_publish(struct pml_inode *inode);
+void pml_inode_abandon(struct pml_inode *inode);
 
-/* Frees an inode whose nlink is 0 and that nobody refers to: blocks, tree, target, slot. */
+/* pml_inode_put() of one reference by a caller inside a change (audit lock held). */
+void pml_inode_put_in_change(struct pml_inode *inode);
+
+/*
+ * Frees an inode whose nlink is 0 and that nobody refers to: blocks, tree, target, slot,
+ * number.  Own transactions; audit lock held (or mounting).
+ */
 int pml_inode_destroy(struct pml_fs *fs, uint64_t ino,
 		      struct pml_media_inode *media) PML_MUST_CHECK;
 
+/* The type never changes; the permission bits beside it do. */
+static inline uint32_t pml_inode_type(const struct pml_inode *inode)
+{
+	return __atomic_load_n(&inode->media->mode, __ATOMIC_RELAXED) & S_IFMT;
+}
+
 static inline bool pml_inode_is_file(const struct pml_inode *inode)
 {
-	return S_ISREG(inode->media->mode);
+	return pml_inode_type(inode) == S_IFREG;
 }
 
 static inline bool pml_inode_is_dir(const struct pml_inode *inode)
 {
-	return S_ISDIR(inode->media->mode);
+	return pml_inode_type(inode) == S_IFDIR;
 }
 
 /*

@@ -13,6 +13,8 @@
 #ifndef PML_FS_MEDIA_H
 #define PML_FS_MEDIA_H
 
+#include <inttypes.h>
+
 #include "pml/base.h"
 #include "pml/fs.h"
 
@@ -24,6 +26,7 @@
  */
 #define PML_LAYOUT_OFFSET 4096
 #define PML_LAYOUT_FORMAT "pmemleasefs/%u size=%" PRIu64
+#define PML_LAYOUT_SCAN   "pmemleasefs/%u size=%" SCNu64
 #define PML_FORMAT_VERSION 1u
 
 #define PML_MEDIA_MAGIC 0x314546534c4d50ull /* "PMLSFE1" */
@@ -115,10 +118,13 @@ struct pml_media_inode {
 	 */
 	uint64_t punch_first;
 	uint64_t punch_end;
-	uint64_t flags;         /* reserved, 0 */
+	uint64_t flags;         /* PML_INODE_ bits */
 	uint64_t reserved[15];
 };
 static_assert(sizeof(struct pml_media_inode) == 256, "on-media size");
+
+/* Blocks past the end were asked for by fallocate and stay (pml_file_trim()). */
+#define PML_INODE_KEEPS_PREALLOC 1ull
 
 struct pml_media_itable_chunk {
 	struct pml_media_inode inode[PML_CHUNK_INODES];

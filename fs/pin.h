@@ -16,6 +16,22 @@ int pml_pin_index_new(struct pml_fs *fs) PML_MUST_CHECK;
 /* Assumes: no pin is held. */
 void pml_pin_index_free(struct pml_fs *fs);
 
+/*
+ * One pin more / less on each block of a run; drop takes exactly what one add pinned
+ * and cannot fail.  A block is not pinned for reading and for writing at once.  Blocks that reach 0 become free.  The index's lock comes before the
+ * allocator's.
+ *   -EUSERS a counter would overflow; -ENOMEM
+ */
+int pml_pin_add(struct pml_fs *fs, uint64_t first, uint64_t n, bool for_write) PML_MUST_CHECK;
+void pml_pin_drop(struct pml_fs *fs, uint64_t first, uint64_t n);
+
+/* Is the block pinned for writing? */
+bool pml_pin_is_written(const struct pml_fs *fs, uint64_t block);
+
+/* Calls @visit for each pinned run; a run may come in pieces. */
+void pml_pin_walk(const struct pml_fs *fs, void (*visit)(void *arg, uint64_t first, uint64_t n),
+		  void *arg);
+
 /* Exact number of shares of a block.  One load while its counter is below 1024. */
 uint32_t pml_block_shares(const struct pml_fs *fs, uint64_t block);
 

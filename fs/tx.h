@@ -11,8 +11,9 @@
  *	return pml_tx_end(&tx, err);    -- commits on 0, else rolls back; returns the result
  *
  * Wraps libpmemobj transactions with POBJ_TX_FAILURE_RETURN, so no longjmp.
- * Each takes a preallocated log so that freeing works on a full device; where
- * none is free, libpmemobj allocates its own.  Not nested; one per thread.
+ * One that outgrows its lane's own 2 KiB takes a preallocated log, so that
+ * freeing works on a full device; where none is free, libpmemobj allocates its
+ * own.  Not nested; one per thread.
  */
 #ifndef PML_FS_TX_H
 #define PML_FS_TX_H
@@ -21,7 +22,12 @@
 
 struct pml_tx {
 	struct pml_fs *fs;
-	int log; /* index of the preallocated log, -1 none */
+	/* Private to tx.c: */
+	int log; /* index of the preallocated log, -1 none yet, -2 none was free */
+	bool has_snapshot_log;
+	bool has_intent_log;
+	size_t snapshot_bytes; /* upper bound of what the undo log holds */
+	unsigned int nintents; /* upper bound of the entries of the redo log */
 };
 
 /* Preallocated logs: made at mkfs time, handed out in DRAM. */

@@ -49,6 +49,8 @@ struct pml_client_attr {
 /*
  * pml_client_connect() - open a session
  * @url: "rdma://HOST:PORT[/PATH]" or "soft://HOST:PORT[/PATH]"; the path is left to the caller
+ * @timeout_ms: how long the server may take, now and for each later request; 0: 30000.
+ *              A server that does not answer in time is given up: -ETIMEDOUT, then -ENOTCONN
  * @ret_reason: NULL, or at least 256 bytes for an explanation
  */
 int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
@@ -73,7 +75,8 @@ int pml_client_readdir(struct pml_client *client, const char *path,
 struct pml_client_events {
 	/*
 	 * Return true: the library drains and returns the lease (the default).  False: the
-	 * caller will, by pml_client_return(), before @drain_ms are over.
+	 * caller will, by pml_client_return(), before @drain_ms are over (0: the server sets
+	 * no limit yet; it calls again when it does).
 	 */
 	bool (*recalled)(void *arg, struct pml_client_lease *lease, uint32_t drain_ms);
 	void (*revoked)(void *arg, struct pml_client_lease *lease, const char *reason);

@@ -227,7 +227,9 @@ int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit,
  * regular file; -EFBIG; and what pml_guard_ops.admit() returns, having changed nothing.
  */
 
-#define PML_IOV_MAX 64
+/* Holds any read of up to PML_IO_BYTES_MAX, however fragmented the file is. */
+#define PML_IOV_MAX      260
+#define PML_IO_BYTES_MAX (1u << 20) /* of one read or write */
 
 /*
  * pml_file_read_begin() - where the bytes are
@@ -235,13 +237,16 @@ int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit,
  *       locked for reading, until pml_file_read_end(), which the same thread calls
  *       after each successful begin.
  *
- * At most @len_bytes, less at the end of the file or when @iov is full.
+ * @len_bytes at most PML_IO_BYTES_MAX (else -EINVAL); less only at the end of the file.
  */
 int pml_file_read_begin(struct pml_inode *inode, uint64_t first_byte, size_t len_bytes,
 			struct iovec *iov, int *ret_iovcnt, size_t *ret_bytes) PML_MUST_CHECK;
 void pml_file_read_end(struct pml_inode *inode);
 
-/* All of @len_bytes or nothing.  @is_append: @first_byte is ignored, the size taken instead. */
+/*
+ * All of @len_bytes (at most PML_IO_BYTES_MAX, else -EINVAL) or nothing.  @is_append:
+ * @first_byte is ignored, the size taken instead.
+ */
 int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes,
 		   uint64_t first_byte, bool is_append, struct pml_waiter *w) PML_MUST_CHECK;
 
@@ -292,8 +297,8 @@ struct pml_segment {
  *            for reading, at the end of the file
  *
  * For reading, holes and preallocated blocks have no segment: the holder reads zeros.
- * For writing, shared blocks are copied, holes allocated, and all fresh blocks zeroed
- * first (I5, I6); the range may reach past the end of the file: those blocks read as
+ * For writing, the range is rounded out to whole blocks, shared blocks are copied, holes
+ * allocated, and all fresh blocks zeroed first (I5, I6); the range may reach past the end of the file: those blocks read as
  * zeros to everybody else until pml_file_commit().
  *
  * Assumes: the lease table already excludes conflicting leases and holds back layout
@@ -322,6 +327,13 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
  */
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
 		    uint64_t new_size_bytes) PML_MUST_CHECK;
+
+/*
+ * Gives back what a write lease on the range allocated past the end of the file and did
+ * not commit, unless the file keeps preallocated space (pml_file_allocate()).  After the
+ * lease's unpin.  Best effort: what cannot be freed now stays with the file.
+ */
+void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte);
 
 /* The whole data area's mapping: what a transport may have to register. */
 void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_bytes);

@@ -2,7 +2,7 @@
 /*
  * fuse.h -- the kernel's side: serves a filesystem at a directory through libfuse3
  *
- * Implemented by fs/fuse.c, the only file that includes libfuse.
+ * Implemented by fs/fuse.c and the files beside it; only fs/fuse_private.h includes libfuse.
  */
 #ifndef PML_FUSE_H
 #define PML_FUSE_H
@@ -34,9 +34,12 @@ struct pml_fuse_args {
 /* Mounts.  From here on the kernel may send requests; pml_fuse_loop() answers them. */
 int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
 		   char *ret_reason) PML_MUST_CHECK;
-/* The guard that parked operations are cancelled at and ended with; before the loop. */
-void pml_fuse_set_guard(struct pml_fuse *fuse, const struct pml_guard_ops *ops, void *guard);
-/* Serves requests with several threads until unmounted or SIGTERM, SIGINT, SIGHUP.  0 or -errno. */
+/*
+ * Serves requests with several threads until unmounted or SIGTERM, SIGINT, SIGHUP, which
+ * the caller has blocked before it started threads.  Operations wait at the guard that is
+ * installed now (pml_fs_set_guard()); they are let go by its end, after the loop's and
+ * before pml_fuse_unmount().  0 or -errno.
+ */
 int pml_fuse_loop(struct pml_fuse *fuse) PML_MUST_CHECK;
 /*
  * Tells the kernel that cached pages and attributes of a range are stale.  Queued to a

@@ -64,10 +64,12 @@ struct pml_waiter {
 
 	/* The guard's.  Under its lock. */
 	struct pml_list link;
+	struct pml_list resume_link;
 	struct pml_layout_change change; /* what it waits for */
 	uint64_t since_ms;
 	uint64_t deadline_ms; /* 0: none */
-	int verdict;          /* 0, or what the rerun must return: -EINTR, -EBUSY */
+	int verdict;          /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */
+	bool is_cancelled;    /* cancel() came while it ran: it may not park again */
 	bool is_parked;
 	bool is_queued; /* holds its place: done() is due */
 };
@@ -81,6 +83,7 @@ struct pml_guard_ops {
 	 *   -EBUSY        policy ebusy, @w NULL, or the deadline of policy block passed
 	 *   -EINTR        cancelled
 	 *   -EAGAIN       too many operations wait already (I9)
+	 *   -EIO          a lease in the way is stuck: its fence could not be confirmed
 	 *
 	 * Called with the inode lock held exclusively; does not block.
 	 */

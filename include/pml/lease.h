@@ -105,14 +105,20 @@ struct pml_holder_ops {
 	int (*key_fence)(void *session_arg, void *key, enum pml_fence_step step,
 			 bool is_cooperative);
 
-	/* Queues a recall / revoked message; must not block.  Lost is lost: clocks go on. */
+	/*
+	 * Queues a recall / revoked message; must not block.  Lost is lost: clocks go on.
+	 * In the clock thread, without locks; also for a session that has ended, until
+	 * released().  @op PML_OP_COUNT: for another session's lease.  @drain_ms 0: no clock
+	 * runs (policy block); a second recall of the same lease says that one has begun.
+	 */
 	void (*recall)(void *session_arg, uint64_t lease_id, enum pml_layout_op op,
 		       uint32_t drain_ms);
 	void (*revoked)(void *session_arg, uint64_t lease_id, enum pml_end_reason why);
 
 	/*
 	 * The last lease of a session that ended is gone; @session_arg is not used again.
-	 * Without locks, once per session, after pml_session_end().
+	 * In the clock thread, without locks, once per session, after pml_session_end()
+	 * or in pml_lease_manager_free().
 	 */
 	void (*released)(void *session_arg);
 };
@@ -131,8 +137,8 @@ int pml_lease_manager_new(struct pml_fs *fs, const struct pml_lease_config *conf
 /*
  * Ends every session (PML_END_UNMOUNT), waits until all fences are confirmed (at most
  * 3 * fence_ms), resumes parked operations with -EINTR, stops the threads, removes the
- * guard.  Returns 0, or -EBUSY when a lease is stuck: then nothing may be freed and the
- * process must end (which destroys the connections).
+ * guard.  Returns 0, or -EBUSY when a lease is stuck or a waiting operation did not end:
+ * then nothing may be freed and the process must end (which destroys the connections).
  */
 int pml_lease_manager_free(struct pml_lease_manager *mgr) PML_MUST_CHECK;
 
@@ -182,6 +188,7 @@ struct pml_grant {
  *   -EDEADLK  conflicts with a lease of the same session: return that first
  *   -EDQUOT   a limit of this session (leases, pinned bytes); -EUSERS a limit of all
  *   -ESTALE   no such session, or it is ending
+ *   -EIO      a conflicting lease is stuck
  *   -EINVAL   range; and what pml_file_pin() and key_new() return
  * The caller has checked permission.
  */
@@ -254,7 +261,10 @@ void pml_lease_stats(struct pml_lease_manager *mgr, struct pml_lease_stats *ret_
 /* pml_fs_audit() against the manager's own segments (I2). */
 int pml_lease_audit(struct pml_lease_manager *mgr, char *ret_reason) PML_MUST_CHECK;
 
-/* Names for messages and options: "truncate", "clone-src"; "revoke"; "conflict". */
+/*
+ * Names for messages and options: "truncate", "clone-src"; "revoke"; "conflict".
+ * PML_OP_COUNT is "lease"; a number that has no name is "unknown".
+ */
 const char *pml_layout_op_name(enum pml_layout_op op);
 const char *pml_policy_name(enum pml_policy policy);
 const char *pml_end_reason_name(enum pml_end_reason why);

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse.c -- the front end's life: mount, threads, unmount
+ *
+ * Threads, besides libfuse's workers, which serve requests:
+ *   rerun    run operations again whose leases have ended (fuse_jobs.c)
+ *   tell     tell the kernel what is stale; may wait in the kernel for a page
+ *   signal   during pml_fuse_loop(): takes the signals that end it
+ *
+ * pml_fuse_loop() blocks the signals for threads that start later; the program
+ * blocks them for those that it starts earlier.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "fuse_private.h"
+#include "pml/log.h"
+#include "pool.h"
+
+/* How long an unmount waits for operations that the lease manager has let go. */
+#define DRAIN_TIMEOUT_S 10u
+
+/* ---- what libfuse says -------------------------------------------------- */
+
+/* libfuse's messages have no context argument, and its errors no text: kept here. */
+static struct {
+	pthread_mutex_t lock;
+	bool is_kept; /* keep the next message instead of logging it */
+	char text[PML_REASON_BYTES];
+} said = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static PML_PRINTF(2, 0) void on_libfuse_message(enum fuse_log_level level, const char *fmt,
+						va_list args)
+{
+	char text[PML_REASON_BYTES];
+	(void)vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\n")] = '\0';
+
+	pthread_mutex_lock(&said.lock);
+	bool is_kept = said.is_kept;
+	if (is_kept && said.text[0] == '\0')
+		memcpy(said.text, text, sizeof(text));
+	pthread_mutex_unlock(&said.lock);
+	if (!is_kept)
+		syslog((int)level, "%s", text);
+}
+
+static void keep_messages(bool is_kept)
+{
+	pthread_mutex_lock(&said.lock);
+	said.is_kept = is_kept;
+	said.text[0] = '\0';
+	pthread_mutex_unlock(&said.lock);
+}
+
+static void explain(char *ret_reason, const char *object, const char *what)
+{
+	pthread_mutex_lock(&said.lock);
+	const char *text = said.text[0] ? said.text : what;
+	(void)snprintf(ret_reason, PML_REASON_BYTES, "%.100s: %.150s", object, text);
+	pthread_mutex_unlock(&said.lock);
+}
+
+/* ---- telling the kernel what is stale ----------------------------------- */
+
+static void *tell_thread(void *arg)
+{
+	struct pml_fuse *fuse = arg;
+	struct pml_fuse_stale stale;
+
+	while (pml_fuse_nodes_take_stale(fuse->nodes, &stale)) {
+		bool is_to_end = stale.end_byte > INT64_MAX;
+		off_t bytes = is_to_end ? 0 : (off_t)(stale.end_byte - stale.first_byte);
+		/* -ENOENT: it has forgotten the inode by now, which is as good. */
+		(void)fuse_lowlevel_notify_inval_inode(fuse->session, stale.ino,
+						       (off_t)stale.first_byte, bytes);
+		pml_fuse_nodes_told(fuse->nodes, stale.ino);
+	}
+	return NULL;
+}
+
+static int start_tellers(struct pml_fuse *fuse)
+{
+	while (fuse->ntellers < PML_FUSE_TELL_THREADS) {
+		int err = pthread_create(&fuse->tellers[fuse->ntellers], NULL, tell_thread, fuse);
+		if (err)
+			return -err;
+		fuse->ntellers++;
+	}
+	return 0;
+}
+
+void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
+			 uint64_t len_bytes)
+{
+	struct pml_fuse_stale stale = {.ino = ino, .first_byte = first_byte};
+	if (__builtin_add_overflow(first_byte, len_bytes, &stale.end_byte))
+		stale.end_byte = UINT64_MAX;
+	if (stale.first_byte > INT64_MAX || len_bytes == 0)
+		return;
+	pml_fuse_nodes_mark(fuse->nodes, &stale);
+}
+
+/* ---- mount -------------------------------------------------------------- */
+
+/* Appends "-o" and @option, in which libfuse takes a backslash for an escape. */
+static int add_option(struct fuse_args *args, const char *option, const char *value)
+{
+	pml_auto_free char *text = malloc(strlen(option) + 2 * strlen(value) + 1);
+	if (!text)
+		return -ENOMEM;
+	char *to = stpcpy(text, option);
+	for (const char *from = value; *from; from++) {
+		if (*from == '\\')
+			*to++ = '\\';
+		*to++ = *from;
+	}
+	*to = '\0';
+	if (fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, text))
+		return -ENOMEM;
+	return 0;
+}
+
+static int build_args(const struct pml_fuse_args *args, struct fuse_args *fuse_args)
+{
+	if (strchr(args->source, ','))
+		return -EINVAL;
+	if (fuse_opt_add_arg(fuse_args, "pmemleasefs"))
+		return -ENOMEM;
+	int err = add_option(fuse_args, "fsname=", args->source);
+	if (!err)
+		err = add_option(fuse_args, "subtype=pmemleasefs", "");
+	if (!err && args->kernel_options[0])
+		err = add_option(fuse_args, args->kernel_options, "");
+	return err;
+}
+
+static int mount_session(struct pml_fuse *fuse, const struct pml_fuse_args *args, char *ret_reason)
+{
+	struct fuse_args fuse_args = FUSE_ARGS_INIT(0, NULL);
+	int err = build_args(args, &fuse_args);
+	if (err) {
+		explain(ret_reason, args->source,
+			err == -EINVAL ? "a comma in a device's name cannot be mounted"
+				       : strerror(-err));
+		fuse_opt_free_args(&fuse_args);
+		return err;
+	}
+	fuse->session = fuse_session_new(&fuse_args, &pml_fuse_ops, sizeof(pml_fuse_ops), fuse);
+	fuse_opt_free_args(&fuse_args);
+	if (!fuse->session) {
+		explain(ret_reason, args->kernel_options, "options refused by libfuse");
+		return -EINVAL;
+	}
+	errno = 0;
+	if (fuse_session_mount(fuse->session, args->mountpoint) != 0) {
+		int mount_errno = errno ? errno : EIO;
+		explain(ret_reason, args->mountpoint, strerror(mount_errno));
+		fuse_session_destroy(fuse->session);
+		fuse->session = NULL;
+		return -mount_errno;
+	}
+	return 0;
+}
+
+/* Everything but the mount itself.  What fails half-way is left to undo_mount(). */
+static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
+{
+	fuse->fs = args->fs;
+	fuse->ioctl = args->ioctl;
+	fuse->owner = geteuid();
+	fuse->mountpoint = strdup(args->mountpoint);
+	if (!fuse->mountpoint)
+		return -ENOMEM;
+	int err = pml_fuse_nodes_new(&fuse->nodes);
+	if (err)
+		return err;
+	struct pml_inode *root = NULL;
+	err = pml_inode_get(fuse->fs, PML_ROOT_INO, &root);
+	if (err)
+		return err;
+	err = pml_fuse_nodes_add(fuse->nodes, root);
+	if (err)
+		pml_inode_put(root, 1);
+	return err;
+}
+
+static void free_fuse(struct pml_fuse *fuse)
+{
+	pml_fuse_nodes_free(fuse->nodes);
+	free(fuse->mountpoint);
+	free(fuse);
+}
+
+int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse, char *ret_reason)
+{
+	struct pml_fuse *fuse = calloc(1, sizeof(*fuse));
+	if (!fuse)
+		return -ENOMEM;
+
+	fuse_set_log_func(on_libfuse_message);
+	keep_messages(true);
+	int err = prepare(fuse, args);
+	if (err)
+		explain(ret_reason, args->source, strerror(-err));
+	else
+		err = mount_session(fuse, args, ret_reason);
+	keep_messages(false);
+	if (err) {
+		free_fuse(fuse);
+		return err;
+	}
+
+	err = pml_fuse_jobs_init(&fuse->jobs);
+	if (!err)
+		err = start_tellers(fuse);
+	if (err) {
+		explain(ret_reason, args->mountpoint, strerror(-err));
+		pml_fuse_unmount(fuse);
+		return err;
+	}
+	*ret_fuse = fuse;
+	return 0;
+}
+
+/* ---- loop --------------------------------------------------------------- */
+
+/* What the signal thread and the loop's thread say to each other. */
+struct ending {
+	struct fuse_session *session;
+	pthread_t loop_thread;
+	sigset_t signals;
+	_Atomic bool is_over; /* the loop has returned */
+};
+
+static void on_nudge(int signo)
+{
+}
+
+/* A signal ends the loop, whose thread waits in sem_wait(3): it is nudged until it is out. */
+static void *signal_thread(void *arg)
+{
+	struct ending *ending = arg;
+	int signo = 0;
+
+	while (sigwait(&ending->signals, &signo) != 0)
+		continue;
+	if (ending->is_over)
+		return NULL;
+	pml_log_info("unmounting after signal %d", signo);
+	fuse_session_exit(ending->session);
+	while (!ending->is_over) {
+		(void)pthread_kill(ending->loop_thread, SIGUSR2);
+		(void)usleep(10 * 1000);
+	}
+	return NULL;
+}
+
+/* Few workers: each more that waits for requests costs wake-ups. */
+static int run_workers(struct fuse_session *session)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	if (!config)
+		return -ENOMEM;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int threads = cpus < 2 ? 4 : cpus > 5 ? 10 : (unsigned int)cpus * 2;
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	fuse_loop_cfg_set_max_threads(config, threads);
+	fuse_loop_cfg_set_idle_threads(config, threads);
+	int err = fuse_session_loop_mt(session, config);
+	fuse_loop_cfg_destroy(config);
+	return err > 0 ? 0 : err;
+}
+
+int pml_fuse_loop(struct pml_fuse *fuse)
+{
+	fuse->guard_ops = fuse->fs->guard_ops;
+	fuse->guard = fuse->fs->guard;
+
+	struct ending ending = {.session = fuse->session, .loop_thread = pthread_self()};
+	sigemptyset(&ending.signals);
+	sigaddset(&ending.signals, SIGTERM);
+	sigaddset(&ending.signals, SIGINT);
+	sigaddset(&ending.signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &ending.signals, NULL);
+	/* Without SA_RESTART, so that sem_wait() returns. */
+	struct sigaction nudge = {.sa_handler = on_nudge};
+	(void)sigaction(SIGUSR2, &nudge, NULL);
+
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, signal_thread, &ending);
+	if (err)
+		return -err;
+	err = run_workers(fuse->session);
+	ending.is_over = true;
+	/* Harmless if the thread has already got one. */
+	(void)pthread_kill(thread, SIGTERM);
+	(void)pthread_join(thread, NULL);
+	return err;
+}
+
+/* ---- unmount ------------------------------------------------------------ */
+
+static bool is_mounted(const struct pml_fuse *fuse)
+{
+	struct pollfd pfd = {.fd = fuse_session_fd(fuse->session)};
+	return poll(&pfd, 1, 0) == 0 || !(pfd.revents & POLLERR);
+}
+
+/*
+ * Requests that nobody will answer any more are ended by the kernel, and with them what
+ * a teller may be waiting for.  Without the right to, libfuse's unmount has to do.
+ */
+static void abort_connection(const struct pml_fuse *fuse)
+{
+	if (is_mounted(fuse) && geteuid() == 0)
+		(void)umount2(fuse->mountpoint, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+void pml_fuse_unmount(struct pml_fuse *fuse)
+{
+	if (pml_fuse_jobs_fini(&fuse->jobs, DRAIN_TIMEOUT_S) != 0) {
+		/* A job may still be touched: leak it all. */
+		abort_connection(fuse);
+		return;
+	}
+	pml_fuse_nodes_stop(fuse->nodes);
+	abort_connection(fuse);
+	for (uint32_t i = 0; i < fuse->ntellers; i++)
+		(void)pthread_join(fuse->tellers[i], NULL);
+	fuse_session_unmount(fuse->session);
+	fuse_session_destroy(fuse->session);
+	free_fuse(fuse);
+}

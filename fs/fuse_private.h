@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse_private.h -- what the files of the front end share; the only include of libfuse
+ *
+ *   fuse.c        mount, threads, unmount
+ *   fuse_ops.c    names, attributes, directories, ioctls
+ *   fuse_data.c   file contents
+ *   fuse_jobs.c   operations that can wait for a lease
+ *   fuse_nodes.c  the inodes that the kernel knows (without libfuse)
+ */
+#ifndef PML_FUSE_PRIVATE_H
+#define PML_FUSE_PRIVATE_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+
+#include "fuse_nodes.h"
+#include "pml/base.h"
+#include "pml/fs.h"
+#include "pml/fuse.h"
+#include "pml/guard.h"
+#include "pml/list.h"
+
+#define PML_FUSE_RERUN_THREADS 2
+/* More than one, because the kernel may keep a teller until a page is unlocked. */
+#define PML_FUSE_TELL_THREADS 2
+
+/* Parked operations that may run again.  Guarded by lock. */
+struct pml_fuse_jobs {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;   /* ready or is_stopping changed */
+	pthread_cond_t drained; /* nalive became 0 */
+	struct pml_list ready; /* to run again */
+	uint32_t nalive;       /* ready, parked or running */
+	uint32_t nthreads;     /* started */
+	bool is_stopping;
+	pthread_t threads[PML_FUSE_RERUN_THREADS];
+};
+
+struct pml_fuse {
+	/* Constant from pml_fuse_mount() on. */
+	struct pml_fs *fs;
+	struct fuse_session *session;
+	struct pml_fuse_nodes *nodes;
+	struct pml_fuse_ioctl_ops ioctl;
+	char *mountpoint;
+	uid_t owner;
+
+	/* The filesystem's; set before the first request is served. */
+	const struct pml_guard_ops *guard_ops; /* NULL: nothing is ever in the way */
+	void *guard;
+
+	struct pml_fuse_jobs jobs;
+	pthread_t tellers[PML_FUSE_TELL_THREADS];
+	uint32_t ntellers; /* started */
+};
+
+/* ---- fuse_ops.c --------------------------------------------------------- */
+
+extern const struct fuse_lowlevel_ops pml_fuse_ops;
+
+/* The inode that a request names, with a reference; NULL: the request was answered. */
+struct pml_inode *pml_fuse_hold(fuse_req_t req, fuse_ino_t ino) PML_MUST_CHECK;
+
+static inline struct pml_fuse *pml_fuse_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* Answers with 0 or a negative errno value. */
+static inline void pml_fuse_reply_err(fuse_req_t req, int err)
+{
+	(void)fuse_reply_err(req, -err);
+}
+
+/* ---- fuse_jobs.c -------------------------------------------------------- */
+
+enum pml_fuse_op_kind {
+	PML_FUSE_SETATTR,
+	PML_FUSE_WRITE,
+	PML_FUSE_ALLOCATE,
+	PML_FUSE_CLONE,
+};
+
+/* One request that may change a layout, with all that running it again takes. */
+struct pml_fuse_op {
+	enum pml_fuse_op_kind kind;
+	struct pml_fuse *fuse;
+	fuse_req_t req;
+	struct pml_inode *inode; /* a reference; what is changed */
+	struct pml_inode *src;   /* a reference; of a clone, else NULL */
+
+	/* Progress, kept from run to run. */
+	uint64_t done_bytes;
+	bool is_truncated;
+
+	uint64_t first_byte;
+	uint64_t len_bytes;
+	uint64_t src_byte;
+	int mode;            /* of fallocate */
+	unsigned int to_set; /* of setattr: FUSE_SET_ATTR_ */
+	struct stat attr;
+	const void *data; /* of a write; a job's own copy, else the request's */
+	bool is_append;
+};
+
+/*
+ * Runs the operation and answers the request, now or when leases have ended.  Takes
+ * over the references.  The caller's @op is not used after the call.
+ */
+void pml_fuse_op_start(struct pml_fuse_op *op);
+
+int pml_fuse_jobs_init(struct pml_fuse_jobs *jobs) PML_MUST_CHECK;
+/* Waits until every job has been answered and stops the threads.  -ETIMEDOUT: some has not. */
+int pml_fuse_jobs_fini(struct pml_fuse_jobs *jobs, unsigned int timeout_s) PML_MUST_CHECK;
+
+/* ---- fuse_data.c -------------------------------------------------------- */
+
+/* Runs it from its start, or from the progress that it made.  @w: NULL: cannot wait. */
+int pml_fuse_op_run(struct pml_fuse_op *op, struct pml_waiter *w) PML_MUST_CHECK;
+void pml_fuse_op_reply(const struct pml_fuse_op *op, int err);
+
+void pml_fuse_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+		      struct fuse_file_info *fi);
+void pml_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void pml_fuse_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		   struct fuse_file_info *fi);
+void pml_fuse_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+		    struct fuse_file_info *fi);
+void pml_fuse_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void pml_fuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+			struct fuse_file_info *fi);
+void pml_fuse_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			      struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			      struct fuse_file_info *fi_out, size_t len, int flags);
+void pml_fuse_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		    struct fuse_file_info *fi);
+
+/* How an open file is to be treated by the kernel. */
+void pml_fuse_open_flags(struct pml_fuse *fuse, uint64_t ino, struct fuse_file_info *fi);
+
+/* Seconds that the kernel may trust names and attributes without asking. */
+#define PML_FUSE_TIMEOUT_S 1.0
+
+#endif

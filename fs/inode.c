@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * inode.c -- in-core inodes and attributes
+ *
+ * One in-core inode per number that somebody refers to, in a hash table.  Who
+ * finds none there may read nlink on the device under the table's mutex: it is
+ * only changed by holders of a reference.  The last holder takes the in-core
+ * inode out of the table, and if nlink is 0 nobody gets the inode again: nlink
+ * stays 0 until its number, free only after pml_inode_destroy(), is in the
+ * table once more.
+ *
+ * Threads: any; docs/locking.md.
+ */
+#include "inode.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "extent.h"
+#include "itable.h"
+#include "tx.h"
+
+#define BUCKETS_MIN	1024u
+#define DIR_ENTRY_BYTES 32 /* what an entry adds to a directory's st_size */
+
+struct pml_icache {
+	pthread_mutex_t mutex;
+	struct pml_inode **bucket;
+	uint64_t nbuckets; /* a power of two */
+	uint64_t n;
+};
+
+/* ---- the table ---------------------------------------------------------- */
+
+int pml_icache_new(struct pml_fs *fs)
+{
+	pml_auto_free struct pml_icache *icache = calloc(1, sizeof(*icache));
+	if (!icache)
+		return -ENOMEM;
+	icache->nbuckets = BUCKETS_MIN;
+	icache->bucket = calloc(icache->nbuckets, sizeof(struct pml_inode *));
+	if (!icache->bucket)
+		return -ENOMEM;
+	(void)pthread_mutex_init(&icache->mutex, NULL);
+	fs->icache = pml_take_ptr(&icache);
+	return 0;
+}
+
+void pml_icache_free(struct pml_fs *fs)
+{
+	if (!fs->icache)
+		return;
+	assert(fs->icache->n == 0);
+	(void)pthread_mutex_destroy(&fs->icache->mutex);
+	free(fs->icache->bucket);
+	free(fs->icache);
+	fs->icache = NULL;
+}
+
+static struct pml_inode **bucket_of(struct pml_icache *icache, uint64_t ino)
+{
+	return &icache->bucket[ino & (icache->nbuckets - 1)];
+}
+
+static struct pml_inode *find_locked(struct pml_icache *icache, uint64_t ino)
+{
+	struct pml_inode *inode = *bucket_of(icache, ino);
+	while (inode && inode->ino != ino)
+		inode = inode->hash_next;
+	return inode;
+}
+
+/* Doubles the table; without memory it stays as it is and only gets slower. */
+static void grow_locked(struct pml_icache *icache)
+{
+	uint64_t nold = icache->nbuckets;
+	struct pml_inode **old = icache->bucket;
+	struct pml_inode **grown = calloc(nold * 2, sizeof(struct pml_inode *));
+	if (!grown)
+		return;
+	icache->bucket = grown;
+	icache->nbuckets = nold * 2;
+	for (uint64_t i = 0; i < nold; i++) {
+		while (old[i]) {
+			struct pml_inode *inode = old[i];
+			old[i] = inode->hash_next;
+			struct pml_inode **bucket = bucket_of(icache, inode->ino);
+			inode->hash_next = *bucket;
+			*bucket = inode;
+		}
+	}
+	free(old);
+}
+
+/* An in-core inode with one reference that is not in the table. */
+static int incore_new(struct pml_fs *fs, uint64_t ino, struct pml_media_inode *media,
+		      struct pml_inode **ret_inode)
+{
+	struct pml_inode *inode = calloc(1, sizeof(*inode));
+	if (!inode)
+		return -ENOMEM;
+	inode->fs = fs;
+	inode->ino = ino;
+	inode->media = media;
+	inode->refs = 1;
+	/* A stream of readers must not keep a writer out; no thread locks twice. */
+	pthread_rwlockattr_t attr;
+	(void)pthread_rwlockattr_init(&attr);
+	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&inode->lock, &attr);
+	(void)pthread_rwlockattr_destroy(&attr);
+	*ret_inode = inode;
+	return 0;
+}
+
+static void incore_free(struct pml_inode *inode)
+{
+	(void)pthread_rwlock_destroy(&inode->lock);
+	free(inode);
+}
+
+static void insert_locked(struct pml_icache *icache, struct pml_inode *inode)
+{
+	if (icache->n >= icache->nbuckets)
+		grow_locked(icache);
+	struct pml_inode **bucket = bucket_of(icache, inode->ino);
+	inode->hash_next = *bucket;
+	*bucket = inode;
+	icache->n++;
+}
+
+static void remove_locked(struct pml_icache *icache, struct pml_inode *inode)
+{
+	struct pml_inode **link = bucket_of(icache, inode->ino);
+	while (*link != inode)
+		link = &(*link)->hash_next;
+	*link = inode->hash_next;
+	icache->n--;
+}
+
+/* ---- references --------------------------------------------------------- */
+
+/* Not found in the table: from the device. */
+static int get_from_device_locked(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode)
+{
+	struct pml_media_inode *media;
+	int err = pml_itable_at(fs, ino, &media);
+	if (err)
+		return err;
+	/* In this order: the mode of an unlinked inode may change at any time. */
+	if (media->nlink == 0 || media->mode == 0)
+		return -ENOENT;
+	err = incore_new(fs, ino, media, ret_inode);
+	if (err)
+		return err;
+	(*ret_inode)->is_published = true;
+	insert_locked(fs->icache, *ret_inode);
+	return 0;
+}
+
+int pml_inode_get(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode)
+{
+	struct pml_icache *icache = fs->icache;
+	int err = 0;
+	(void)pthread_mutex_lock(&icache->mutex);
+	struct pml_inode *inode = find_locked(icache, ino);
+	if (!inode)
+		err = get_from_device_locked(fs, ino, &inode);
+	else if (inode->is_published)
+		inode->refs++;
+	else
+		err = -ENOENT;
+	(void)pthread_mutex_unlock(&icache->mutex);
+	if (!err)
+		*ret_inode = inode;
+	return err;
+}
+
+int pml_inode_new(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode)
+{
+	struct pml_media_inode *media;
+	int err = pml_itable_at(fs, ino, &media);
+	if (!err)
+		err = incore_new(fs, ino, media, ret_inode);
+	if (err)
+		return err;
+	(void)pthread_mutex_lock(&fs->icache->mutex);
+	insert_locked(fs->icache, *ret_inode);
+	(void)pthread_mutex_unlock(&fs->icache->mutex);
+	return 0;
+}
+
+void pml_inode_publish(struct pml_inode *inode)
+{
+	(void)pthread_mutex_lock(&inode->fs->icache->mutex);
+	inode->is_published = true;
+	(void)pthread_mutex_unlock(&inode->fs->icache->mutex);
+}
+
+void pml_inode_abandon(struct pml_inode *inode)
+{
+	struct pml_icache *icache = inode->fs->icache;
+	(void)pthread_mutex_lock(&icache->mutex);
+	assert(inode->refs == 1 && !inode->is_published);
+	remove_locked(icache, inode);
+	(void)pthread_mutex_unlock(&icache->mutex);
+	incore_free(inode);
+}
+
+void pml_inode_ref(struct pml_inode *inode)
+{
+	(void)pthread_mutex_lock(&inode->fs->icache->mutex);
+	assert(inode->refs > 0);
+	inode->refs++;
+	(void)pthread_mutex_unlock(&inode->fs->icache->mutex);
+}
+
+enum unref_result { UNREF_KEPT, UNREF_LAST, UNREF_LAST_OF_ORPHAN };
+
+/* From the last reference on the caller has the only pointer. */
+static enum unref_result unref(struct pml_inode *inode, uint64_t count)
+{
+	struct pml_icache *icache = inode->fs->icache;
+	enum unref_result result = UNREF_KEPT;
+	(void)pthread_mutex_lock(&icache->mutex);
+	assert(inode->refs >= count);
+	inode->refs -= count;
+	if (inode->refs == 0) {
+		remove_locked(icache, inode);
+		/* Under the mutex: behind it the next in-core inode may be unlinked. */
+		bool is_orphan = inode->media->nlink == 0 && !inode->fs->is_read_only;
+		result = is_orphan ? UNREF_LAST_OF_ORPHAN : UNREF_LAST;
+	}
+	(void)pthread_mutex_unlock(&icache->mutex);
+	return result;
+}
+
+static void destroy_or_log(struct pml_inode *inode)
+{
+	int err = pml_inode_destroy(inode->fs, inode->ino, inode->media);
+	if (err)
+		pml_log_error("inode %" PRIu64
+			      " is deleted but not freed before the next mount: %s",
+			      inode->ino, strerror(-err));
+}
+
+void pml_inode_put(struct pml_inode *inode, uint64_t count)
+{
+	enum unref_result result = unref(inode, count);
+	if (result == UNREF_LAST_OF_ORPHAN) {
+		struct pml_fs *fs = inode->fs;
+		(void)pthread_rwlock_rdlock(&fs->audit_lock);
+		destroy_or_log(inode);
+		(void)pthread_rwlock_unlock(&fs->audit_lock);
+	}
+	if (result != UNREF_KEPT)
+		incore_free(inode);
+}
+
+void pml_inode_put_in_change(struct pml_inode *inode)
+{
+	enum unref_result result = unref(inode, 1);
+	if (result == UNREF_LAST_OF_ORPHAN)
+		destroy_or_log(inode);
+	if (result != UNREF_KEPT)
+		incore_free(inode);
+}
+
+static int free_slot(struct pml_fs *fs, struct pml_media_inode *media)
+{
+	struct pml_tx tx;
+	int err = pml_tx_begin(fs, &tx);
+	if (err)
+		return err;
+	if (media->symlink && S_ISLNK(media->mode))
+		err = pml_tx_free(fs, media->symlink);
+	/* The generation stays for the next inode of this number. */
+	if (!err)
+		err = PML_TX_SET(media->mode, 0);
+	return pml_tx_end(&tx, err);
+}
+
+int pml_inode_destroy(struct pml_fs *fs, uint64_t ino, struct pml_media_inode *media)
+{
+	assert(media->nlink == 0);
+	int err = S_ISREG(media->mode) ? pml_extent_punch(fs, media, 0, UINT64_MAX) : 0;
+	if (err)
+		return err;
+	/* A file's tree went with its last extent, a directory is removed empty. */
+	if (media->tree)
+		return pml_corrupt(fs, "tree of a deleted inode", ino);
+	err = free_slot(fs, media);
+	if (!err)
+		pml_itable_put(fs, ino);
+	return err;
+}
+
+/* ---- attributes --------------------------------------------------------- */
+
+uint64_t pml_inode_ino(const struct pml_inode *inode)
+{
+	return inode->ino;
+}
+
+uint64_t pml_inode_generation(const struct pml_inode *inode)
+{
+	return inode->media->generation;
+}
+
+mode_t pml_inode_mode(const struct pml_inode *inode)
+{
+	return __atomic_load_n(&inode->media->mode, __ATOMIC_RELAXED);
+}
+
+uint64_t pml_inode_size(const struct pml_inode *inode)
+{
+	return __atomic_load_n(&inode->media->size_bytes, __ATOMIC_RELAXED);
+}
+
+static off_t stat_size(const struct pml_media_inode *media)
+{
+	if (S_ISDIR(media->mode))
+		return (off_t)PML_MIN(media->nentries, PML_INO_MAX) * DIR_ENTRY_BYTES;
+	return (off_t)PML_MIN(media->size_bytes, (uint64_t)PML_FILE_BYTES_MAX);
+}
+
+void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
+{
+	const struct pml_media_inode *media = inode->media;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	*ret_stat = (struct stat){
+		.st_ino = inode->ino,
+		.st_mode = media->mode,
+		.st_nlink = media->nlink,
+		.st_uid = media->uid,
+		.st_gid = media->gid,
+		.st_rdev = media->rdev,
+		.st_size = stat_size(media),
+		.st_blksize = PML_BLOCK_BYTES,
+		.st_blocks = S_ISREG(media->mode)
+				     ? (blkcnt_t)media->nblocks * (PML_BLOCK_BYTES / 512)
+				     : 0,
+		.st_atim = pml_time_to(media->atime_ns),
+		.st_mtim = pml_time_to(media->mtime_ns),
+		.st_ctim = pml_time_to(media->ctime_ns),
+	};
+	(void)pthread_rwlock_unlock(&inode->lock);
+}
+
+int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask)
+{
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	uint32_t mode = inode->media->mode;
+	uint32_t uid = inode->media->uid;
+	uint32_t gid = inode->media->gid;
+	(void)pthread_rwlock_unlock(&inode->lock);
+
+	uint32_t allowed = mode & S_IRWXO;
+	if (cred->uid == 0)
+		allowed = R_OK | W_OK | (S_ISDIR(mode) || (mode & 0111) ? X_OK : 0);
+	else if (cred->uid == uid)
+		allowed = (mode & S_IRWXU) >> 6;
+	else if (cred->gid == gid)
+		allowed = (mode & S_IRWXG) >> 3;
+	return ((uint32_t)mask & (R_OK | W_OK | X_OK) & ~allowed) ? -EACCES : 0;
+}
+
+int pml_inode_begin_change(struct pml_inode *inode)
+{
+	if (inode->fs->is_read_only)
+		return -EROFS;
+	(void)pthread_rwlock_rdlock(&inode->fs->audit_lock);
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	return 0;
+}
+
+void pml_inode_end_change(struct pml_inode *inode)
+{
+	(void)pthread_rwlock_unlock(&inode->lock);
+	(void)pthread_rwlock_unlock(&inode->fs->audit_lock);
+}
+
+int pml_inode_touch(struct pml_inode *inode)
+{
+	struct pml_media_inode *media = inode->media;
+	static_assert(offsetof(struct pml_media_inode, ctime_ns) ==
+			      offsetof(struct pml_media_inode, mtime_ns) + sizeof(uint64_t),
+		      "two neighbours in one range");
+	int err = pml_tx_add(&media->mtime_ns, 2 * sizeof(uint64_t));
+	if (!err)
+		media->mtime_ns = media->ctime_ns = pml_time_now();
+	return err;
+}
+
+/* A new owner does not get what set-user-id promised of the old one. */
+static uint32_t mode_after_set(const struct pml_media_inode *media, unsigned int what, mode_t mode)
+{
+	if (what & PML_SET_MODE)
+		return (media->mode & S_IFMT) | (mode & 07777);
+	if ((what & (PML_SET_UID | PML_SET_GID)) && S_ISREG(media->mode) && (media->mode & 0111))
+		return media->mode & ~(uint32_t)(S_ISUID | S_ISGID);
+	return media->mode;
+}
+
+static int set_in_tx(struct pml_media_inode *media, unsigned int what, const struct stat *attr)
+{
+	/* Mode to ctime are one cache line or two: one range. */
+	int err = pml_tx_add(media, offsetof(struct pml_media_inode, btime_ns));
+	if (err)
+		return err;
+	/* Read without lock by pml_inode_mode(). */
+	__atomic_store_n(&media->mode, mode_after_set(media, what, attr->st_mode),
+			 __ATOMIC_RELAXED);
+	if (what & PML_SET_UID)
+		media->uid = attr->st_uid;
+	if (what & PML_SET_GID)
+		media->gid = attr->st_gid;
+	if (what & PML_SET_ATIME)
+		media->atime_ns = pml_time_from(&attr->st_atim);
+	if (what & PML_SET_MTIME)
+		media->mtime_ns = pml_time_from(&attr->st_mtim);
+	media->ctime_ns = what & PML_SET_CTIME ? pml_time_from(&attr->st_ctim) : pml_time_now();
+	return 0;
+}
+
+int pml_inode_set(struct pml_inode *inode, unsigned int what, const struct stat *attr)
+{
+	int err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	struct pml_tx tx;
+	err = pml_tx_begin(inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, set_in_tx(inode->media, what, attr));
+	pml_inode_end_change(inode);
+	return err;
+}
+
+static int readlink_locked(const struct pml_inode *inode, char *ret_target)
+{
+	const struct pml_media_inode *media = inode->media;
+	uint64_t bytes = media->size_bytes;
+	if (bytes == 0 || bytes > PML_SYMLINK_MAX ||
+	    !pml_pool_has(inode->fs, media->symlink, bytes + 1))
+		return pml_corrupt(inode->fs, "target of a symbolic link", inode->ino);
+	const char *target = pml_at(inode->fs, media->symlink);
+	if (strnlen(target, bytes + 1) != bytes)
+		return pml_corrupt(inode->fs, "length of a symbolic link", inode->ino);
+	memcpy(ret_target, target, bytes + 1);
+	return 0;
+}
+
+int pml_inode_readlink(struct pml_inode *inode, char *ret_target)
+{
+	if (pml_inode_type(inode) != S_IFLNK)
+		return -EINVAL;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	int err = readlink_locked(inode, ret_target);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	return err;
+}

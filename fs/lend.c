@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * lend.c -- what a lease does to a file: pin a range, commit it, trim behind it
+ *
+ * Before a range is lent for writing every block of it is this file's alone and
+ * holds nothing foreign (I5, I6): shared blocks are copied, holes and preallocated
+ * blocks zeroed.  Blocks past the end of the file stay marked as preallocated, so
+ * that whatever the remote writer puts there reads as zeros until it commits.
+ */
+#include "pml/fs.h"
+
+#include <string.h>
+
+#include "pin.h"
+#include "rewrite.h"
+#include "tx.h"
+
+static uint64_t block_above(uint64_t byte)
+{
+	return byte / PML_BLOCK_BYTES + (byte % PML_BLOCK_BYTES != 0);
+}
+
+/* ---- before a write lease ---- */
+
+/* Gives fresh blocks their contents: zeros, or the copy of the shared block. */
+static void fill_pieces(const struct pml_rewrite *rw)
+{
+	const struct pml_fs *fs = rw->inode->fs;
+	for (size_t i = 0; i < rw->n; i++) {
+		const struct pml_piece *piece = &rw->piece[i];
+		uint8_t *addr = pml_block_addr(fs, piece->block);
+		size_t bytes = piece->nblocks << PML_BLOCK_SHIFT;
+		if (piece->kind == PML_PIECE_COPY)
+			pml_data_copy(fs, addr, pml_block_addr(fs, piece->old_block), bytes);
+		else if (piece->kind != PML_PIECE_IN_PLACE)
+			pml_data_zero(fs, addr, bytes);
+	}
+	pml_data_drain(fs);
+}
+
+/* One transaction of the preparation; *ret_end: how far it came. */
+static int own_some(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t *ret_end)
+{
+	struct pml_rewrite rw;
+	int err = pml_rewrite_plan(inode, first, end, &rw);
+	if (!err)
+		err = pml_rewrite_allocate(&rw);
+	if (err)
+		return err;
+	*ret_end = rw.end_block;
+	if (rw.move_first == rw.move_end)
+		return 0;
+	fill_pieces(&rw);
+
+	struct pml_unmapped unmapped = {.n = 0};
+	struct pml_tx tx;
+	err = pml_tx_begin(inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, pml_rewrite_map(&rw, block_above(inode->media->size_bytes),
+						      &unmapped));
+	if (err) {
+		pml_rewrite_abort(&rw);
+		return err;
+	}
+	pml_unmapped_drop(inode->fs, &unmapped);
+	return 0;
+}
+
+/* Makes every block of the range the file's own (I5) and clean (I6). */
+static int own_range(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
+{
+	uint64_t pos = first_byte >> PML_BLOCK_SHIFT;
+	uint64_t end = block_above(end_byte);
+	while (pos < end) {
+		int err = own_some(inode, pos, end, &pos);
+		if (err)
+			return err;
+	}
+	bool has_moved;
+	uint64_t size = inode->media->size_bytes;
+	/* The holder reaches what lies behind the end of the file in its last block. */
+	return first_byte <= size && end_byte > size ? pml_tail_zero(inode, &has_moved) : 0;
+}
+
+/* ---- pins ---- */
+
+struct gather {
+	struct pml_inode *inode;
+	uint64_t first_byte; /* of the range */
+	uint64_t end_byte;
+	bool for_write;
+	struct pml_segment *segment;
+	size_t max;
+	size_t n;
+	bool is_full;
+};
+
+/* Adds [first, end) at @block; prolongs the last segment where it adjoins. */
+static void add_run(struct gather *g, const struct pml_extent *e)
+{
+	uint64_t first = PML_MAX(e->file_block << PML_BLOCK_SHIFT, g->first_byte);
+	uint64_t end = PML_MIN((e->file_block + e->nblocks) << PML_BLOCK_SHIFT, g->end_byte);
+	struct pml_segment *last = g->n ? &g->segment[g->n - 1] : NULL;
+
+	if (last && last->first_byte + last->len_bytes == first &&
+	    last->block + last->nblocks == e->block) {
+		last->len_bytes += end - first;
+		last->nblocks += e->nblocks;
+		return;
+	}
+	if (g->n == g->max) {
+		g->is_full = true;
+		g->end_byte = first;
+		return;
+	}
+	g->segment[g->n++] = (struct pml_segment){
+		.first_byte = first,
+		.len_bytes = end - first,
+		.addr = pml_block_addr(g->inode->fs, e->block) + first % PML_BLOCK_BYTES,
+		.block = e->block,
+		.nblocks = e->nblocks,
+	};
+}
+
+static int gather_segments(struct gather *g)
+{
+	uint64_t pos = g->first_byte >> PML_BLOCK_SHIFT;
+	uint64_t end = block_above(g->end_byte);
+	while (pos < end && !g->is_full) {
+		struct pml_extent e;
+		int err = pml_extent_at(g->inode->fs, g->inode->media, pos, end, &e);
+		if (err)
+			return err;
+		assert(e.block || !g->for_write);
+		if (e.block && (g->for_write || !e.is_unwritten))
+			add_run(g, &e);
+		pos = e.file_block + e.nblocks;
+	}
+	return 0;
+}
+
+static int pin_segments(struct pml_fs *fs, const struct gather *g)
+{
+	for (size_t i = 0; i < g->n; i++) {
+		int err = pml_pin_add(fs, g->segment[i].block, g->segment[i].nblocks, g->for_write);
+		if (err) {
+			while (i-- > 0)
+				pml_pin_drop(fs, g->segment[i].block, g->segment[i].nblocks);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int pin_locked(struct gather *g)
+{
+	struct pml_inode *inode = g->inode;
+	int err = pml_extent_punch_resume(inode->fs, inode->media);
+	if (err)
+		return err;
+	if (!g->for_write) {
+		if (g->first_byte >= inode->media->size_bytes)
+			return -ENODATA;
+		g->end_byte = PML_MIN(g->end_byte, inode->media->size_bytes);
+	} else {
+		err = own_range(inode, g->first_byte, g->end_byte);
+		if (err)
+			return err;
+	}
+	err = gather_segments(g);
+	if (!err)
+		err = pin_segments(inode->fs, g);
+	if (!err && g->for_write)
+		atomic_store(&inode->is_remote_dirty, true);
+	return err;
+}
+
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
+		 struct pml_segment *segments, size_t max, size_t *ret_count, uint64_t *ret_end)
+{
+	if (len_bytes == 0 || max == 0 || !pml_inode_is_file(inode))
+		return -EINVAL;
+	if (len_bytes > (uint64_t)PML_FILE_BYTES_MAX ||
+	    first_byte > (uint64_t)PML_FILE_BYTES_MAX - len_bytes)
+		return -EFBIG;
+	struct gather g = {
+		.inode = inode,
+		.first_byte = first_byte,
+		.end_byte = first_byte + len_bytes,
+		.for_write = for_write,
+		.segment = segments,
+		.max = max,
+	};
+	if (for_write) {
+		g.first_byte = pml_round_down(g.first_byte, PML_BLOCK_BYTES);
+		g.end_byte = pml_round_up(g.end_byte, PML_BLOCK_BYTES);
+	}
+	/* Exclusively for reading too: an interrupted punch is finished first. */
+	int err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	err = pin_locked(&g);
+	pml_inode_end_change(inode);
+	if (err)
+		return err;
+	*ret_count = g.n;
+	*ret_end = g.end_byte;
+	return 0;
+}
+
+void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
+{
+	pthread_rwlock_rdlock(&fs->audit_lock);
+	pml_pin_drop(fs, segment->block, segment->nblocks);
+	pthread_rwlock_unlock(&fs->audit_lock);
+}
+
+/* ---- commit and trim ---- */
+
+/* Makes the NIC's bytes in the range durable. */
+static int flush_range(struct pml_inode *inode, uint64_t first, uint64_t end)
+{
+	uint64_t pos = first >> PML_BLOCK_SHIFT;
+	uint64_t stop = block_above(end);
+	while (pos < stop) {
+		struct pml_extent e;
+		int err = pml_extent_at(inode->fs, inode->media, pos, stop, &e);
+		if (err)
+			return err;
+		if (e.block)
+			pml_data_persist(inode->fs, pml_block_addr(inode->fs, e.block),
+					 e.nblocks << PML_BLOCK_SHIFT);
+		pos = e.file_block + e.nblocks;
+	}
+	return 0;
+}
+
+/* Makes preallocated blocks in [first, end) readable: the NIC has filled them. */
+static int publish_range(struct pml_inode *inode, uint64_t first, uint64_t end)
+{
+	uint64_t pos = first;
+	while (pos < end) {
+		struct pml_extent e;
+		int err = pml_extent_at(inode->fs, inode->media, pos, end, &e);
+		if (err)
+			return err;
+		if (e.block && e.is_unwritten) {
+			struct pml_unmapped same = {.n = 0};
+			uint64_t next;
+			err = pml_extent_unmap(inode->fs, inode->media, e.file_block,
+					       e.file_block + e.nblocks, &same, &next);
+			e.is_unwritten = false;
+			if (!err)
+				err = pml_extent_map(inode->fs, inode->media, &e);
+			if (err)
+				return err;
+		}
+		pos = e.file_block + e.nblocks;
+	}
+	return 0;
+}
+
+static int commit_in_tx(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t size)
+{
+	int err = publish_range(inode, first >> PML_BLOCK_SHIFT,
+				PML_MIN(block_above(end), block_above(size)));
+	if (!err && size != inode->media->size_bytes)
+		err = PML_TX_SET(inode->media->size_bytes, size);
+	return err ? err : pml_inode_touch(inode);
+}
+
+/*
+ * Is the last block under a write lease?  Then its tail was zeroed at the grant, and what
+ * is there now the holder has written.
+ */
+static int is_tail_lent(struct pml_inode *inode, bool *ret_is_lent)
+{
+	uint64_t block = inode->media->size_bytes >> PML_BLOCK_SHIFT;
+	struct pml_extent e;
+	int err = pml_extent_at(inode->fs, inode->media, block, block + 1, &e);
+	*ret_is_lent = !err && e.block && pml_pin_is_written(inode->fs, e.block);
+	return err;
+}
+
+static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size)
+{
+	uint64_t size = PML_MAX(inode->media->size_bytes, new_size);
+	bool has_moved, is_lent = false;
+	int err = pml_extent_punch_resume(inode->fs, inode->media);
+	if (!err)
+		err = flush_range(inode, first, end);
+	if (!err && size > inode->media->size_bytes)
+		err = is_tail_lent(inode, &is_lent);
+	if (!err && size > inode->media->size_bytes && !is_lent)
+		err = pml_tail_zero(inode, &has_moved);
+	if (err)
+		return err;
+	struct pml_tx tx;
+	err = pml_tx_begin(inode->fs, &tx);
+	return err ? err : pml_tx_end(&tx, commit_in_tx(inode, first, end, size));
+}
+
+int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		    uint64_t new_size_bytes)
+{
+	if (new_size_bytes > (uint64_t)PML_FILE_BYTES_MAX)
+		return -EFBIG;
+	int err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	err = commit_locked(inode, first_byte, first_byte + len_bytes, new_size_bytes);
+	pml_inode_end_change(inode);
+	return err;
+}
+
+void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
+{
+	if (pml_inode_begin_change(inode))
+		return;
+	uint64_t first =
+		PML_MAX(first_byte >> PML_BLOCK_SHIFT, block_above(inode->media->size_bytes));
+	uint64_t end = block_above(end_byte);
+	if (first < end && !(inode->media->flags & PML_INODE_KEEPS_PREALLOC)) {
+		int err = pml_extent_punch(inode->fs, inode->media, first, end);
+		if (err)
+			pml_log_warning("inode %lu keeps uncommitted blocks past its end: %s",
+					(unsigned long)inode->ino, strerror(-err));
+	}
+	pml_inode_end_change(inode);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * reflink.c -- cloning: two files map the same blocks
+ *
+ * Each call does one step: a stretch of whole blocks that is shared in one
+ * transaction, or a stretch that has to be copied (edges, offsets that differ
+ * modulo 4096).  The caller goes on behind it.
+ */
+#include "pml/fs.h"
+
+#include <string.h>
+
+#include "alloc.h"
+#include "counter.h"
+#include "rewrite.h"
+#include "tx.h"
+
+/* Extents that one transaction shares. */
+#define CLONE_EXTENTS_MAX 256u
+
+struct clone {
+	struct pml_inode *src;
+	struct pml_inode *dst;
+	uint64_t src_byte;
+	uint64_t dst_byte;
+	uint64_t len;
+	struct pml_waiter *w;
+};
+
+/* Both locks, by inode number (docs/locking.md), and the audit lock once. */
+static int begin_both(const struct clone *c)
+{
+	if (c->dst->fs->is_read_only)
+		return -EROFS;
+	struct pml_inode *low = c->src->ino < c->dst->ino ? c->src : c->dst;
+	struct pml_inode *high = low == c->src ? c->dst : c->src;
+	pthread_rwlock_rdlock(&c->dst->fs->audit_lock);
+	pthread_rwlock_wrlock(&low->lock);
+	if (high != low)
+		pthread_rwlock_wrlock(&high->lock);
+	return 0;
+}
+
+static void end_both(const struct clone *c)
+{
+	pthread_rwlock_unlock(&c->src->lock);
+	if (c->dst != c->src)
+		pthread_rwlock_unlock(&c->dst->lock);
+	pthread_rwlock_unlock(&c->dst->fs->audit_lock);
+}
+
+/* What sharing [src_block, +n) with [dst_block, +n) has to ask and prepare. */
+static int admit_share(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t n,
+		       uint64_t new_size)
+{
+	int err = pml_guard_admit(c->src, PML_OP_CLONE_SRC, src_block << PML_BLOCK_SHIFT,
+				  (src_block + n) << PML_BLOCK_SHIFT, c->w);
+	if (!err)
+		err = pml_guard_admit(c->dst, PML_OP_CLONE_DST, dst_block << PML_BLOCK_SHIFT,
+				      (dst_block + n) << PML_BLOCK_SHIFT, c->w);
+	if (err || new_size <= c->dst->media->size_bytes)
+		return err;
+	err = pml_guard_admit(c->dst, PML_OP_TRUNCATE, c->dst->media->size_bytes, new_size, c->w);
+	if (!err)
+		err = pml_tail_admit(c->dst, c->w);
+	bool has_moved;
+	return err ? err : pml_tail_zero(c->dst, &has_moved);
+}
+
+/* Takes one share of each source extent; undone when the transaction fails. */
+struct shared {
+	size_t n;
+	struct {
+		uint64_t block;
+		uint64_t nblocks;
+	} run[CLONE_EXTENTS_MAX];
+};
+
+static void drop_shares(struct pml_fs *fs, const struct shared *shared)
+{
+	for (size_t i = 0; i < shared->n; i++)
+		pml_alloc_unshare(fs, shared->run[i].block, shared->run[i].nblocks);
+}
+
+/* Maps the source's extents into the (now empty) destination; *n: blocks done, may shrink. */
+static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
+		      struct shared *shared)
+{
+	struct pml_fs *fs = c->dst->fs;
+	uint64_t done = 0;
+	while (done < *n) {
+		struct pml_extent e;
+		int err = pml_extent_at(fs, c->src->media, src_block + done, src_block + *n, &e);
+		if (err)
+			return err;
+		uint64_t len = e.nblocks;
+		if (e.block && !e.is_unwritten) {
+			if (shared->n == CLONE_EXTENTS_MAX)
+				break;
+			err = pml_counter_share(&fs->counters[e.block], len);
+			if (err)
+				return err;
+			shared->run[shared->n].block = e.block;
+			shared->run[shared->n].nblocks = len;
+			shared->n++;
+			e.file_block = dst_block + done;
+			err = pml_extent_map(fs, c->dst->media, &e);
+			if (err)
+				return err;
+		}
+		done += len;
+	}
+	*n = done;
+	return 0;
+}
+
+static int share_in_tx(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
+		       uint64_t end_size, struct pml_unmapped *unmapped, struct shared *shared)
+{
+	uint64_t wanted = *n, next;
+	int err = pml_extent_unmap(c->dst->fs, c->dst->media, dst_block, dst_block + *n, unmapped,
+				   &next);
+	if (err)
+		return err;
+	*n = next - dst_block;
+	err = map_shared(c, src_block, dst_block, n, shared);
+	if (err)
+		return err;
+	/*
+	 * map_shared() may have stopped before @next: what was unmapped behind its end would be
+	 * lost.  Only whole steps are committed, so ask for a shorter one.
+	 */
+	if (*n < next - dst_block)
+		return -EAGAIN;
+	uint64_t size = *n == wanted ? end_size : (dst_block + *n) << PML_BLOCK_SHIFT;
+	if (size > c->dst->media->size_bytes)
+		err = PML_TX_SET(c->dst->media->size_bytes, size);
+	return err ? err : pml_inode_touch(c->dst);
+}
+
+/* One transaction.  On -EAGAIN *n is a number of blocks that fits one. */
+static int share_once(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
+		      uint64_t end_size)
+{
+	struct pml_unmapped unmapped = {.n = 0};
+	struct shared shared = {.n = 0};
+	struct pml_tx tx;
+	int err = pml_tx_begin(c->dst->fs, &tx);
+	if (err)
+		return err;
+	err = pml_tx_end(&tx,
+			 share_in_tx(c, src_block, dst_block, n, end_size, &unmapped, &shared));
+	if (err)
+		drop_shares(c->dst->fs, &shared);
+	else
+		pml_unmapped_drop(c->dst->fs, &unmapped);
+	return err;
+}
+
+/* Shares whole blocks; @n counts a last partial block as whole.  *ret_blocks: how many. */
+static int share_blocks(const struct clone *c, uint64_t n, uint64_t *ret_blocks)
+{
+	uint64_t src_block = c->src_byte >> PML_BLOCK_SHIFT;
+	uint64_t dst_block = c->dst_byte >> PML_BLOCK_SHIFT;
+	uint64_t end_size = PML_MIN(c->dst_byte + c->len, (dst_block + n) << PML_BLOCK_SHIFT);
+	int err = admit_share(c, src_block, dst_block, n, end_size);
+	if (err)
+		return err;
+	/* A second try asks for what the first could map, so this ends. */
+	do {
+		if ((dst_block + n) << PML_BLOCK_SHIFT < end_size)
+			end_size = (dst_block + n) << PML_BLOCK_SHIFT;
+		err = share_once(c, src_block, dst_block, &n, end_size);
+	} while (err == -EAGAIN);
+	*ret_blocks = n;
+	return err;
+}
+
+/* How much of the request one sharing step covers; 0: it must be copied. */
+static uint64_t shareable_blocks(const struct clone *c)
+{
+	if (c->src_byte % PML_BLOCK_BYTES != 0 || c->dst_byte % PML_BLOCK_BYTES != 0)
+		return 0;
+	/* The last block of the source, when nothing of the destination lies behind it. */
+	bool is_tail = c->src_byte + c->len == c->src->media->size_bytes &&
+		       c->dst_byte + c->len >= c->dst->media->size_bytes;
+	return is_tail ? pml_round_up(c->len, PML_BLOCK_BYTES) >> PML_BLOCK_SHIFT
+		       : c->len >> PML_BLOCK_SHIFT;
+}
+
+/* Copies up to the next block border (or a megabyte where offsets never line up). */
+static int copy_bytes(const struct clone *c, uint64_t *ret_bytes)
+{
+	uint64_t len = PML_MIN(c->len, PML_IO_BYTES_MAX);
+	if (c->src_byte % PML_BLOCK_BYTES == c->dst_byte % PML_BLOCK_BYTES)
+		len = PML_MIN(len, PML_BLOCK_BYTES - c->src_byte % PML_BLOCK_BYTES);
+
+	pml_auto_free uint8_t *bounce = malloc(len);
+	pml_auto_free struct iovec *iov = malloc(PML_IOV_MAX * sizeof(*iov));
+	if (!bounce || !iov)
+		return -ENOMEM;
+	int n;
+	size_t got;
+	int err = pml_file_read_begin(c->src, c->src_byte, len, iov, &n, &got);
+	if (err)
+		return err;
+	size_t at = 0;
+	for (int i = 0; i < n; i++) {
+		memcpy(bounce + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	pml_file_read_end(c->src);
+	*ret_bytes = got;
+	return got ? pml_file_write(c->dst, bounce, got, c->dst_byte, false, c->w) : 0;
+}
+
+static int clone_locked(struct clone *c, uint64_t *ret_bytes, bool *ret_copy)
+{
+	int err = pml_extent_punch_resume(c->src->fs, c->src->media);
+	if (!err)
+		err = pml_extent_punch_resume(c->dst->fs, c->dst->media);
+	if (err)
+		return err;
+
+	uint64_t src_size = c->src->media->size_bytes;
+	*ret_copy = false;
+	*ret_bytes = 0;
+	if (c->src_byte >= src_size)
+		return 0;
+	c->len = PML_MIN(c->len, src_size - c->src_byte);
+	if (c->len > (uint64_t)PML_FILE_BYTES_MAX ||
+	    c->dst_byte > (uint64_t)PML_FILE_BYTES_MAX - c->len)
+		return -EFBIG;
+	if (c->src == c->dst && c->src_byte < c->dst_byte + c->len &&
+	    c->dst_byte < c->src_byte + c->len)
+		return -EINVAL;
+
+	uint64_t n = shareable_blocks(c);
+	*ret_copy = n == 0;
+	if (n == 0)
+		return 0;
+	err = share_blocks(c, n, &n);
+	if (!err)
+		*ret_bytes = PML_MIN(n << PML_BLOCK_SHIFT, c->len);
+	return err;
+}
+
+int pml_file_clone(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+		   uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w, uint64_t *ret_bytes)
+{
+	if (!pml_inode_is_file(src) || !pml_inode_is_file(dst))
+		return pml_inode_is_dir(src) || pml_inode_is_dir(dst) ? -EISDIR : -EINVAL;
+	struct clone c = {
+		.src = src,
+		.dst = dst,
+		.src_byte = src_byte,
+		.dst_byte = dst_byte,
+		.len = len_bytes,
+		.w = w,
+	};
+	uint64_t done = 0;
+	bool must_copy;
+	int err = begin_both(&c);
+	if (err)
+		return err;
+	err = clone_locked(&c, &done, &must_copy);
+	end_both(&c);
+	/* A copy is a read and a write, each atomic by itself, as copy_file_range(2) allows. */
+	if (!err && must_copy)
+		err = copy_bytes(&c, &done);
+	if (!err)
+		*ret_bytes = done;
+	return err;
+}

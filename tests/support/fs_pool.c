@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fs_pool.c -- a small formatted pool for tests of fs/
+ */
+#include "fs_pool.h"
+
+#include "../tap.h"
+
+#define POOLS_MAX 16
+
+/* Of pools that exist: removed at exit by the process that made them. */
+static char paths[POOLS_MAX][PATH_MAX];
+static pid_t maker;
+
+static void remove_all(void)
+{
+	if (getpid() != maker)
+		return;
+	for (size_t i = 0; i < POOLS_MAX; i++)
+		if (paths[i][0])
+			(void)unlink(paths[i]);
+}
+
+static void remember(const char *path)
+{
+	if (maker == 0) {
+		maker = getpid();
+		(void)atexit(remove_all);
+	}
+	for (size_t i = 0; i < POOLS_MAX; i++) {
+		if (paths[i][0])
+			continue;
+		(void)snprintf(paths[i], sizeof(paths[i]), "%s", path);
+		return;
+	}
+	BAIL_OUT("more than %d pools", POOLS_MAX);
+}
+
+static void forget(const char *path)
+{
+	for (size_t i = 0; i < POOLS_MAX; i++)
+		if (strcmp(paths[i], path) == 0)
+			paths[i][0] = 0;
+}
+
+static int open_as(struct fs_pool *pool, bool is_read_only, char *ret_reason)
+{
+	const struct pml_open_args args = {
+		.path = pool->path,
+		.is_read_only = is_read_only,
+		.poison_freed = true,
+	};
+	return pml_fs_open(&args, &pool->fs, ret_reason);
+}
+
+void fs_pool_make(struct fs_pool *pool, uint64_t size_bytes)
+{
+	static unsigned int count;
+	const char *folder = getenv("PML_TEST_DIR");
+	(void)snprintf(pool->path, sizeof(pool->path), "%s/pmemleasefs-test-%ld-%u",
+		       folder ? folder : "/dev/shm", (long)getpid(), count++);
+	(void)unlink(pool->path);
+	remember(pool->path);
+
+	char reason[PML_REASON_BYTES];
+	struct pml_device_info info;
+	const struct pml_format_args args = {.path = pool->path, .size_bytes = size_bytes};
+	int err = pml_fs_format(&args, &info, reason);
+	if (err)
+		BAIL_OUT("format %s: %s (%s)", pool->path, reason, strerror(-err));
+	pool->fs = NULL;
+	fs_pool_reopen(pool);
+}
+
+static void reopen_as(struct fs_pool *pool, bool is_read_only)
+{
+	fs_pool_close(pool);
+	char reason[PML_REASON_BYTES];
+	int err = open_as(pool, is_read_only, reason);
+	if (err)
+		BAIL_OUT("open %s: %s (%s)", pool->path, reason, strerror(-err));
+}
+
+void fs_pool_reopen(struct fs_pool *pool)
+{
+	reopen_as(pool, false);
+}
+
+void fs_pool_reopen_read_only(struct fs_pool *pool)
+{
+	reopen_as(pool, true);
+}
+
+int fs_pool_try_open(struct fs_pool *pool)
+{
+	char reason[PML_REASON_BYTES];
+	return open_as(pool, false, reason);
+}
+
+void fs_pool_close(struct fs_pool *pool)
+{
+	if (pool->fs)
+		pml_fs_close(pool->fs);
+	pool->fs = NULL;
+}
+
+void fs_pool_remove(struct fs_pool *pool)
+{
+	fs_pool_close(pool);
+	(void)unlink(pool->path);
+	forget(pool->path);
+}
+
+struct pml_inode *fs_pool_root(const struct fs_pool *pool)
+{
+	struct pml_inode *root;
+	int err = pml_inode_get(pool->fs, PML_ROOT_INO, &root);
+	if (err)
+		BAIL_OUT("root directory: %s", strerror(-err));
+	return root;
+}
+
+struct pml_inode *fs_pool_create(struct pml_inode *dir, const char *name, mode_t mode)
+{
+	struct pml_inode *inode;
+	const struct pml_create_args args = {.mode = mode};
+	int err = pml_dir_create(dir, name, &args, &inode);
+	if (err)
+		BAIL_OUT("create %s: %s", name, strerror(-err));
+	return inode;
+}
