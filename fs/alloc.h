@@ -18,6 +18,12 @@
 #define PML_METADATA_RESERVE_SHIFT 5
 #define PML_METADATA_RESERVE_MIN   (8u << 20)
 
+static inline uint64_t pml_metadata_reserve(uint64_t device_bytes)
+{
+	return PML_MAX(device_bytes >> PML_METADATA_RESERVE_SHIFT,
+		       (uint64_t)PML_METADATA_RESERVE_MIN);
+}
+
 /* Makes the DRAM side from super->groups, everything free.  Recovery then marks. */
 int pml_alloc_open(struct pml_fs *fs) PML_MUST_CHECK;
 void pml_alloc_close(struct pml_fs *fs);

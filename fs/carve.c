@@ -22,6 +22,8 @@
 #define GROUP_BYTES_MAX	      ((8ull << 30) - (62u << 20))
 #define GROUP_BYTES_MIN	      (16u << 20)
 #define SMALL_GROUP_BYTES_MIN (4u << 20) /* on devices below 512 MiB */
+/* Smaller pieces of free heap are not counted: metadata takes up to this much at once (tx.c). */
+#define PIECE_BYTES_MIN (1u << 20)
 /* Reservations that one trial of the free heap may make. */
 #define TRIALS_MAX 4096u
 
@@ -61,7 +63,7 @@ static bool reserve_group(struct pml_fs *fs, uint64_t bytes, struct pobj_action 
 	return true;
 }
 
-/* Is so much of the heap free, in pieces of whole chunks? */
+/* Is so much of the heap free, in pieces of a useful size? */
 static bool has_free_heap(struct pml_fs *fs, uint64_t bytes)
 {
 	pml_auto_free struct pobj_action *trial = calloc(TRIALS_MAX, sizeof(*trial));
@@ -70,10 +72,10 @@ static bool has_free_heap(struct pml_fs *fs, uint64_t bytes)
 
 	size_t n = 0;
 	uint64_t sum = 0;
-	uint64_t piece = CHUNK_BYTES;
+	uint64_t piece = PIECE_BYTES_MIN;
 	while (piece < bytes && piece < GROUP_BYTES_MAX / 2)
 		piece *= 2;
-	while (sum < bytes && n < TRIALS_MAX && piece >= CHUNK_BYTES) {
+	while (sum < bytes && n < TRIALS_MAX && piece >= PIECE_BYTES_MIN) {
 		PMEMoid oid = pmemobj_reserve(fs->pool, &trial[n], piece - OBJECT_HEADER_BYTES,
 					      PML_TYPE_GROUP);
 		if (OID_IS_NULL(oid)) {
@@ -91,8 +93,7 @@ static bool has_free_heap(struct pml_fs *fs, uint64_t bytes)
 static bool reserve_next(struct pml_fs *fs, uint64_t *bytes, struct pobj_action *ret_action,
 			 struct pml_media_group *ret_group)
 {
-	uint64_t reserve = PML_MAX(fs->info.size_bytes >> PML_METADATA_RESERVE_SHIFT,
-				   (uint64_t)PML_METADATA_RESERVE_MIN);
+	uint64_t reserve = pml_metadata_reserve(fs->info.size_bytes);
 
 	for (; *bytes; *bytes = smaller_group_bytes(fs, *bytes)) {
 		if (!reserve_group(fs, *bytes, ret_action, ret_group))

@@ -18,7 +18,7 @@
 #include "tx.h"
 
 #define SIZE_UNIT_BYTES	     (2u << 20)
-#define PML_DEVICE_BYTES_MAX (16ull << 40) /* what PML_GROUPS_MAX groups can cover, halved */
+#define PML_DEVICE_BYTES_MAX (64ull << 40) /* PML_GROUPS_MAX groups cover about twice as much */
 /* So much of a device must be zero, or it holds something. */
 #define HEAD_BYTES	(64u << 10)
 #define ROOT_MODE	(S_IFDIR | 0755)

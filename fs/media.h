@@ -52,7 +52,11 @@ struct pml_media_group {
 };
 static_assert(sizeof(struct pml_media_group) == 32, "on-media size");
 
-#define PML_GROUPS_MAX 4096u
+/*
+ * With so many the root object is large enough for libpmemobj to give it chunks of its
+ * own; a somewhat smaller one would come out of a run of 4 MiB.
+ */
+#define PML_GROUPS_MAX 16000u
 
 /*
  * The inode table: inode number n - 1 indexes three levels of 1024 offsets of

@@ -31,6 +31,9 @@
 /* Metadata of an inode with its name, for the number of inodes in statvfs. */
 #define INODE_METADATA_BYTES 512u
 
+/* Part of the reserve for metadata that one arena of libpmemobj may tie up. */
+#define ARENA_BYTES (8u << 20)
+
 /* ---- small things -------------------------------------------------------- */
 
 bool pml_pool_has(const struct pml_fs *fs, uint64_t offset, uint64_t bytes)
@@ -202,12 +205,33 @@ static int check_peek(const struct pml_device_peek *peek, const char *path, char
 	return 0;
 }
 
+/*
+ * libpmemobj makes an arena for each processor, and each holds memory for each size of
+ * objects: too much for a small device.  The switch is one of the whole process.
+ */
+static PMEMobjpool *open_with_few_arenas(const char *path, const char *layout, uint64_t size_bytes)
+{
+	static const char name[] = "heap.arenas_default_max";
+	unsigned int old = 1;
+	if (pmemobj_ctl_get(NULL, name, &old) != 0)
+		return pmemobj_open(path, layout);
+
+	uint64_t wanted = pml_metadata_reserve(size_bytes) / ARENA_BYTES;
+	unsigned int narenas = (unsigned int)PML_MIN(PML_MAX(wanted, 1u), (uint64_t)old);
+	(void)pmemobj_ctl_set(NULL, name, &narenas);
+	PMEMobjpool *pool = pmemobj_open(path, layout);
+	int err = errno;
+	(void)pmemobj_ctl_set(NULL, name, &old);
+	errno = err;
+	return pool;
+}
+
 static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 {
 	char layout[64];
 	(void)snprintf(layout, sizeof(layout), PML_LAYOUT_FORMAT, PML_FORMAT_VERSION,
 		       fs->info.size_bytes);
-	fs->pool = pmemobj_open(path, layout);
+	fs->pool = open_with_few_arenas(path, layout, fs->info.size_bytes);
 	if (!fs->pool && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return pml_reason(reason, -EBUSY, "%s is in use by another program", path);
 	if (!fs->pool && errno == EINVAL)
@@ -244,8 +268,7 @@ static int adopt_mapping(struct pml_fs *fs, const struct pml_device_store *store
 					      store->granularity);
 	(void)pmem2_source_delete(&source);
 	if (err)
-		return pml_reason(reason, pml_pmem2_error(err), "libpmem2: %s",
-				  pmem2_errormsg());
+		return pml_reason(reason, pml_pmem2_error(err), "libpmem2: %s", pmem2_errormsg());
 
 	fs->info.is_cache_line = store->granularity != PMEM2_GRANULARITY_PAGE;
 	fs->info.durability = store->durability;

@@ -12,6 +12,8 @@
  * appending drops its own extensions, with whatever they hold (tx.c of PMDK
  * 1.12, tx_construct_user_buffer()).  Hence the bounds kept in struct pml_tx.
  */
+#include <stdio.h>
+
 #include "alloc.h"
 #include "tx.h"
 
@@ -33,8 +35,25 @@
 #define NO_LOG_YET (-1)
 #define NO_LOG	   (-2)
 
+/*
+ * The default classes for objects of these sizes take 2 and 4 MiB of contiguous heap
+ * at a time, which a full device does not have.
+ */
+static const struct {
+	enum pml_media_type type;
+	size_t object_bytes;
+	unsigned int objects; /* that a block of memory holds: 256 KiB and 1 MiB */
+} classes[] = {
+	{PML_TYPE_ITABLE_LEVEL, sizeof(struct pml_media_itable_level), 31},
+	{PML_TYPE_ITABLE_CHUNK, sizeof(struct pml_media_itable_chunk), 15},
+};
+
+#define OBJECT_HEADER_BYTES 16u
+#define CLASS_IDS	    255u
+
 struct pml_tx_logs {
-	uint64_t pool_uuid; /* upper half of every PMEMoid */
+	uint64_t pool_uuid;			  /* upper half of every PMEMoid */
+	uint64_t class_flag[PML_TYPE_TX_LOG + 1]; /* of pmemobj_tx_xalloc(), by type; 0: default */
 	unsigned int nlogs;
 	_Atomic uint32_t free; /* bit i: log i is not in use */
 };
@@ -65,6 +84,25 @@ int pml_tx_logs_format(struct pml_fs *fs)
 	return 0;
 }
 
+/* The flag that names the class of these units; makes it unless it exists.  0: cannot. */
+static uint64_t class_flag(PMEMobjpool *pool, size_t unit_bytes, unsigned int units)
+{
+	struct pobj_alloc_class_desc class = {
+		.unit_size = unit_bytes,
+		.units_per_block = units,
+		.header_type = POBJ_HEADER_COMPACT,
+	};
+	if (pmemobj_ctl_set(pool, "heap.alloc_class.new.desc", &class) == 0)
+		return POBJ_CLASS_ID(class.class_id);
+	for (unsigned int id = 0; id < CLASS_IDS; id++) {
+		char name[64];
+		(void)snprintf(name, sizeof(name), "heap.alloc_class.%u.desc", id);
+		if (pmemobj_ctl_get(pool, name, &class) == 0 && class.unit_size == unit_bytes)
+			return POBJ_CLASS_ID(id);
+	}
+	return 0;
+}
+
 int pml_tx_logs_open(struct pml_fs *fs)
 {
 	const struct pml_media_super *super = fs->super;
@@ -81,7 +119,10 @@ int pml_tx_logs_open(struct pml_fs *fs)
 	if (!logs)
 		return -ENOMEM;
 	logs->pool_uuid = pmemobj_oid(super).pool_uuid_lo;
-	logs->nlogs = nlogs;
+	for (size_t i = 0; i < PML_ARRAY_LEN(classes); i++)
+		logs->class_flag[classes[i].type] =
+			class_flag(fs->pool, classes[i].object_bytes + OBJECT_HEADER_BYTES,
+				   classes[i].objects);
 	atomic_init(&logs->free, (1u << nlogs) - 1);
 	fs->tx_logs = logs;
 	return 0;
@@ -194,8 +235,9 @@ int pml_tx_add_fresh(const void *addr, size_t bytes)
 
 int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 {
-	const uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT;
 	struct pml_tx *tx = pmemobj_tx_get_user_data();
+	const uint64_t flags =
+		POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | tx->fs->tx_logs->class_flag[type];
 
 	int err = reserve_intent(tx);
 	if (err)

@@ -55,7 +55,7 @@ struct pml_client_attr {
  */
 int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
 		       char *ret_reason);
-/* Returns all leases, ends the session, frees everything. */
+/* Returns all leases, ends the session, frees everything.  Not from a callback. */
 void pml_client_close(struct pml_client *client);
 /* Why the last call of this thread on this client failed; valid until its next call. */
 const char *pml_client_reason(struct pml_client *client);

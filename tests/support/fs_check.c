@@ -173,7 +173,7 @@ static int mix_inode(void *arg, uint64_t ino, struct pml_media_inode *media)
 	struct pml_inode *inode;
 	mix(d, &ino, sizeof(ino));
 	mix(d, media, sizeof(*media));
-	if (!S_ISDIR(media->mode) || pml_inode_get(d->fs, ino, &inode))
+	if (!S_ISDIR(media->mode) || media->nlink == 0 || pml_inode_get(d->fs, ino, &inode))
 		return 0;
 	if (pml_dir_read(inode, 0, mix_entry, d))
 		BAIL_OUT("read directory %" PRIu64, ino);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fence.c -- the fence ladder: one key at a time, harder when it does not work
+ *
+ * For each segment: PML_FENCE_KEY, on error PML_FENCE_CONNECTION, that one tried
+ * again a few times, then the lease is stuck: its blocks stay pinned for ever
+ * (I1, I3) and whoever waits is told.  The other keys of a stuck lease are still
+ * made dead.  A session that needed the harder step keeps it.
+ *
+ * Threads: the caller serialises; see table.h.
+ */
+#include "table.h"
+
+/* The step that the next key of @lease starts with. */
+static void begin_segment(struct pml_lease *lease)
+{
+	lease->fence_step = lease->session->fence_from;
+	lease->fence_tries = 0;
+}
+
+void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease)
+{
+	lease->fence_segment = 0;
+	begin_segment(lease);
+	pml_list_append(&tab->fences, &lease->fence);
+}
+
+/* Behind @lease's last live key; true if there is none. */
+static bool skip_dead_keys(struct pml_lease *lease)
+{
+	while (lease->fence_segment < lease->nsegments &&
+	       !lease->segments[lease->fence_segment].key)
+		lease->fence_segment++;
+	return lease->fence_segment == lease->nsegments;
+}
+
+bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_attempt)
+{
+	while (!pml_list_is_empty(&tab->fences)) {
+		struct pml_lease *lease = pml_list_entry(tab->fences.next, struct pml_lease, fence);
+		pml_list_remove(&lease->fence);
+		bool is_fenced = skip_dead_keys(lease);
+		if (is_fenced && lease->state == PML_LEASE_STUCK)
+			continue;
+		if (is_fenced && lease->commits > 0) {
+			/* pml_table_commit_end() queues it again. */
+			lease->is_fenced = true;
+			continue;
+		}
+		*ret_attempt = (struct pml_fence_attempt){.lease = lease};
+		if (is_fenced)
+			return true;
+		if (lease->fence_step < lease->session->fence_from)
+			lease->fence_step = lease->session->fence_from;
+		ret_attempt->key = lease->segments[lease->fence_segment].key;
+		ret_attempt->step = lease->fence_step;
+		ret_attempt->is_cooperative = lease->is_cooperative;
+		return true;
+	}
+	return false;
+}
+
+static void escalate(struct pml_table *tab, struct pml_lease *lease)
+{
+	if (lease->session->fence_from == PML_FENCE_CONNECTION)
+		return;
+	lease->session->fence_from = PML_FENCE_CONNECTION;
+	tab->stats.fence_escalations++;
+}
+
+/* This key stays alive as far as we know; goes on with the others. */
+static void give_up_segment(struct pml_table *tab, struct pml_lease *lease)
+{
+	if (lease->state != PML_LEASE_STUCK) {
+		lease->state = PML_LEASE_STUCK;
+		lease->is_stuck_due = true;
+		if (pml_list_is_empty(&lease->action))
+			pml_list_append(&tab->lease_actions, &lease->action);
+		tab->stats.fences_stuck++;
+		pml_table_fail_waiters(tab, lease, -EIO);
+	}
+	lease->fence_segment++;
+	begin_segment(lease);
+	pml_list_append(&tab->fences, &lease->fence);
+}
+
+void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int err,
+			    uint64_t took_ms, uint64_t now_ms)
+{
+	/* Too slow, though it worked: the others of this session go the hard way. */
+	if (took_ms > tab->config.fence_ms)
+		escalate(tab, lease);
+
+	if (err == 0) {
+		tab->stats.fences++;
+		lease->segments[lease->fence_segment].key = NULL;
+		begin_segment(lease);
+		/* In front: finishing one lease frees more than beginning two. */
+		pml_list_append(tab->fences.next, &lease->fence);
+		return;
+	}
+	if (lease->fence_step < PML_FENCE_CONNECTION) {
+		escalate(tab, lease);
+		lease->fence_step = PML_FENCE_CONNECTION;
+		pml_list_append(&tab->fences, &lease->fence);
+		return;
+	}
+	if (lease->fence_tries < PML_FENCE_RETRIES) {
+		lease->fence_tries++;
+		lease->retry_ms = now_ms + PML_FENCE_RETRY_MS;
+		pml_list_append(&tab->fence_retries, &lease->fence);
+		return;
+	}
+	give_up_segment(tab, lease);
+}
+
+void pml_table_fence_tick(struct pml_table *tab, uint64_t now_ms)
+{
+	struct pml_lease *lease, *tmp;
+	pml_list_for_each_safe(lease, tmp, &tab->fence_retries, fence) {
+		if (lease->retry_ms > now_ms)
+			break;
+		pml_list_remove(&lease->fence);
+		pml_list_append(&tab->fences, &lease->fence);
+	}
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * grant.c -- what a session asks for: to begin, to acquire, to commit, to return
+ *
+ * A lease is entered in the table before its blocks are mapped, so that from
+ * then on no operation changes their layout unseen (I4); pinning and making
+ * keys happen without the table's lock.
+ *
+ * Threads: any; lock order in manager.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "manager.h"
+
+/* ---- sessions ----------------------------------------------------------- */
+
+int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *ops,
+		    void *session_arg, const char *peer, uint64_t *ret_session)
+{
+	struct pml_lease_session *session = calloc(1, sizeof(*session));
+	if (!session)
+		return -ENOMEM;
+	session->ops = ops;
+	session->arg = session_arg;
+	(void)snprintf(session->peer, sizeof(session->peer), "%s", peer);
+
+	uint64_t now_ms = pml_manager_lock(mgr);
+	int err = pml_table_session_add(&mgr->table, session, now_ms);
+	if (err == 0)
+		*ret_session = session->id;
+	pml_manager_unlock(mgr);
+	if (err)
+		free(session);
+	return err;
+}
+
+void pml_session_renew(struct pml_lease_manager *mgr, uint64_t session)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_renew(&mgr->table, session, now_ms);
+	pml_manager_unlock(mgr);
+}
+
+void pml_session_end(struct pml_lease_manager *mgr, uint64_t session, enum pml_end_reason why)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_end(&mgr->table, session, why, now_ms);
+	pml_manager_unlock(mgr);
+}
+
+/* ---- acquire ------------------------------------------------------------ */
+
+/* Enters @lease in the table as GRANTING. */
+static int enter(struct pml_lease_manager *mgr, struct pml_lease *lease)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_renew(&mgr->table, lease->claim.session, now_ms);
+	int err = pml_table_insert(&mgr->table, lease, now_ms);
+	pml_manager_unlock(mgr);
+	return err;
+}
+
+/* Pins the range as far as segments reach, and enters them in @lease. */
+static int pin(struct pml_lease_manager *mgr, struct pml_lease *lease)
+{
+	const struct pml_claim *claim = &lease->claim;
+	struct pml_segment at[PML_LEASE_SEGMENTS_MAX];
+	size_t count = 0;
+	uint64_t end_byte = 0;
+	int err = pml_file_pin(lease->inode, claim->first_byte, claim->end_byte - claim->first_byte,
+			       claim->mode == PML_LEASE_WRITE, at, PML_LEASE_SEGMENTS_MAX, &count,
+			       &end_byte);
+	if (err)
+		return err;
+
+	struct pml_lease_segment *segments = NULL;
+	if (count > 0) {
+		segments = calloc(count, sizeof(*segments));
+		if (!segments) {
+			/* No key was ever made (I3). */
+			for (size_t i = 0; i < count; i++)
+				pml_fs_unpin(mgr->fs, &at[i]);
+			return -ENOMEM;
+		}
+	}
+	for (size_t i = 0; i < count; i++)
+		segments[i].at = at[i];
+
+	pml_manager_lock(mgr);
+	pml_table_pinned(&mgr->table, lease, segments, (uint32_t)count, end_byte);
+	pml_manager_unlock(mgr);
+	return 0;
+}
+
+static int make_keys(struct pml_lease *lease)
+{
+	const struct pml_lease_session *session = lease->session;
+	bool is_write = lease->claim.mode == PML_LEASE_WRITE;
+	for (uint32_t i = 0; i < lease->nsegments; i++) {
+		struct pml_lease_segment *segment = &lease->segments[i];
+		int err = session->ops->key_new(session->arg, &segment->at, is_write,
+						&segment->rkey, &segment->key);
+		if (err)
+			return err;
+		assert(segment->key);
+	}
+	return 0;
+}
+
+static void fill_grant(const struct pml_lease *lease, uint64_t file_size, uint32_t term_ms,
+		       struct pml_grant *ret_grant)
+{
+	ret_grant->lease_id = lease->id;
+	ret_grant->first_byte = lease->claim.first_byte;
+	ret_grant->end_byte = lease->claim.end_byte;
+	ret_grant->file_size = file_size;
+	ret_grant->term_ms = term_ms;
+	ret_grant->nsegments = lease->nsegments;
+	for (uint32_t i = 0; i < lease->nsegments; i++) {
+		const struct pml_lease_segment *segment = &lease->segments[i];
+		ret_grant->segments[i] = (struct pml_grant_segment){
+			.first_byte = segment->at.first_byte,
+			.len_bytes = segment->at.len_bytes,
+			.remote_addr = (uint64_t)(uintptr_t)segment->at.addr,
+			.rkey = segment->rkey,
+		};
+	}
+}
+
+/* Ends an entered lease that cannot be granted.  @lease may be gone on return. */
+static void abandon(struct pml_lease_manager *mgr, struct pml_lease *lease)
+{
+	struct pml_inode *inode = lease->inode;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	/* What was pinned goes by way of the fence thread, which drops the inode too. */
+	bool is_pinned = lease->segments != NULL;
+	pml_table_grant_failed(&mgr->table, lease, now_ms);
+	pml_manager_unlock(mgr);
+	if (!is_pinned)
+		pml_inode_put(inode, 1);
+}
+
+/* Pins, makes keys and grants.  On error the lease ends by itself. */
+static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
+		 struct pml_grant *ret_grant)
+{
+	pthread_rwlock_rdlock(&mgr->pin_lock);
+	int err = pin(mgr, lease);
+	pthread_rwlock_unlock(&mgr->pin_lock);
+	if (err == 0)
+		err = make_keys(lease);
+	if (err) {
+		abandon(mgr, lease);
+		return err;
+	}
+
+	uint64_t file_size = pml_inode_size(lease->inode);
+	uint64_t now_ms = pml_manager_lock(mgr);
+	err = pml_table_granted(&mgr->table, lease, now_ms);
+	if (err == 0)
+		fill_grant(lease, file_size, mgr->table.config.term_ms, ret_grant);
+	pml_manager_unlock(mgr);
+	if (err)
+		abandon(mgr, lease);
+	return err;
+}
+
+static int check_range(uint64_t first_byte, uint64_t len_bytes)
+{
+	if (len_bytes == 0 || len_bytes > PML_LEASE_BYTES_MAX)
+		return -EINVAL;
+	if (first_byte > (uint64_t)PML_FILE_BYTES_MAX - len_bytes)
+		return -EFBIG;
+	return 0;
+}
+
+int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t ino,
+		      uint64_t first_byte, uint64_t len_bytes, enum pml_lease_mode mode,
+		      struct pml_grant *ret_grant)
+{
+	int err = check_range(first_byte, len_bytes);
+	if (err)
+		return err;
+	struct pml_lease *lease = calloc(1, sizeof(*lease));
+	if (!lease)
+		return -ENOMEM;
+	lease->claim = (struct pml_claim){
+		.session = session,
+		.ino = ino,
+		.first_byte = first_byte,
+		.end_byte = first_byte + len_bytes,
+		.mode = mode,
+	};
+	err = pml_inode_get(mgr->fs, ino, &lease->inode);
+	if (err) {
+		free(lease);
+		return err;
+	}
+	err = enter(mgr, lease);
+	if (err) {
+		pml_inode_put(lease->inode, 1);
+		free(lease);
+		return err;
+	}
+	return grant(mgr, lease, ret_grant);
+}
+
+/* ---- the holder's requests ---------------------------------------------- */
+
+int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_renew(&mgr->table, session, now_ms);
+	int err = pml_table_ack(&mgr->table, session, lease_id);
+	pml_manager_unlock(mgr);
+	return err;
+}
+
+int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_renew(&mgr->table, session, now_ms);
+	int err = pml_table_return(&mgr->table, session, lease_id, now_ms);
+	pml_manager_unlock(mgr);
+	return err;
+}
+
+int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
+		     uint64_t first_byte, uint64_t len_bytes, uint64_t new_size_bytes)
+{
+	struct pml_lease *lease = NULL;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_session_renew(&mgr->table, session, now_ms);
+	int err = pml_table_commit_begin(&mgr->table, session, lease_id, first_byte, len_bytes,
+					 &lease);
+	pml_manager_unlock(mgr);
+	if (err)
+		return err;
+
+	/* Without the lock.  The lease may be fenced meanwhile, but stays pinned. */
+	uint64_t ino = lease->claim.ino;
+	err = pml_file_commit(lease->inode, first_byte, len_bytes, new_size_bytes);
+
+	pml_manager_lock(mgr);
+	pml_table_commit_end(&mgr->table, lease);
+	pml_manager_unlock(mgr);
+	if (err == 0)
+		pml_manager_contents_changed(mgr, ino, first_byte, len_bytes);
+	return err;
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * manager.c -- runs the lease table: lock, clock thread, fence thread, guard
+ *
+ * The clock thread lets time pass in the table and executes its effects: all
+ * messages, resumes and releases run in this one thread, so that callbacks of
+ * a session never run side by side.  The fence thread executes fences, which
+ * may block, and unpins.
+ *
+ * Threads: see include/pml/lease.h; lock order in manager.h.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "manager.h"
+#include "pml/log.h"
+
+/* ---- lock and wake-ups -------------------------------------------------- */
+
+uint64_t pml_manager_lock(struct pml_lease_manager *mgr)
+{
+	pthread_mutex_lock(&mgr->lock);
+	return pml_now_ms();
+}
+
+static void wake_threads_locked(struct pml_lease_manager *mgr)
+{
+	const struct pml_table *tab = &mgr->table;
+	if (pml_table_has_action(tab) || pml_table_next_due_ms(tab) < mgr->wakes_ms)
+		pthread_cond_signal(&mgr->clock_cond);
+	if (!pml_list_is_empty(&tab->fences))
+		pthread_cond_signal(&mgr->fence_cond);
+}
+
+void pml_manager_unlock(struct pml_lease_manager *mgr)
+{
+	wake_threads_locked(mgr);
+	pthread_mutex_unlock(&mgr->lock);
+}
+
+static struct timespec timespec_of(uint64_t ms)
+{
+	return (struct timespec){.tv_sec = (time_t)(ms / 1000),
+				 .tv_nsec = (long)(ms % 1000) * 1000000L};
+}
+
+/* Until signalled or @due_ms; PML_NEVER_MS: no end. */
+static void wait_until_locked(struct pml_lease_manager *mgr, pthread_cond_t *cond, uint64_t due_ms)
+{
+	if (due_ms == PML_NEVER_MS) {
+		pthread_cond_wait(cond, &mgr->lock);
+		return;
+	}
+	struct timespec due = timespec_of(due_ms);
+	(void)pthread_cond_timedwait(cond, &mgr->lock, &due);
+}
+
+/* ---- the clock thread --------------------------------------------------- */
+
+static void log_revoke(const struct pml_lease *lease)
+{
+	if (lease->why != PML_END_CONFLICT && lease->why != PML_END_SILENT)
+		return;
+	uint64_t since_ms = lease->recalled_ms ? lease->recalled_ms : lease->ended_ms;
+	pml_log_warning("lease %llu revoked: inode %llu bytes %llu-%llu, held by %s, for %s, "
+			"cause %s, %llu ms after the recall",
+			(unsigned long long)lease->id, (unsigned long long)lease->claim.ino,
+			(unsigned long long)lease->claim.first_byte,
+			(unsigned long long)lease->claim.end_byte, lease->session->peer,
+			pml_layout_op_name(lease->recall_op), pml_end_reason_name(lease->why),
+			(unsigned long long)(pml_now_ms() - since_ms));
+}
+
+static void log_stuck(const struct pml_lease *lease)
+{
+	pml_log_error("lease %llu is stuck: no fence could be confirmed for inode %llu bytes "
+		      "%llu-%llu, held by %s; its blocks stay pinned until the next mount",
+		      (unsigned long long)lease->id, (unsigned long long)lease->claim.ino,
+		      (unsigned long long)lease->claim.first_byte,
+		      (unsigned long long)lease->claim.end_byte, lease->session->peer);
+}
+
+void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, uint64_t first_byte,
+				  uint64_t len_bytes)
+{
+	if (mgr->hooks.contents_changed)
+		mgr->hooks.contents_changed(mgr->hooks.arg, ino, first_byte, len_bytes);
+}
+
+/* The last that happens to a lease. */
+static void finish_lease(struct pml_lease_manager *mgr, const struct pml_action *action)
+{
+	struct pml_lease *lease = action->lease;
+	const struct pml_claim *claim = &lease->claim;
+	log_revoke(lease);
+	if (action->tell_holder)
+		lease->session->ops->revoked(lease->session->arg, lease->id, lease->why);
+	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)
+		pml_manager_contents_changed(mgr, claim->ino, claim->first_byte,
+					     claim->end_byte - claim->first_byte);
+	free(lease->segments);
+	free(lease);
+}
+
+/* Without locks.  What an action names lives until its last action, which runs here too. */
+static void act(struct pml_lease_manager *mgr, const struct pml_action *action)
+{
+	struct pml_lease_session *session = action->session;
+	switch (action->kind) {
+	case PML_ACTION_RECALL:
+		session->ops->recall(session->arg, action->lease->id, action->op, action->drain_ms);
+		break;
+	case PML_ACTION_STUCK:
+		log_stuck(action->lease);
+		break;
+	case PML_ACTION_GONE:
+		finish_lease(mgr, action);
+		break;
+	case PML_ACTION_RESUME:
+		action->waiter->resume(action->waiter);
+		break;
+	case PML_ACTION_DIED:
+		pml_log_warning("session %llu of %s has been silent for %u ms: all its leases end",
+				(unsigned long long)session->id, session->peer,
+				mgr->table.config.term_ms);
+		break;
+	case PML_ACTION_RELEASED:
+		if (session->ops->released)
+			session->ops->released(session->arg);
+		free(session);
+		break;
+	}
+}
+
+static void *run_clock(void *arg)
+{
+	struct pml_lease_manager *mgr = arg;
+	pthread_mutex_lock(&mgr->lock);
+	for (;;) {
+		pml_table_tick(&mgr->table, pml_now_ms());
+		if (!pml_list_is_empty(&mgr->table.fences))
+			pthread_cond_signal(&mgr->fence_cond);
+
+		struct pml_action action;
+		if (pml_table_next_action(&mgr->table, &action)) {
+			mgr->is_acting = true;
+			pthread_mutex_unlock(&mgr->lock);
+			act(mgr, &action);
+			pthread_mutex_lock(&mgr->lock);
+			mgr->is_acting = false;
+			continue;
+		}
+		pthread_cond_broadcast(&mgr->idle_cond);
+		if (mgr->is_stopping)
+			break;
+		mgr->wakes_ms = pml_table_next_due_ms(&mgr->table);
+		wait_until_locked(mgr, &mgr->clock_cond, mgr->wakes_ms);
+		mgr->wakes_ms = 0; /* awake: needs no signal, it looks before it sleeps */
+	}
+	pthread_mutex_unlock(&mgr->lock);
+	return NULL;
+}
+
+/* ---- the fence thread --------------------------------------------------- */
+
+/* Called and returns with the lock, drops it for the fence. */
+static void fence_key_locked(struct pml_lease_manager *mgr, const struct pml_fence_attempt *attempt)
+{
+	const struct pml_lease_session *session = attempt->lease->session;
+	pthread_mutex_unlock(&mgr->lock);
+	uint64_t began_ms = pml_now_ms();
+	int err = session->ops->key_fence(session->arg, attempt->key, attempt->step,
+					  attempt->is_cooperative);
+	uint64_t took_ms = pml_now_ms() - began_ms;
+
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_fence_result(&mgr->table, attempt->lease, err, took_ms, now_ms);
+}
+
+/* I3: every key of @lease is confirmed dead.  Called and returns with the lock. */
+static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
+{
+	pthread_mutex_unlock(&mgr->lock);
+	pthread_rwlock_rdlock(&mgr->pin_lock);
+	for (uint32_t i = 0; i < lease->nsegments; i++)
+		pml_fs_unpin(mgr->fs, &lease->segments[i].at);
+
+	uint64_t now_ms = pml_manager_lock(mgr);
+	struct pml_inode *inode = lease->inode;
+	pml_table_gone(&mgr->table, lease, now_ms);
+	/* From here on the clock thread may free the lease. */
+	pml_manager_unlock(mgr);
+	pthread_rwlock_unlock(&mgr->pin_lock);
+	pml_inode_put(inode, 1);
+	pthread_mutex_lock(&mgr->lock);
+}
+
+static void *run_fences(void *arg)
+{
+	struct pml_lease_manager *mgr = arg;
+	pthread_mutex_lock(&mgr->lock);
+	while (!mgr->is_stopping) {
+		struct pml_fence_attempt attempt;
+		if (!pml_table_next_fence(&mgr->table, &attempt)) {
+			pthread_cond_wait(&mgr->fence_cond, &mgr->lock);
+			continue;
+		}
+		if (attempt.key)
+			fence_key_locked(mgr, &attempt);
+		else
+			unpin_locked(mgr, attempt.lease);
+		wake_threads_locked(mgr);
+	}
+	pthread_mutex_unlock(&mgr->lock);
+	return NULL;
+}
+
+/* ---- the guard ---------------------------------------------------------- */
+
+static int guard_admit(void *guard, const struct pml_layout_change *change, struct pml_waiter *w)
+{
+	struct pml_lease_manager *mgr = guard;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	int err = pml_table_admit(&mgr->table, change, w, now_ms);
+	pml_manager_unlock(mgr);
+	return err;
+}
+
+static void guard_cancel(void *guard, struct pml_waiter *w)
+{
+	struct pml_lease_manager *mgr = guard;
+	pml_manager_lock(mgr);
+	pml_table_cancel(&mgr->table, w);
+	pml_manager_unlock(mgr);
+}
+
+static void guard_done(void *guard, struct pml_waiter *w)
+{
+	struct pml_lease_manager *mgr = guard;
+	/* Without the lock: only its own operation, which has ended, changes this field. */
+	if (!w->is_queued)
+		return;
+	pml_manager_lock(mgr);
+	pml_table_done(&mgr->table, w);
+	pthread_cond_broadcast(&mgr->idle_cond);
+	pml_manager_unlock(mgr);
+}
+
+static bool guard_may_be_leased(void *guard, uint64_t ino)
+{
+	struct pml_lease_manager *mgr = guard;
+	return pml_table_may_be_leased(&mgr->table, ino);
+}
+
+static const struct pml_guard_ops guard_ops = {
+	.admit = guard_admit,
+	.cancel = guard_cancel,
+	.done = guard_done,
+	.may_be_leased = guard_may_be_leased,
+};
+
+/* ---- start and stop ----------------------------------------------------- */
+
+static void init_locks(struct pml_lease_manager *mgr)
+{
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC); /* the clock of pml_now_ms() */
+	pthread_cond_init(&mgr->clock_cond, &monotonic);
+	pthread_cond_init(&mgr->fence_cond, &monotonic);
+	pthread_cond_init(&mgr->idle_cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+
+	pthread_rwlockattr_t fair;
+	pthread_rwlockattr_init(&fair);
+	/* Else a stream of acquires could keep the audit out for ever. */
+	pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&mgr->pin_lock, &fair);
+	pthread_rwlockattr_destroy(&fair);
+	pthread_mutex_init(&mgr->lock, NULL);
+}
+
+static void destroy(struct pml_lease_manager *mgr)
+{
+	pthread_cond_destroy(&mgr->clock_cond);
+	pthread_cond_destroy(&mgr->fence_cond);
+	pthread_cond_destroy(&mgr->idle_cond);
+	pthread_rwlock_destroy(&mgr->pin_lock);
+	pthread_mutex_destroy(&mgr->lock);
+	free(mgr);
+}
+
+static void ask_to_stop(struct pml_lease_manager *mgr)
+{
+	pthread_mutex_lock(&mgr->lock);
+	mgr->is_stopping = true;
+	pthread_cond_broadcast(&mgr->clock_cond);
+	pthread_cond_broadcast(&mgr->fence_cond);
+	pthread_mutex_unlock(&mgr->lock);
+}
+
+int pml_lease_manager_new(struct pml_fs *fs, const struct pml_lease_config *config,
+			  const struct pml_lease_hooks *hooks, struct pml_lease_manager **ret_mgr)
+{
+	struct pml_lease_manager *mgr = calloc(1, sizeof(*mgr));
+	if (!mgr)
+		return -ENOMEM;
+	int err = pml_table_init(&mgr->table, config);
+	if (err) {
+		free(mgr);
+		return err;
+	}
+	mgr->fs = fs;
+	if (hooks)
+		mgr->hooks = *hooks;
+	init_locks(mgr);
+
+	err = -pthread_create(&mgr->clock_thread, NULL, run_clock, mgr);
+	if (err)
+		goto undo_locks;
+	err = -pthread_create(&mgr->fence_thread, NULL, run_fences, mgr);
+	if (err)
+		goto undo_clock;
+	pml_fs_set_guard(fs, &guard_ops, mgr);
+	*ret_mgr = mgr;
+	return 0;
+
+undo_clock:
+	ask_to_stop(mgr);
+	pthread_join(mgr->clock_thread, NULL);
+undo_locks:
+	destroy(mgr);
+	return err;
+}
+
+/* Everything that can end has ended, and everybody has been told. */
+static bool is_idle_locked(const struct pml_lease_manager *mgr)
+{
+	const struct pml_table *tab = &mgr->table;
+	return tab->stats.leases == tab->stats.fences_stuck && tab->stats.waiters == 0 &&
+	       !pml_table_has_action(tab) && !mgr->is_acting;
+}
+
+static bool wait_idle_locked(struct pml_lease_manager *mgr, uint64_t until_ms)
+{
+	while (!is_idle_locked(mgr) && pml_now_ms() < until_ms)
+		wait_until_locked(mgr, &mgr->idle_cond, until_ms);
+	return is_idle_locked(mgr);
+}
+
+int pml_lease_manager_free(struct pml_lease_manager *mgr)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	uint32_t fence_ms = mgr->table.config.fence_ms;
+	pml_table_close(&mgr->table, now_ms);
+	wake_threads_locked(mgr);
+	bool is_idle = wait_idle_locked(mgr, now_ms + 3ull * fence_ms);
+	if (!is_idle) {
+		/* Fences hang: at least nobody waits for them any longer. */
+		pml_table_fail_all_waiters(&mgr->table, -EINTR);
+		wake_threads_locked(mgr);
+		is_idle = wait_idle_locked(mgr, pml_now_ms() + PML_MIN(fence_ms, 1000u));
+	}
+	bool has_leases = mgr->table.stats.leases > 0;
+	pthread_mutex_unlock(&mgr->lock);
+	if (!is_idle || has_leases)
+		return -EBUSY;
+
+	ask_to_stop(mgr);
+	pthread_join(mgr->clock_thread, NULL);
+	pthread_join(mgr->fence_thread, NULL);
+	pml_fs_set_guard(mgr->fs, NULL, NULL);
+	destroy(mgr);
+	return 0;
+}

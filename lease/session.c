@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * session.c -- sessions of the lease table: term, death, end, release
+ *
+ *   live -> dead (term ran out) -> ended -> released
+ *   live -----------------------> ended -> released
+ *
+ * Threads: the caller serialises; see table.h.
+ */
+#include "table.h"
+
+static struct pml_list *session_bucket(const struct pml_table *tab, uint64_t id)
+{
+	const struct pml_list *bucket = &tab->session_buckets[id % PML_TABLE_SESSION_BUCKETS];
+	return (struct pml_list *)(uintptr_t)bucket;
+}
+
+struct pml_lease_session *pml_table_session_find(const struct pml_table *tab, uint64_t id)
+{
+	struct pml_lease_session *session;
+	pml_list_for_each(session, session_bucket(tab, id), by_id) {
+		if (session->id == id)
+			return session;
+	}
+	return NULL;
+}
+
+int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
+{
+	if (tab->is_closing)
+		return -ESHUTDOWN;
+	if (tab->stats.sessions >= tab->config.max_sessions) {
+		tab->stats.refused_limit++;
+		return -EUSERS;
+	}
+	session->id = ++tab->last_session_id;
+	session->is_live = true;
+	session->expires_ms = now_ms + tab->config.term_ms;
+	pml_list_init(&session->action);
+	pml_list_init(&session->leases);
+	pml_list_append(session_bucket(tab, session->id), &session->by_id);
+	pml_list_append(&tab->terms, &session->by_term);
+	tab->stats.sessions++;
+	return 0;
+}
+
+void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms)
+{
+	struct pml_lease_session *session = pml_table_session_find(tab, id);
+	if (!session || !session->is_live)
+		return;
+	session->expires_ms = now_ms + tab->config.term_ms;
+	pml_list_remove(&session->by_term);
+	pml_list_append(&tab->terms, &session->by_term);
+}
+
+/* No new leases, and the fences of all that it has.  Cannot fail (I7). */
+static void end_leases(struct pml_table *tab, struct pml_lease_session *session,
+		       enum pml_end_reason why, uint64_t now_ms)
+{
+	session->is_live = false;
+	pml_list_remove(&session->by_term);
+	struct pml_lease *lease;
+	pml_list_for_each(lease, &session->leases, of_session)
+		pml_table_end(tab, lease, why, false, now_ms);
+}
+
+static void end_session(struct pml_table *tab, struct pml_lease_session *session,
+			enum pml_end_reason why, uint64_t now_ms)
+{
+	if (session->is_ended)
+		return;
+	end_leases(tab, session, why, now_ms);
+	session->is_ended = true;
+	pml_table_session_check_released(tab, session);
+}
+
+void pml_table_session_end(struct pml_table *tab, uint64_t id, enum pml_end_reason why,
+			   uint64_t now_ms)
+{
+	struct pml_lease_session *session = pml_table_session_find(tab, id);
+	if (session)
+		end_session(tab, session, why, now_ms);
+}
+
+void pml_table_close(struct pml_table *tab, uint64_t now_ms)
+{
+	tab->is_closing = true;
+	for (size_t i = 0; i < PML_TABLE_SESSION_BUCKETS; i++) {
+		struct pml_lease_session *session;
+		pml_list_for_each(session, &tab->session_buckets[i], by_id)
+			end_session(tab, session, PML_END_UNMOUNT, now_ms);
+	}
+}
+
+void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms)
+{
+	struct pml_lease_session *session, *tmp;
+	pml_list_for_each_safe(session, tmp, &tab->terms, by_term) {
+		if (session->expires_ms > now_ms)
+			break;
+		end_leases(tab, session, PML_END_EXPIRED, now_ms);
+		tab->stats.sessions_died++;
+		session->is_died_due = true;
+		pml_list_append(&tab->session_actions, &session->action);
+	}
+}
+
+void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session)
+{
+	if (!session->is_ended || session->nleases > 0)
+		return;
+	if (pml_list_is_empty(&session->action))
+		pml_list_append(&tab->session_actions, &session->action);
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * client.c -- client library: connection, requests and the library's threads
+ *
+ * The receiver thread takes every message from the server: a reply wakes the
+ * caller that waits for its number, a recall is acknowledged on the spot, and
+ * in between it renews the session.  It never waits for anything else, so replies
+ * keep flowing whatever the program and the worker thread do.
+ *
+ * Protocol: docs/lease-protocol.md.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client_i.h"
+#include "thread.h"
+
+#define DEFAULT_TIMEOUT_MS 30000u
+#define SEND_RETRY_MS      10u
+
+/* A caller that waits for a reply; on its stack.  Under pml_client.lock. */
+struct call {
+	struct pml_list link;
+	uint32_t request_id;
+	enum pml_wire_type type;
+	bool is_done;
+	int status;
+	union pml_message *reply;
+};
+
+static _Thread_local char last_reason[PML_REASON_BYTES];
+
+int pml_client_fail(int err, const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(last_reason, sizeof(last_reason), fmt, args);
+	va_end(args);
+	return err;
+}
+
+const char *pml_client_reason(struct pml_client *client)
+{
+	(void)client;
+	return last_reason;
+}
+
+/* ---- requests ----------------------------------------------------------- */
+
+static void die_locked(struct pml_client *client, const char *reason)
+{
+	if (client->dead_reason[0] == 0) {
+		snprintf(client->dead_reason, sizeof(client->dead_reason), "%s", reason);
+		pml_client_end_all_locked(client);
+		struct call *call;
+		struct call *tmp;
+		pml_list_for_each_safe(call, tmp, &client->calls, link) {
+			pml_list_remove(&call->link);
+			call->is_done = true;
+			call->status = -ENOTCONN;
+		}
+	}
+	pml_ep_kill(client->ep);
+	pthread_cond_broadcast(&client->changed);
+}
+
+void pml_client_die(struct pml_client *client, const char *reason)
+{
+	pthread_mutex_lock(&client->lock);
+	die_locked(client, reason);
+	pthread_mutex_unlock(&client->lock);
+}
+
+static uint32_t new_request_id_locked(struct pml_client *client)
+{
+	uint32_t id = client->next_request_id++;
+	if (client->next_request_id == 0)
+		client->next_request_id = 1;
+	return id;
+}
+
+int pml_client_send_async(struct pml_client *client, union pml_message *msg, size_t bytes,
+			  enum pml_wire_type type, int timeout_ms)
+{
+	pthread_mutex_lock(&client->lock);
+	uint32_t id = new_request_id_locked(client);
+	pthread_mutex_unlock(&client->lock);
+	pml_codec_header(&msg->h, type, bytes, id);
+	int err = pml_ep_send(client->ep, msg, bytes, timeout_ms);
+	if (err)
+		return err;
+
+	pthread_mutex_lock(&client->lock);
+	client->sent_ms = pml_now_ms();
+	pthread_mutex_unlock(&client->lock);
+	return 0;
+}
+
+/* Queues @call; from then on its reply finds it. */
+static int start_call(struct pml_client *client, struct call *call)
+{
+	pthread_mutex_lock(&client->lock);
+	int err = client->dead_reason[0] ? -ENOTCONN : 0;
+	if (!err) {
+		call->request_id = new_request_id_locked(client);
+		client->sent_ms = pml_now_ms();
+		pml_list_append(&client->calls, &call->link);
+	}
+	pthread_mutex_unlock(&client->lock);
+	return err;
+}
+
+/* A server that does not answer is as good as gone: nobody knows what it did. */
+static int finish_call(struct pml_client *client, struct call *call, uint64_t deadline_ms)
+{
+	pthread_mutex_lock(&client->lock);
+	while (!call->is_done && pml_now_ms() < deadline_ms)
+		pml_cond_wait_until(&client->changed, &client->lock, deadline_ms);
+	if (!call->is_done) {
+		pml_list_remove(&call->link);
+		call->status = -ETIMEDOUT;
+		die_locked(client, "the server did not answer in time");
+	}
+	int status = call->status;
+	pthread_mutex_unlock(&client->lock);
+	return status;
+}
+
+static int fail_dead(struct pml_client *client, int err, const char *what)
+{
+	char reason[PML_REASON_BYTES];
+	pthread_mutex_lock(&client->lock);
+	memcpy(reason, client->dead_reason, sizeof(reason));
+	pthread_mutex_unlock(&client->lock);
+	return pml_client_fail(err, "%s: %s", what,
+			       reason[0] ? reason : "the connection to the server is gone");
+}
+
+int pml_client_request(struct pml_client *client, union pml_message *msg, size_t bytes,
+		       enum pml_wire_type type, const char *what, union pml_message *ret_reply)
+{
+	struct call call = {.type = type, .reply = ret_reply};
+	pml_list_init(&call.link);
+	int err = start_call(client, &call);
+	if (err)
+		return fail_dead(client, err, what);
+
+	uint64_t deadline_ms = pml_now_ms() + client->request_timeout_ms;
+	pml_codec_header(&msg->h, type, bytes, call.request_id);
+	err = pml_ep_send(client->ep, msg, bytes, (int)client->request_timeout_ms);
+	if (err)
+		pml_client_die(client, err == -ETIMEDOUT ? "the server takes no messages"
+							 : "the connection broke");
+	err = finish_call(client, &call, deadline_ms);
+	if (err == -ENOTCONN || err == -ETIMEDOUT)
+		return fail_dead(client, err, what);
+	if (err)
+		return pml_client_fail(err, "%s: %s", what, strerror(-err));
+	return 0;
+}
+
+/* ---- the receiver thread ------------------------------------------------ */
+
+static int take_reply_locked(struct pml_client *client, const union pml_message *msg)
+{
+	if (msg->h.request_id == client->renew_id)
+		client->renew_id = 0;
+	if (msg->h.reply_to == PML_WIRE_HELLO && msg->h.status == 0) {
+		/* Here and not in the caller: the next wait depends on it. */
+		client->root_ino = msg->hello_reply.root_ino;
+		client->max_lease_bytes = msg->hello_reply.max_lease_bytes;
+		client->term_ms = msg->hello_reply.term_ms;
+	}
+	struct call *call;
+	pml_list_for_each(call, &client->calls, link) {
+		if (call->request_id != msg->h.request_id)
+			continue;
+		if (call->type != msg->h.reply_to)
+			return -EPROTO;
+		memcpy(call->reply->bytes, msg->bytes, msg->h.bytes);
+		call->status = msg->h.status;
+		call->is_done = true;
+		pml_list_remove(&call->link);
+		pthread_cond_broadcast(&client->changed);
+		return 0;
+	}
+	return 0; /* of a renewal or of a return by the worker */
+}
+
+/* Assumes: the message is checked. */
+static int take_message(struct pml_client *client, const union pml_message *msg)
+{
+	int err = 0;
+	pthread_mutex_lock(&client->lock);
+	switch ((enum pml_wire_type)msg->h.type) {
+	case PML_WIRE_RECALL:
+		pml_client_recalled_locked(client, msg->recall.lease_id, msg->recall.drain_ms);
+		break;
+	case PML_WIRE_REVOKED:
+		pml_client_revoked_locked(client, msg->revoked.lease_id, msg->revoked.why);
+		break;
+	default:
+		err = take_reply_locked(client, msg);
+		break;
+	}
+	pthread_mutex_unlock(&client->lock);
+	return err;
+}
+
+/* Sends acknowledgements that are due.  True: one is left, there was no room. */
+static bool send_acks(struct pml_client *client)
+{
+	for (;;) {
+		pthread_mutex_lock(&client->lock);
+		struct pml_client_lease *lease = pml_client_unacked_locked(client);
+		uint64_t id = lease ? lease->id : 0;
+		pthread_mutex_unlock(&client->lock);
+		if (!id)
+			return false;
+
+		/* The lease may be freed meanwhile; no other thread changes needs_ack. */
+		union pml_message msg = {.ret = {.lease_id = id}};
+		if (pml_client_send_async(client, &msg, sizeof(msg.ret), PML_WIRE_ACK, 0))
+			return true;
+		pthread_mutex_lock(&client->lock);
+		lease = pml_client_unacked_locked(client);
+		if (lease && lease->id == id)
+			lease->needs_ack = false;
+		pthread_mutex_unlock(&client->lock);
+	}
+}
+
+/* Renews a session that has been quiet; returns how long to wait for messages now. */
+static uint32_t renew_if_due(struct pml_client *client)
+{
+	pthread_mutex_lock(&client->lock);
+	uint32_t period_ms = PML_MAX(client->term_ms / 3, 1u);
+	uint64_t now_ms = pml_now_ms();
+	uint64_t idle_ms = now_ms - client->sent_ms;
+	bool is_due = idle_ms >= period_ms && client->root_ino;
+	/* Several renewals may be out; the oldest one decides whether the server is there. */
+	bool is_silent = client->renew_id && now_ms - client->renew_sent_ms > client->term_ms;
+	pthread_mutex_unlock(&client->lock);
+	if (is_silent) {
+		pml_client_die(client, "the server is silent");
+		return 0;
+	}
+	if (!is_due)
+		return (uint32_t)(period_ms - idle_ms);
+
+	union pml_message msg;
+	if (pml_client_send_async(client, &msg, sizeof(struct pml_wire_empty), PML_WIRE_RENEW, 0))
+		return SEND_RETRY_MS;
+	pthread_mutex_lock(&client->lock);
+	if (!client->renew_id) {
+		client->renew_id = msg.h.request_id;
+		client->renew_sent_ms = now_ms;
+	}
+	pthread_mutex_unlock(&client->lock);
+	return period_ms;
+}
+
+static void *receive_messages(void *arg)
+{
+	struct pml_client *client = arg;
+	union pml_message msg;
+	for (;;) {
+		uint32_t wait_ms = renew_if_due(client);
+		if (send_acks(client))
+			wait_ms = PML_MIN(wait_ms, SEND_RETRY_MS);
+
+		size_t bytes;
+		int err = pml_ep_recv(client->ep, &msg, &bytes, (int)wait_ms);
+		if (err == -ETIMEDOUT)
+			continue;
+		if (err) {
+			pml_client_die(client, "the server closed the connection");
+			break;
+		}
+		const char *reason;
+		err = pml_codec_check_from_server(&msg, bytes, &reason);
+		if (!err)
+			err = take_message(client, &msg);
+		if (err) {
+			pml_client_die(client, err == -EPROTONOSUPPORT
+						       ? "the server speaks another version of "
+							 "the protocol"
+						       : "the server sent a malformed message");
+			break;
+		}
+	}
+	pthread_mutex_lock(&client->lock);
+	client->has_receiver_ended = true;
+	pthread_cond_broadcast(&client->changed);
+	pthread_mutex_unlock(&client->lock);
+	return NULL;
+}
+
+/* ---- connect and close -------------------------------------------------- */
+
+struct url {
+	enum pml_transport_kind kind;
+	char host[256];
+	char port[8];
+};
+
+/* Cuts @len bytes out of a string; -EINVAL when they do not fit or are none. */
+static int cut(char *ret_text, size_t room, const char *from, size_t len)
+{
+	if (len == 0 || len >= room)
+		return -EINVAL;
+	memcpy(ret_text, from, len);
+	ret_text[len] = 0;
+	return 0;
+}
+
+static int parse_url(const char *text, struct url *ret_url)
+{
+	const char *at = text;
+	if (strncmp(at, "rdma://", 7) == 0)
+		ret_url->kind = PML_TRANSPORT_VERBS;
+	else if (strncmp(at, "soft://", 7) == 0)
+		ret_url->kind = PML_TRANSPORT_SOFT;
+	else
+		return -EINVAL;
+	at += 7;
+
+	bool is_bracketed = *at == '[';
+	if (is_bracketed)
+		at++;
+	size_t len = strcspn(at, is_bracketed ? "]/" : ":/");
+	int err = cut(ret_url->host, sizeof(ret_url->host), at, len);
+	if (err)
+		return err;
+	at += len;
+	if (is_bracketed && *at++ != ']')
+		return -EINVAL;
+	if (*at++ != ':')
+		return -EINVAL;
+
+	len = strspn(at, "0123456789");
+	if (at[len] != 0 && at[len] != '/')
+		return -EINVAL;
+	return cut(ret_url->port, sizeof(ret_url->port), at, len);
+}
+
+static int say_hello(struct pml_client *client, const char *url)
+{
+	union pml_message msg = {.hello = {.flags = 0}};
+	union pml_message reply;
+	int err = pml_client_request(client, &msg, sizeof(msg.hello), PML_WIRE_HELLO, url, &reply);
+	if (err == -EUSERS)
+		return pml_client_fail(err, "%s: the server has as many clients as it allows", url);
+	return err;
+}
+
+static struct pml_client *alloc_client(uint32_t timeout_ms)
+{
+	struct pml_client *client = calloc(1, sizeof(*client));
+	if (!client)
+		return NULL;
+	if (pml_cond_init(&client->changed)) {
+		free(client);
+		return NULL;
+	}
+	pthread_mutex_init(&client->lock, NULL);
+	pthread_mutex_init(&client->data_lock, NULL);
+	pml_list_init(&client->calls);
+	pml_list_init(&client->leases);
+	pml_list_init(&client->buffers);
+	client->next_request_id = 1;
+	client->request_timeout_ms = timeout_ms;
+	client->term_ms = timeout_ms; /* until hello is answered */
+	client->sent_ms = pml_now_ms();
+	return client;
+}
+
+/* Assumes: the threads have ended or never began. */
+static void free_client(struct pml_client *client)
+{
+	if (client->ep)
+		pml_ep_close(client->ep);
+	pthread_mutex_destroy(&client->data_lock);
+	pthread_mutex_destroy(&client->lock);
+	pthread_cond_destroy(&client->changed);
+	free(client);
+}
+
+static int start_threads(struct pml_client *client)
+{
+	int err = pml_thread_new(&client->receiver, receive_messages, client);
+	if (err)
+		return err;
+	err = pml_thread_new(&client->worker, pml_client_work, client);
+	if (err) {
+		pml_client_die(client, "cannot start a thread");
+		pthread_join(client->receiver, NULL);
+	}
+	return err;
+}
+
+static int connect_client(const char *text, uint32_t timeout_ms, struct pml_client **ret_client)
+{
+	struct url url;
+	if (!text || parse_url(text, &url))
+		return pml_client_fail(-EINVAL,
+				       "%s: give rdma://HOST:PORT/PATH or soft://HOST:PORT/PATH",
+				       text ? text : "(none)");
+
+	struct pml_client *client = alloc_client(timeout_ms);
+	if (!client)
+		return pml_client_fail(-ENOMEM, "%s: out of memory", text);
+	char reason[PML_REASON_BYTES] = "";
+	int err = pml_ep_connect(url.kind, url.host, url.port, (int)timeout_ms, &client->ep,
+				 reason);
+	if (err) {
+		free_client(client);
+		return pml_client_fail(err, "%s", reason[0] ? reason : strerror(-err));
+	}
+
+	err = start_threads(client);
+	if (err) {
+		pml_ep_kill(client->ep);
+		free_client(client);
+		return pml_client_fail(err, "%s: cannot start a thread: %s", text, strerror(-err));
+	}
+	err = say_hello(client, text);
+	if (err) {
+		pml_client_close(client); /* leaves the reason alone */
+		return err;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
+		       char *ret_reason)
+{
+	uint32_t ms = timeout_ms > 0 ? (uint32_t)timeout_ms : DEFAULT_TIMEOUT_MS;
+	int err = connect_client(url, ms, ret_client);
+	if (err && ret_reason)
+		memcpy(ret_reason, last_reason, sizeof(last_reason));
+	return err;
+}
+
+void pml_client_set_events(struct pml_client *client, const struct pml_client_events *events)
+{
+	pthread_mutex_lock(&client->lock);
+	client->events = events ? *events : (struct pml_client_events){0};
+	pthread_mutex_unlock(&client->lock);
+}
+
+static struct pml_client_lease *first_lease(struct pml_client *client)
+{
+	pthread_mutex_lock(&client->lock);
+	bool is_empty = pml_list_is_empty(&client->leases);
+	struct pml_client_lease *lease =
+		is_empty ? NULL
+			 : pml_list_entry(client->leases.next, struct pml_client_lease, link);
+	pthread_mutex_unlock(&client->lock);
+	return lease;
+}
+
+void pml_client_close(struct pml_client *client)
+{
+	char reason[PML_REASON_BYTES];
+	memcpy(reason, last_reason, sizeof(reason));
+	for (struct pml_client_lease *lease = first_lease(client); lease;
+	     lease = first_lease(client))
+		(void)pml_client_return(lease);
+
+	/* First the worker: a callback that it is in may still return a lease. */
+	pthread_mutex_lock(&client->lock);
+	client->is_closing = true;
+	pthread_cond_broadcast(&client->changed);
+	pthread_mutex_unlock(&client->lock);
+	pthread_join(client->worker, NULL);
+	pml_client_die(client, "closed");
+	pthread_join(client->receiver, NULL);
+	pml_client_buffers_free(client);
+	free_client(client);
+	memcpy(last_reason, reason, sizeof(reason));
+}

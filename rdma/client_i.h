@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * client_i.h -- what the files of the client library share
+ *
+ * client.c        connection, requests, the two threads
+ * client_path.c   names and attributes
+ * client_lease.c  leases: take, recall, return
+ * client_io.c     buffers and one-sided transfers
+ *
+ * Lock order: pml_client.data_lock, then pml_client.lock.  Neither is held while
+ * a callback of the program runs; data_lock alone is held across transfers.
+ */
+#ifndef PML_RDMA_CLIENT_I_H
+#define PML_RDMA_CLIENT_I_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "codec.h"
+#include "pmemleasefs/client.h"
+#include "pml/list.h"
+
+/* Notices that may arrive before the reply that names their lease. */
+#define PML_EARLY_NOTICES 64u
+
+/* A recall or revocation of a lease that nobody here knows yet. */
+struct pml_early_notice {
+	uint64_t lease_id; /* 0: free slot */
+	bool is_revoked;   /* else recalled */
+	uint32_t drain_ms;
+	uint32_t why;
+};
+
+struct pml_client {
+	struct pml_ep *ep;
+	uint64_t root_ino;
+	uint64_t max_lease_bytes;
+	uint32_t term_ms;
+	uint32_t request_timeout_ms;
+	pthread_t receiver; /* progress: replies, notices, renewals */
+	pthread_t worker;   /* callbacks of the program, returns */
+
+	pthread_mutex_t data_lock; /* one transfer call at a time */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* anything below */
+	/* Under lock. */
+	struct pml_list calls;   /* waiting for replies */
+	struct pml_list leases;
+	struct pml_list buffers;
+	struct pml_client_events events;
+	struct pml_early_notice early[PML_EARLY_NOTICES];
+	uint32_t next_early;
+	uint32_t next_request_id;
+	uint32_t renew_id;      /* of the renewal that was not answered yet; 0: none */
+	uint64_t sent_ms;       /* when the last message went out */
+	uint64_t renew_sent_ms;
+	bool is_closing;
+	bool has_receiver_ended;
+	char dead_reason[PML_REASON_BYTES]; /* "": the connection lives */
+};
+
+/* The life of a lease on this side.  Under pml_client.lock, except what is constant. */
+struct pml_client_lease {
+	struct pml_list link;
+	struct pml_client *client;
+	uint64_t id;
+	uint64_t first_byte;
+	uint64_t end_byte;
+	uint64_t file_size;
+	bool for_write;
+	uint32_t nsegments;
+
+	atomic_int status;   /* written under lock; see pml_client_lease_status() */
+	uint32_t refs;       /* the program's and the worker's */
+	uint32_t busy;       /* transfers and commits under way */
+	uint32_t drain_ms;
+	bool is_recalled;
+	bool needs_ack;      /* to be sent by the receiver */
+	bool has_recall_event, has_revoke_event; /* for the worker */
+	bool wants_return;   /* the worker sends RETURN when busy is 0 */
+	bool is_returned;    /* RETURN was sent, by whomever */
+	bool is_in_worker;   /* in a callback, or RETURN is being sent */
+	char reason[PML_REASON_BYTES]; /* why status is not 0 */
+
+	struct pml_wire_segment segments[]; /* ordered, inside the range */
+};
+
+/* ---- client.c ----------------------------------------------------------- */
+
+/* Says why the calling thread's call failed, and returns @err. */
+int pml_client_fail(int err, const char *fmt, ...) PML_PRINTF(2, 3);
+
+/*
+ * Sends @msg (its header is filled in here) and waits for the reply.  Returns the
+ * status of the reply, -ENOTCONN or -ETIMEDOUT; the reason is set then, with @what
+ * as its subject.  @ret_reply is valid on 0.
+ */
+int pml_client_request(struct pml_client *client, union pml_message *msg, size_t bytes,
+		       enum pml_wire_type type, const char *what, union pml_message *ret_reply)
+	PML_MUST_CHECK;
+
+/* Sends a message whose reply nobody waits for.  -ETIMEDOUT, -ENOTCONN. */
+int pml_client_send_async(struct pml_client *client, union pml_message *msg, size_t bytes,
+			  enum pml_wire_type type, int timeout_ms) PML_MUST_CHECK;
+
+/* Declares the connection dead: every lease and waiting call ends.  First reason wins. */
+void pml_client_die(struct pml_client *client, const char *reason);
+
+/* ---- client_lease.c ----------------------------------------------------- */
+
+/* All with the client's lock held. */
+void pml_client_recalled_locked(struct pml_client *client, uint64_t lease_id, uint32_t drain_ms);
+void pml_client_revoked_locked(struct pml_client *client, uint64_t lease_id, uint32_t why);
+void pml_client_end_lease_locked(struct pml_client_lease *lease, int status, const char *reason);
+void pml_client_end_all_locked(struct pml_client *client);
+/* A lease whose recall still has to be acknowledged, or NULL. */
+struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client);
+
+/* Main function of the worker thread. */
+void *pml_client_work(void *arg);
+
+/*
+ * Brackets a use of the lease; begin fails with its status when it has ended.  Keeps
+ * RETURN from being sent in between.
+ */
+int pml_client_lease_begin(struct pml_client_lease *lease) PML_MUST_CHECK;
+void pml_client_lease_end_use(struct pml_client_lease *lease);
+
+/* Makes the lease's end the calling thread's reason, and returns @err. */
+int pml_client_lease_fail(const struct pml_client_lease *lease, int err);
+
+/*
+ * A transfer failed with @err, -EACCES or -ENOTCONN: what has happened to the lease?
+ * Waits a moment for the server's own word.  Returns the lease's status.
+ */
+int pml_client_lease_verdict(struct pml_client_lease *lease, int err);
+
+/* ---- client_io.c -------------------------------------------------------- */
+
+void pml_client_buffers_free(struct pml_client *client);
+
+#endif

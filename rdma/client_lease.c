@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * client_lease.c -- client library: leases, their recall and their return
+ *
+ * The receiver thread marks a lease as recalled or revoked; the worker thread
+ * runs the program's callbacks and sends RETURN once no transfer uses the lease
+ * any more.  Transfers look at the status before each piece, so a recall ends
+ * even a long one soon.  A status, once set, stays, except that "revoked" replaces
+ * what was meant to end otherwise.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "client_i.h"
+#include "pml/lease.h"
+#include "thread.h"
+
+#define RETURN_TIMEOUT_MS  1000
+#define VERDICT_TIMEOUT_MS 500u
+#define BACKOFF_MIN_MS     2u
+#define BACKOFF_MAX_MS     100u
+
+static const char *end_text(uint32_t why)
+{
+	static const char *const texts[] = {
+		[PML_END_RETURNED] = "it was returned",
+		[PML_END_CONFLICT] = "the server needed the range, and it was not returned in time",
+		[PML_END_SILENT] = "no sign of life after it was recalled",
+		[PML_END_EXPIRED] = "the session was not renewed in time",
+		[PML_END_SESSION] = "the session ended",
+		[PML_END_UNMOUNT] = "the filesystem is being unmounted",
+		[PML_END_OWN_CHANGE] = "an operation of this session changed the file's layout",
+	};
+	return why < PML_ARRAY_LEN(texts) ? texts[why] : "unknown reason";
+}
+
+/* ---- ends of leases, under the lock -------------------------------------- */
+
+void pml_client_end_lease_locked(struct pml_client_lease *lease, int status, const char *reason)
+{
+	if (atomic_load(&lease->status))
+		return;
+	snprintf(lease->reason, sizeof(lease->reason), "%s", reason);
+	atomic_store(&lease->status, status);
+	pthread_cond_broadcast(&lease->client->changed);
+}
+
+static void stop_for_return_locked(struct pml_client_lease *lease)
+{
+	pml_client_end_lease_locked(lease, -ESTALE, "the server recalled it: take it again");
+	lease->wants_return = true;
+}
+
+/* Also a second time: the first may have been without a time limit (policy block). */
+static void recall_lease_locked(struct pml_client_lease *lease, uint32_t drain_ms)
+{
+	struct pml_client *client = lease->client;
+	if (lease->is_returned || atomic_load(&lease->status) == -EKEYREVOKED)
+		return;
+	lease->is_recalled = true;
+	lease->drain_ms = drain_ms;
+	lease->needs_ack = !client->events.is_silent;
+	if (atomic_load(&lease->status) == 0) {
+		if (client->events.recalled || client->events.is_silent)
+			lease->has_recall_event = true;
+		else
+			stop_for_return_locked(lease);
+	}
+	pthread_cond_broadcast(&client->changed);
+}
+
+static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
+{
+	if (lease->is_returned && why == PML_END_RETURNED)
+		return;
+	lease->needs_ack = false;
+	/* Also after a recall: what is not returned yet never will be. */
+	if (atomic_load(&lease->status) == -ESTALE && !lease->is_returned)
+		atomic_store(&lease->status, 0);
+	if (atomic_load(&lease->status))
+		return;
+	lease->has_revoke_event = true;
+	pml_client_end_lease_locked(lease, -EKEYREVOKED, end_text(why));
+}
+
+static struct pml_client_lease *find_lease_locked(struct pml_client *client, uint64_t lease_id)
+{
+	struct pml_client_lease *lease;
+	pml_list_for_each(lease, &client->leases, link)
+		if (lease->id == lease_id)
+			return lease;
+	return NULL;
+}
+
+/* The reply that makes the lease known is still under way, or it is long gone. */
+static void note_early_locked(struct pml_client *client, const struct pml_early_notice *notice)
+{
+	client->early[client->next_early] = *notice;
+	client->next_early = (client->next_early + 1) % PML_EARLY_NOTICES;
+}
+
+void pml_client_recalled_locked(struct pml_client *client, uint64_t lease_id, uint32_t drain_ms)
+{
+	struct pml_client_lease *lease = find_lease_locked(client, lease_id);
+	const struct pml_early_notice notice = {.lease_id = lease_id, .drain_ms = drain_ms};
+	if (lease)
+		recall_lease_locked(lease, drain_ms);
+	else
+		note_early_locked(client, &notice);
+}
+
+void pml_client_revoked_locked(struct pml_client *client, uint64_t lease_id, uint32_t why)
+{
+	struct pml_client_lease *lease = find_lease_locked(client, lease_id);
+	const struct pml_early_notice notice = {
+		.lease_id = lease_id, .is_revoked = true, .why = why};
+	if (lease)
+		revoke_lease_locked(lease, why);
+	else
+		note_early_locked(client, &notice);
+}
+
+static void end_with_connection_locked(struct pml_client_lease *lease)
+{
+	lease->needs_ack = false;
+	if (atomic_load(&lease->status))
+		return;
+	if (lease->is_recalled) {
+		/* Its keys died with the connection, whoever ended that. */
+		lease->has_revoke_event = true;
+		pml_client_end_lease_locked(lease, -EKEYREVOKED,
+					    "the connection ended after a recall that was not "
+					    "answered by a return");
+		return;
+	}
+	pml_client_end_lease_locked(lease, -ENOTCONN, lease->client->dead_reason);
+}
+
+void pml_client_end_all_locked(struct pml_client *client)
+{
+	struct pml_client_lease *lease;
+	pml_list_for_each(lease, &client->leases, link)
+		end_with_connection_locked(lease);
+}
+
+struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client)
+{
+	struct pml_client_lease *lease;
+	pml_list_for_each(lease, &client->leases, link)
+		if (lease->needs_ack)
+			return lease;
+	return NULL;
+}
+
+static void put_lease_locked(struct pml_client_lease *lease)
+{
+	if (--lease->refs == 0)
+		free(lease);
+}
+
+/* ---- the worker thread -------------------------------------------------- */
+
+static bool may_send_return(const struct pml_client_lease *lease)
+{
+	return lease->wants_return && !lease->is_returned && lease->busy == 0 &&
+	       lease->client->dead_reason[0] == 0;
+}
+
+static struct pml_client_lease *find_work_locked(struct pml_client *client)
+{
+	struct pml_client_lease *lease;
+	pml_list_for_each(lease, &client->leases, link)
+		if (lease->has_revoke_event || lease->has_recall_event || may_send_return(lease))
+			return lease;
+	return NULL;
+}
+
+/* Callbacks and sending happen without the lock; is_in_worker makes a return wait. */
+static void report_revoke_locked(struct pml_client *client, struct pml_client_lease *lease)
+{
+	struct pml_client_events events = client->events;
+	lease->has_revoke_event = false;
+	if (!events.revoked)
+		return;
+	pthread_mutex_unlock(&client->lock);
+	events.revoked(events.arg, lease, lease->reason);
+	pthread_mutex_lock(&client->lock);
+}
+
+static void report_recall_locked(struct pml_client *client, struct pml_client_lease *lease)
+{
+	struct pml_client_events events = client->events;
+	lease->has_recall_event = false;
+	bool is_ours = true;
+	if (events.recalled) {
+		pthread_mutex_unlock(&client->lock);
+		is_ours = events.recalled(events.arg, lease, lease->drain_ms);
+		pthread_mutex_lock(&client->lock);
+	}
+	if (is_ours && !events.is_silent)
+		stop_for_return_locked(lease);
+}
+
+static void send_return_locked(struct pml_client *client, struct pml_client_lease *lease)
+{
+	lease->is_returned = true;
+	pthread_mutex_unlock(&client->lock);
+	union pml_message msg = {.ret = {.lease_id = lease->id}};
+	int err = pml_client_send_async(client, &msg, sizeof(msg.ret), PML_WIRE_RETURN,
+					RETURN_TIMEOUT_MS);
+	pthread_mutex_lock(&client->lock);
+	if (err == -ETIMEDOUT)
+		lease->is_returned = false; /* no room: found again */
+}
+
+void *pml_client_work(void *arg)
+{
+	struct pml_client *client = arg;
+	pthread_mutex_lock(&client->lock);
+	while (!client->is_closing) {
+		struct pml_client_lease *lease = find_work_locked(client);
+		if (!lease) {
+			pthread_cond_wait(&client->changed, &client->lock);
+			continue;
+		}
+		lease->refs++;
+		lease->is_in_worker = true;
+		if (lease->has_revoke_event)
+			report_revoke_locked(client, lease);
+		else if (lease->has_recall_event)
+			report_recall_locked(client, lease);
+		else
+			send_return_locked(client, lease);
+		lease->is_in_worker = false;
+		pthread_cond_broadcast(&client->changed);
+		put_lease_locked(lease);
+	}
+	pthread_mutex_unlock(&client->lock);
+	return NULL;
+}
+
+/* ---- taking a lease ----------------------------------------------------- */
+
+static void apply_early_locked(struct pml_client_lease *lease)
+{
+	struct pml_early_notice *early = lease->client->early;
+	for (uint32_t i = 0; i < PML_EARLY_NOTICES; i++) {
+		if (early[i].lease_id != lease->id)
+			continue;
+		early[i].lease_id = 0;
+		if (early[i].is_revoked)
+			revoke_lease_locked(lease, early[i].why);
+		else
+			recall_lease_locked(lease, early[i].drain_ms);
+	}
+}
+
+/* Write leases have no holes: each byte from the first on is behind some segment. */
+static bool is_covered(const struct pml_client_lease *lease)
+{
+	uint64_t from = lease->first_byte;
+	for (uint32_t i = 0; i < lease->nsegments; i++) {
+		if (lease->segments[i].first_byte != from)
+			return false;
+		from += lease->segments[i].len_bytes;
+	}
+	return from == lease->end_byte;
+}
+
+/* Assumes: the reply is checked; there is room for all its segments. */
+static int fill_lease(struct pml_client_lease *lease, const union pml_message *reply,
+		      uint64_t first_byte)
+{
+	const struct pml_wire_lease_reply *m = &reply->lease_reply;
+	lease->id = m->lease_id;
+	lease->first_byte = m->first_byte;
+	lease->end_byte = m->end_byte;
+	lease->file_size = m->file_size;
+	lease->nsegments = m->nsegments;
+	memcpy(lease->segments, reply->bytes + sizeof(*m),
+	       m->nsegments * sizeof(lease->segments[0]));
+	if (first_byte < m->first_byte || first_byte >= m->end_byte)
+		return -EPROTO;
+	return lease->for_write && !is_covered(lease) ? -EPROTO : 0;
+}
+
+static int register_lease(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	pml_list_append(&client->leases, &lease->link);
+	apply_early_locked(lease);
+	if (client->dead_reason[0])
+		end_with_connection_locked(lease);
+	/* A recall needs its acknowledgement, which the receiver sends when it wakes up. */
+	bool needs_ack = lease->needs_ack;
+	if (needs_ack)
+		lease->needs_ack = false;
+	pthread_cond_broadcast(&client->changed);
+	pthread_mutex_unlock(&client->lock);
+	if (!needs_ack)
+		return 0;
+	union pml_message msg = {.ret = {.lease_id = lease->id}};
+	return pml_client_send_async(client, &msg, sizeof(msg.ret), PML_WIRE_ACK,
+				     RETURN_TIMEOUT_MS);
+}
+
+/* Asks once. */
+static int ask_for_lease(struct pml_client *client, const struct pml_wire_lease *want,
+			 struct pml_client_lease *lease)
+{
+	union pml_message msg = {.lease = *want};
+	union pml_message reply;
+	char what[64];
+	snprintf(what, sizeof(what), "lease on inode %llu", (unsigned long long)want->ino);
+	int err = pml_client_request(client, &msg, sizeof(msg.lease), PML_WIRE_LEASE, what, &reply);
+	if (err)
+		return err;
+
+	err = fill_lease(lease, &reply, want->first_byte);
+	if (err) {
+		pml_client_die(client, "the server granted a lease that contradicts itself");
+		return pml_client_fail(-ENOTCONN, "%s: the server granted something else", what);
+	}
+	(void)register_lease(lease); /* a dead connection shows in the lease's status */
+	return 0;
+}
+
+int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
+		     uint64_t len_bytes, bool for_write, int wait_ms,
+		     struct pml_client_lease **ret_lease)
+{
+	if (ino == 0 || len_bytes == 0 || first_byte >= INT64_MAX)
+		return pml_client_fail(-EINVAL, "lease: empty or impossible range");
+	uint64_t len = PML_MIN(len_bytes, client->max_lease_bytes);
+	const struct pml_wire_lease want = {
+		.ino = ino,
+		.first_byte = first_byte,
+		.len_bytes = PML_MIN(len, (uint64_t)INT64_MAX - first_byte),
+		.mode = for_write ? PML_LEASE_WRITE : PML_LEASE_READ,
+	};
+	pml_auto_free struct pml_client_lease *lease = calloc(
+		1, sizeof(*lease) + PML_LEASE_SEGMENTS_MAX * sizeof(lease->segments[0]));
+	if (!lease)
+		return pml_client_fail(-ENOMEM, "lease: out of memory");
+	lease->client = client;
+	lease->for_write = for_write;
+	lease->refs = 1;
+	pml_list_init(&lease->link);
+
+	uint64_t deadline_ms = pml_now_ms() + (wait_ms > 0 ? (uint64_t)wait_ms : 0);
+	uint32_t backoff_ms = BACKOFF_MIN_MS;
+	int err = ask_for_lease(client, &want, lease);
+	while (err == -EAGAIN && pml_now_ms() < deadline_ms) {
+		pml_sleep_ms(backoff_ms);
+		backoff_ms = PML_MIN(backoff_ms * 2, BACKOFF_MAX_MS);
+		err = ask_for_lease(client, &want, lease);
+	}
+	if (err)
+		return err;
+	*ret_lease = pml_take_ptr(&lease);
+	return 0;
+}
+
+uint64_t pml_client_lease_end(const struct pml_client_lease *lease)
+{
+	return lease->end_byte;
+}
+
+uint64_t pml_client_lease_file_size(const struct pml_client_lease *lease)
+{
+	return lease->file_size;
+}
+
+uint64_t pml_client_lease_id(const struct pml_client_lease *lease)
+{
+	return lease->id;
+}
+
+int pml_client_lease_status(const struct pml_client_lease *lease)
+{
+	int status = atomic_load(&lease->status);
+	return status ? pml_client_lease_fail(lease, status) : 0;
+}
+
+/* ---- using and returning it --------------------------------------------- */
+
+int pml_client_lease_fail(const struct pml_client_lease *lease, int err)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	(void)pml_client_fail(err, "%s", lease->reason);
+	pthread_mutex_unlock(&client->lock);
+	return err;
+}
+
+int pml_client_lease_begin(struct pml_client_lease *lease)
+{
+	pthread_mutex_lock(&lease->client->lock);
+	int status = atomic_load(&lease->status);
+	if (!status)
+		lease->busy++;
+	pthread_mutex_unlock(&lease->client->lock);
+	return status ? pml_client_lease_fail(lease, status) : 0;
+}
+
+void pml_client_lease_end_use(struct pml_client_lease *lease)
+{
+	pthread_mutex_lock(&lease->client->lock);
+	if (--lease->busy == 0)
+		pthread_cond_broadcast(&lease->client->changed);
+	pthread_mutex_unlock(&lease->client->lock);
+}
+
+int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
+{
+	struct pml_client *client = lease->client;
+	uint64_t deadline_ms = pml_now_ms() + VERDICT_TIMEOUT_MS;
+	pthread_mutex_lock(&client->lock);
+	while (!client->has_receiver_ended && atomic_load(&lease->status) != -EKEYREVOKED &&
+	       pml_now_ms() < deadline_ms)
+		pml_cond_wait_until(&client->changed, &client->lock, deadline_ms);
+	int status = atomic_load(&lease->status);
+	if (err == -EACCES && status != -EKEYREVOKED) {
+		/* The refused key says more than the broken connection that follows from it. */
+		atomic_store(&lease->status, 0);
+		pml_client_end_lease_locked(lease, -EKEYREVOKED, "its key is dead");
+		lease->has_revoke_event = true;
+	}
+	pml_client_end_lease_locked(lease, -ENOTCONN, "the connection broke");
+	status = atomic_load(&lease->status);
+	pthread_mutex_unlock(&client->lock);
+	pml_client_die(client, "the connection broke when a key was refused");
+	return status;
+}
+
+int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
+		      uint64_t new_size_bytes)
+{
+	if (!lease->for_write || len_bytes == 0 || first_byte < lease->first_byte ||
+	    first_byte >= lease->end_byte || len_bytes > lease->end_byte - first_byte)
+		return pml_client_fail(-EINVAL, "commit: outside the lease, or not a write lease");
+	int err = pml_client_lease_begin(lease);
+	if (err)
+		return err;
+	union pml_message msg = {.commit = {.lease_id = lease->id,
+					    .first_byte = first_byte,
+					    .len_bytes = len_bytes,
+					    .new_size_bytes = new_size_bytes}};
+	union pml_message reply;
+	err = pml_client_request(lease->client, &msg, sizeof(msg.commit), PML_WIRE_COMMIT, "commit",
+				 &reply);
+	pml_client_lease_end_use(lease);
+	/* That means fenced; the notice may still be on its way. */
+	if (err == -ESTALE)
+		return pml_client_fail(-EKEYREVOKED, "commit: the lease was revoked before it");
+	return err;
+}
+
+/* Nobody finds it from now on.  True: the caller has to send RETURN. */
+static bool stop_lease_locked(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	bool is_worker = pthread_equal(pthread_self(), client->worker);
+	pml_list_remove(&lease->link);
+	pml_client_end_lease_locked(lease, -ESTALE, "it was returned");
+	lease->wants_return = false;
+	lease->has_recall_event = false;
+	lease->has_revoke_event = false;
+	while (lease->busy > 0 || (lease->is_in_worker && !is_worker))
+		pthread_cond_wait(&client->changed, &client->lock);
+	bool is_due = atomic_load(&lease->status) == -ESTALE && !lease->is_returned;
+	lease->is_returned = true;
+	lease->has_revoke_event = false;
+	return is_due;
+}
+
+int pml_client_return(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	bool is_due = stop_lease_locked(lease);
+	int err = atomic_load(&lease->status);
+	pthread_mutex_unlock(&client->lock);
+
+	err = err == -ESTALE ? 0 : pml_client_lease_fail(lease, err);
+	if (is_due) {
+		union pml_message msg = {.ret = {.lease_id = lease->id}};
+		union pml_message reply;
+		err = pml_client_request(client, &msg, sizeof(msg.ret), PML_WIRE_RETURN, "return",
+					 &reply);
+		/* Gone already: fenced between our look and the server's. */
+		err = err == -ESTALE ? -EKEYREVOKED : err;
+	}
+
+	pthread_mutex_lock(&client->lock);
+	put_lease_locked(lease);
+	pthread_mutex_unlock(&client->lock);
+	return err;
+}

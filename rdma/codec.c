@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * codec.c -- checks of control messages
+ *
+ * One table row per message: the bytes of its fixed part and a function for
+ * the rest.  A check returns NULL or, in words, what is wrong.  Tails are copied
+ * out entry by entry, so nothing depends on how they are aligned.
+ *
+ * Format: docs/lease-protocol.md, "Messages"; wire.h.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "codec.h"
+#include "pml/lease.h"
+
+/* Called with a message of exactly header.bytes, which covers the fixed part. */
+typedef const char *(*check_fn)(const union pml_message *msg, size_t tail_bytes);
+
+struct shape {
+	size_t fixed_bytes;
+	check_fn check;
+};
+
+/* A range of a file; zero length is none. */
+static bool is_range(uint64_t first_byte, uint64_t len_bytes)
+{
+	return len_bytes > 0 && len_bytes <= INT64_MAX && first_byte <= INT64_MAX - len_bytes;
+}
+
+static const char *check_name(const uint8_t *name, size_t name_bytes)
+{
+	if (memchr(name, 0, name_bytes) || memchr(name, '/', name_bytes))
+		return "a name with a zero or a slash";
+	return NULL;
+}
+
+static const char *check_no_tail(const union pml_message *msg, size_t tail_bytes)
+{
+	return tail_bytes ? "length" : NULL;
+}
+
+/* ---- requests ----------------------------------------------------------- */
+
+static const char *check_hello(const union pml_message *msg, size_t tail_bytes)
+{
+	if (tail_bytes)
+		return "length";
+	if (msg->hello.flags || msg->hello.reserved)
+		return "a reserved field is set";
+	return NULL;
+}
+
+static const char *check_lookup(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_lookup *m = &msg->lookup;
+	if (m->reserved)
+		return "a reserved field is set";
+	if (m->dir_ino == 0)
+		return "inode number 0";
+	if (m->name_bytes == 0 || m->name_bytes > PML_WIRE_NAME_MAX || m->name_bytes != tail_bytes)
+		return "length of the name";
+	return check_name(msg->bytes + sizeof(*m), tail_bytes);
+}
+
+static const char *check_create(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_create *m = &msg->create;
+	if (m->reserved)
+		return "a reserved field is set";
+	if (m->dir_ino == 0)
+		return "inode number 0";
+	if (m->mode & ~0777u)
+		return "mode";
+	if (m->exclusive > 1)
+		return "exclusive";
+	if (m->name_bytes == 0 || m->name_bytes > PML_WIRE_NAME_MAX || m->name_bytes != tail_bytes)
+		return "length of the name";
+	return check_name(msg->bytes + sizeof(*m), tail_bytes);
+}
+
+static const char *check_getattr(const union pml_message *msg, size_t tail_bytes)
+{
+	if (tail_bytes)
+		return "length";
+	return msg->getattr.ino == 0 ? "inode number 0" : NULL;
+}
+
+static const char *check_readdir(const union pml_message *msg, size_t tail_bytes)
+{
+	if (tail_bytes)
+		return "length";
+	if (msg->readdir.dir_ino == 0)
+		return "inode number 0";
+	return msg->readdir.cookie > INT64_MAX ? "cookie" : NULL;
+}
+
+static const char *check_lease(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_lease *m = &msg->lease;
+	if (tail_bytes)
+		return "length";
+	if (m->reserved)
+		return "a reserved field is set";
+	if (m->ino == 0)
+		return "inode number 0";
+	if (m->mode != PML_LEASE_READ && m->mode != PML_LEASE_WRITE)
+		return "mode";
+	return is_range(m->first_byte, m->len_bytes) ? NULL : "range";
+}
+
+static const char *check_return(const union pml_message *msg, size_t tail_bytes)
+{
+	if (tail_bytes)
+		return "length";
+	return msg->ret.lease_id == 0 ? "lease number 0" : NULL;
+}
+
+static const char *check_commit(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_commit *m = &msg->commit;
+	if (tail_bytes)
+		return "length";
+	if (m->lease_id == 0)
+		return "lease number 0";
+	if (m->new_size_bytes > INT64_MAX)
+		return "size";
+	return is_range(m->first_byte, m->len_bytes) ? NULL : "range";
+}
+
+static const struct shape requests[] = {
+	[PML_WIRE_HELLO] = {sizeof(struct pml_wire_hello), check_hello},
+	[PML_WIRE_LOOKUP] = {sizeof(struct pml_wire_lookup), check_lookup},
+	[PML_WIRE_GETATTR] = {sizeof(struct pml_wire_getattr), check_getattr},
+	[PML_WIRE_READDIR] = {sizeof(struct pml_wire_readdir), check_readdir},
+	[PML_WIRE_CREATE] = {sizeof(struct pml_wire_create), check_create},
+	[PML_WIRE_LEASE] = {sizeof(struct pml_wire_lease), check_lease},
+	[PML_WIRE_RETURN] = {sizeof(struct pml_wire_return), check_return},
+	[PML_WIRE_COMMIT] = {sizeof(struct pml_wire_commit), check_commit},
+	[PML_WIRE_RENEW] = {sizeof(struct pml_wire_empty), check_no_tail},
+	[PML_WIRE_ACK] = {sizeof(struct pml_wire_return), check_return},
+};
+
+/* ---- what the server sends ---------------------------------------------- */
+
+static const char *check_hello_reply(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_hello_reply *m = &msg->hello_reply;
+	if (tail_bytes)
+		return "length";
+	if (m->root_ino == 0)
+		return "inode number 0";
+	if (m->term_ms == 0)
+		return "term";
+	if (m->durability != PML_WIRE_SERVER_COMMIT)
+		return "durability";
+	return m->max_lease_bytes == 0 ? "largest lease" : NULL;
+}
+
+static const char *check_attr_reply(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_attr *attr = &msg->attr_reply.attr;
+	if (tail_bytes)
+		return "length";
+	if (attr->ino == 0)
+		return "inode number 0";
+	if (attr->size_bytes > INT64_MAX)
+		return "size";
+	if (attr->mtime_ns > 999999999u || attr->ctime_ns > 999999999u)
+		return "time";
+	return attr->mode & ~(uint32_t)(S_IFMT | 07777) ? "mode" : NULL;
+}
+
+/* @entry: @room bytes are readable.  *ret_bytes: how many of them it takes. */
+static const char *check_dirent(const uint8_t *entry, size_t room, size_t *ret_bytes)
+{
+	struct pml_wire_dirent dirent;
+	if (room < sizeof(dirent))
+		return "a directory entry is cut off";
+	memcpy(&dirent, entry, sizeof(dirent));
+	if (dirent.name_bytes == 0 || dirent.name_bytes > PML_WIRE_NAME_MAX)
+		return "length of the name";
+
+	size_t bytes = pml_codec_dirent_bytes(dirent.name_bytes);
+	if (room < bytes)
+		return "a directory entry is cut off";
+	if (dirent.ino == 0)
+		return "inode number 0";
+	if (dirent.cookie == 0 || dirent.cookie > INT64_MAX)
+		return "cookie";
+	if (dirent.mode & ~(uint32_t)S_IFMT)
+		return "mode";
+	for (size_t i = sizeof(dirent) + dirent.name_bytes; i < bytes; i++)
+		if (entry[i])
+			return "padding is not zero";
+
+	*ret_bytes = bytes;
+	return check_name(entry + sizeof(dirent), dirent.name_bytes);
+}
+
+static const char *check_readdir_reply(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_readdir_reply *m = &msg->readdir_reply;
+	if (m->is_end > 1)
+		return "is_end";
+	/* The tail bounds the loop: every entry takes more than nothing. */
+	const uint8_t *entry = msg->bytes + sizeof(*m);
+	for (uint32_t i = 0; i < m->count; i++) {
+		size_t bytes = 0;
+		const char *wrong = check_dirent(entry, tail_bytes, &bytes);
+		if (wrong)
+			return wrong;
+		entry += bytes;
+		tail_bytes -= bytes;
+	}
+	return tail_bytes ? "length" : NULL;
+}
+
+static const char *check_lease_reply(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_lease_reply *m = &msg->lease_reply;
+	if (m->nsegments > PML_LEASE_SEGMENTS_MAX ||
+	    tail_bytes != m->nsegments * sizeof(struct pml_wire_segment))
+		return "number of segments";
+	if (m->lease_id == 0)
+		return "lease number 0";
+	if (m->end_byte <= m->first_byte || m->end_byte > INT64_MAX || m->file_size > INT64_MAX)
+		return "range";
+	if (m->term_ms == 0)
+		return "term";
+
+	uint64_t from = m->first_byte;
+	for (uint32_t i = 0; i < m->nsegments; i++) {
+		struct pml_wire_segment s;
+		memcpy(&s, msg->bytes + sizeof(*m) + i * sizeof(s), sizeof(s));
+		if (s.reserved)
+			return "a reserved field is set";
+		if (!is_range(s.first_byte, s.len_bytes) || s.first_byte < from ||
+		    s.first_byte + s.len_bytes > m->end_byte)
+			return "range of a segment";
+		if (s.remote_addr > UINT64_MAX - s.len_bytes)
+			return "remote address";
+		from = s.first_byte + s.len_bytes;
+	}
+	return NULL;
+}
+
+static const struct shape replies[] = {
+	[PML_WIRE_HELLO] = {sizeof(struct pml_wire_hello_reply), check_hello_reply},
+	[PML_WIRE_LOOKUP] = {sizeof(struct pml_wire_attr_reply), check_attr_reply},
+	[PML_WIRE_GETATTR] = {sizeof(struct pml_wire_attr_reply), check_attr_reply},
+	[PML_WIRE_READDIR] = {sizeof(struct pml_wire_readdir_reply), check_readdir_reply},
+	[PML_WIRE_CREATE] = {sizeof(struct pml_wire_attr_reply), check_attr_reply},
+	[PML_WIRE_LEASE] = {sizeof(struct pml_wire_lease_reply), check_lease_reply},
+	[PML_WIRE_RETURN] = {sizeof(struct pml_wire_empty), check_no_tail},
+	[PML_WIRE_COMMIT] = {sizeof(struct pml_wire_empty), check_no_tail},
+	[PML_WIRE_RENEW] = {sizeof(struct pml_wire_empty), check_no_tail},
+};
+
+static const char *check_recall(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_recall *m = &msg->recall;
+	if (tail_bytes)
+		return "length";
+	if (m->op >= PML_OP_COUNT && m->op != PML_WIRE_OP_LEASE)
+		return "operation";
+	return m->lease_id == 0 ? "lease number 0" : NULL;
+}
+
+static const char *check_revoked(const union pml_message *msg, size_t tail_bytes)
+{
+	const struct pml_wire_revoked *m = &msg->revoked;
+	if (tail_bytes)
+		return "length";
+	if (m->reserved)
+		return "a reserved field is set";
+	if (m->why > PML_END_OWN_CHANGE)
+		return "reason";
+	return m->lease_id == 0 ? "lease number 0" : NULL;
+}
+
+/* ---- headers ------------------------------------------------------------ */
+
+/* What all messages share.  -EPROTONOSUPPORT: the version alone is wrong. */
+static int check_header(const union pml_message *msg, size_t bytes, const char **ret_reason)
+{
+	const struct pml_wire_header *h = &msg->h;
+	*ret_reason = "length";
+	if (bytes < sizeof(*h) || bytes > PML_MSG_BYTES_MAX)
+		return -EPROTO;
+	*ret_reason = "magic number";
+	if (h->magic != PML_WIRE_MAGIC)
+		return -EPROTO;
+	*ret_reason = "protocol version";
+	if (h->version != PML_WIRE_VERSION)
+		return -EPROTONOSUPPORT;
+	*ret_reason = "length";
+	if (h->bytes != bytes)
+		return -EPROTO;
+	*ret_reason = "a reserved field is set";
+	return h->reserved ? -EPROTO : 0;
+}
+
+static const char *check_shape(const struct shape *shape, const union pml_message *msg,
+			       size_t bytes)
+{
+	if (!shape->check)
+		return "type";
+	if (bytes < shape->fixed_bytes)
+		return "length";
+	return shape->check(msg, bytes - shape->fixed_bytes);
+}
+
+static const char *check_request(const union pml_message *msg, size_t bytes)
+{
+	const struct pml_wire_header *h = &msg->h;
+	if (h->request_id == 0)
+		return "request number 0";
+	if (h->status || h->reply_to)
+		return "a request that is a reply";
+	if (h->type >= PML_ARRAY_LEN(requests))
+		return "type";
+	return check_shape(&requests[h->type], msg, bytes);
+}
+
+static const char *check_reply(const union pml_message *msg, size_t bytes)
+{
+	const struct pml_wire_header *h = &msg->h;
+	if (h->request_id == 0)
+		return "request number 0";
+	if (h->reply_to >= PML_ARRAY_LEN(replies) || !replies[h->reply_to].check)
+		return "type of the request";
+	if (h->status > 0 || h->status < -4095)
+		return "status";
+	if (h->status)
+		return bytes == sizeof(*h) ? NULL : "length";
+	return check_shape(&replies[h->reply_to], msg, bytes);
+}
+
+static const char *check_from_server(const union pml_message *msg, size_t bytes)
+{
+	static const struct shape recall = {sizeof(struct pml_wire_recall), check_recall};
+	static const struct shape revoked = {sizeof(struct pml_wire_revoked), check_revoked};
+	const struct pml_wire_header *h = &msg->h;
+
+	if (h->type == PML_WIRE_REPLY)
+		return check_reply(msg, bytes);
+	if (h->type != PML_WIRE_RECALL && h->type != PML_WIRE_REVOKED)
+		return "type";
+	if (h->request_id || h->status || h->reply_to)
+		return "a notice that is a reply";
+	return check_shape(h->type == PML_WIRE_RECALL ? &recall : &revoked, msg, bytes);
+}
+
+int pml_codec_check_request(const union pml_message *msg, size_t bytes, const char **ret_reason)
+{
+	int err = check_header(msg, bytes, ret_reason);
+	if (err)
+		return err;
+	*ret_reason = check_request(msg, bytes);
+	return *ret_reason ? -EPROTO : 0;
+}
+
+int pml_codec_check_from_server(const union pml_message *msg, size_t bytes, const char **ret_reason)
+{
+	int err = check_header(msg, bytes, ret_reason);
+	if (err)
+		return err;
+	*ret_reason = check_from_server(msg, bytes);
+	return *ret_reason ? -EPROTO : 0;
+}
+
+void pml_codec_header(struct pml_wire_header *ret_header, enum pml_wire_type type, size_t bytes,
+		      uint32_t request_id)
+{
+	assert(bytes <= PML_MSG_BYTES_MAX);
+	*ret_header = (struct pml_wire_header){
+		.magic = PML_WIRE_MAGIC,
+		.version = PML_WIRE_VERSION,
+		.type = (uint16_t)type,
+		.bytes = (uint32_t)bytes,
+		.request_id = request_id,
+	};
+}
+
+const char *pml_codec_request_name(uint16_t type)
+{
+	static const char *const names[] = {
+		[PML_WIRE_HELLO] = "hello",   [PML_WIRE_LOOKUP] = "lookup",
+		[PML_WIRE_GETATTR] = "getattr", [PML_WIRE_READDIR] = "readdir",
+		[PML_WIRE_CREATE] = "create", [PML_WIRE_LEASE] = "lease",
+		[PML_WIRE_RETURN] = "return", [PML_WIRE_COMMIT] = "commit",
+		[PML_WIRE_RENEW] = "renew",   [PML_WIRE_ACK] = "ack",
+	};
+	return type < PML_ARRAY_LEN(names) && names[type] ? names[type] : "unknown";
+}

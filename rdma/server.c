@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * server.c -- listens, and gives each client a thread of its own
+ *
+ * The accepting thread is also the one that joins threads of clients that have
+ * gone, so a connection is freed by exactly one place.  What a client may ask
+ * is in session.c.
+ *
+ * Threads: pml_server.lock guards the list of connections; it is taken before
+ * none and held across nothing that blocks.
+ */
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "pml/list.h"
+#include "pml/log.h"
+#include "pml/rdma.h"
+#include "session.h"
+#include "thread.h"
+
+/* Connections in all, also those that have not said hello yet (I9). */
+#define CONNECTIONS_MAX   256u
+#define ACCEPT_TIMEOUT_MS 500
+#define STOP_TIMEOUT_MS   30000u
+
+struct connection {
+	struct pml_list link;
+	struct pml_server *server;
+	struct pml_remote *remote;
+	pthread_t thread;
+	bool is_finished; /* its thread is about to end; under the server's lock */
+};
+
+struct pml_server {
+	struct pml_fabric *fabric;
+	struct pml_remote_env env;
+	pthread_t accepter;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a connection has finished */
+	struct pml_list connections;
+	uint32_t nconnections;
+	bool is_stopping;
+};
+
+/* ---- connections -------------------------------------------------------- */
+
+static void *run_connection(void *arg)
+{
+	struct connection *conn = arg;
+	pml_remote_serve(conn->remote);
+
+	struct pml_server *server = conn->server;
+	pthread_mutex_lock(&server->lock);
+	conn->is_finished = true;
+	pthread_cond_broadcast(&server->changed);
+	pthread_mutex_unlock(&server->lock);
+	return NULL;
+}
+
+static struct connection *take_finished_locked(struct pml_server *server)
+{
+	struct connection *conn;
+	pml_list_for_each(conn, &server->connections, link) {
+		if (!conn->is_finished)
+			continue;
+		pml_list_remove(&conn->link);
+		server->nconnections--;
+		return conn;
+	}
+	return NULL;
+}
+
+static void reap_finished(struct pml_server *server)
+{
+	for (;;) {
+		pthread_mutex_lock(&server->lock);
+		struct connection *conn = take_finished_locked(server);
+		pthread_mutex_unlock(&server->lock);
+		if (!conn)
+			return;
+		pthread_join(conn->thread, NULL);
+		pml_remote_free(conn->remote);
+		free(conn);
+	}
+}
+
+/* Adds @conn to the list and starts its thread, both or neither. */
+static int start_connection_locked(struct pml_server *server, struct connection *conn)
+{
+	if (server->is_stopping)
+		return -ESHUTDOWN;
+	if (server->nconnections == CONNECTIONS_MAX)
+		return -EUSERS;
+	int err = pml_thread_new(&conn->thread, run_connection, conn);
+	if (err)
+		return err;
+	pml_list_append(&server->connections, &conn->link);
+	server->nconnections++;
+	return 0;
+}
+
+/* Owns @ep from here on. */
+static int serve_endpoint(struct pml_server *server, struct pml_ep *ep)
+{
+	struct connection *conn = calloc(1, sizeof(*conn));
+	int err = conn ? pml_remote_new(&server->env, ep, &conn->remote) : -ENOMEM;
+	if (err) {
+		free(conn);
+		pml_ep_kill(ep);
+		pml_ep_close(ep);
+		return err;
+	}
+
+	conn->server = server;
+	pml_list_init(&conn->link);
+	pthread_mutex_lock(&server->lock);
+	err = start_connection_locked(server, conn);
+	pthread_mutex_unlock(&server->lock);
+	if (err) {
+		pml_remote_free(conn->remote);
+		free(conn);
+	}
+	return err;
+}
+
+static void *accept_clients(void *arg)
+{
+	struct pml_server *server = arg;
+	for (;;) {
+		struct pml_ep *ep;
+		int err = pml_fabric_accept(server->fabric, ACCEPT_TIMEOUT_MS, &ep);
+		reap_finished(server);
+		if (err == -ESHUTDOWN)
+			return NULL;
+		if (err == -ETIMEDOUT)
+			continue;
+		if (err == 0)
+			err = serve_endpoint(server, ep);
+		if (err) {
+			pml_log_warning("a client was not accepted: %s", strerror(-err));
+			pml_sleep_ms(100); /* out of descriptors or memory: do not spin */
+		}
+	}
+}
+
+/* ---- start -------------------------------------------------------------- */
+
+static bool is_loopback_addr(const struct sockaddr *addr)
+{
+	if (addr->sa_family == AF_INET) {
+		struct sockaddr_in in;
+		memcpy(&in, addr, sizeof(in));
+		return ntohl(in.sin_addr.s_addr) >> 24 == 127;
+	}
+	if (addr->sa_family == AF_INET6) {
+		struct sockaddr_in6 in6;
+		memcpy(&in6, addr, sizeof(in6));
+		const uint8_t *b = in6.sin6_addr.s6_addr;
+		return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr) ||
+		       (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr) && b[12] == 127);
+	}
+	return false;
+}
+
+/* 0: every address that @host stands for is this machine's loopback; -EPERM: not. */
+static int check_loopback(const char *host, char *ret_reason)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	struct addrinfo *list;
+	int err = getaddrinfo(host, NULL, &hints, &list);
+	if (err) {
+		snprintf(ret_reason, PML_REASON_BYTES,
+			 "%s: %s: give an address of this machine to listen on", host,
+			 gai_strerror(err));
+		return -EADDRNOTAVAIL;
+	}
+	for (const struct addrinfo *ai = list; ai; ai = ai->ai_next)
+		if (!is_loopback_addr(ai->ai_addr))
+			err = -EPERM;
+	freeaddrinfo(list);
+	if (err)
+		snprintf(ret_reason, PML_REASON_BYTES,
+			 "%s: clients are not authenticated: listen on 127.0.0.1, or allow it "
+			 "explicitly on a network where every host is trusted",
+			 host);
+	return err;
+}
+
+static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args *args)
+{
+	struct pml_lease_config defaults;
+	pml_lease_config_default(&defaults, PML_DEVICE_BYTES_MIN);
+
+	uint64_t epoch;
+	if (getrandom(&epoch, sizeof(epoch), 0) != (ssize_t)sizeof(epoch))
+		return -EIO;
+	*ret_env = (struct pml_remote_env){
+		.fs = args->fs,
+		.leases = args->leases,
+		.cred = args->client_cred,
+		.is_read_only = args->is_read_only,
+		.term_ms = args->term_ms ? args->term_ms : defaults.term_ms,
+		.epoch = epoch,
+	};
+	return 0;
+}
+
+/* Listens on a fabric that can reach the device's memory. */
+static int open_fabric(const struct pml_server_args *args, struct pml_fabric **ret_fabric,
+		       char *ret_reason)
+{
+	struct pml_fabric *fabric;
+	int err = pml_fabric_listen(args->is_soft ? PML_TRANSPORT_SOFT : PML_TRANSPORT_VERBS,
+				    args->host, args->port, &fabric, ret_reason);
+	if (err)
+		return err;
+
+	uint8_t *base;
+	uint64_t bytes;
+	pml_fs_mapping(args->fs, &base, &bytes);
+	err = pml_fabric_probe(fabric, base, bytes, ret_reason);
+	if (err) {
+		pml_fabric_close(fabric);
+		return err;
+	}
+	*ret_fabric = fabric;
+	return 0;
+}
+
+static int start_accepting(struct pml_server *server)
+{
+	int err = pml_cond_init(&server->changed);
+	if (err)
+		return err;
+	pthread_mutex_init(&server->lock, NULL);
+	pml_list_init(&server->connections);
+	err = pml_thread_new(&server->accepter, accept_clients, server);
+	if (err) {
+		pthread_mutex_destroy(&server->lock);
+		pthread_cond_destroy(&server->changed);
+	}
+	return err;
+}
+
+int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,
+		     char *ret_reason)
+{
+	if (!args->allow_unauthenticated) {
+		int err = check_loopback(args->host, ret_reason);
+		if (err)
+			return err;
+	}
+
+	pml_auto_free struct pml_server *server = calloc(1, sizeof(*server));
+	int err = server ? init_env(&server->env, args) : -ENOMEM;
+	if (err) {
+		snprintf(ret_reason, PML_REASON_BYTES, "%s:%s: %s", args->host, args->port,
+			 strerror(-err));
+		return err;
+	}
+	err = open_fabric(args, &server->fabric, ret_reason);
+	if (err)
+		return err;
+	err = start_accepting(server);
+	if (err) {
+		snprintf(ret_reason, PML_REASON_BYTES, "%s:%s: cannot start a thread: %s",
+			 args->host, args->port, strerror(-err));
+		pml_fabric_close(server->fabric);
+		return err;
+	}
+	*ret_server = pml_take_ptr(&server);
+	return 0;
+}
+
+uint16_t pml_server_port(const struct pml_server *server)
+{
+	return pml_fabric_port(server->fabric);
+}
+
+/* ---- stop --------------------------------------------------------------- */
+
+static bool are_all_finished_locked(const struct pml_server *server)
+{
+	const struct connection *conn;
+	pml_list_for_each(conn, &server->connections, link)
+		if (!conn->is_finished)
+			return false;
+	return true;
+}
+
+/* Ends all connections and waits for their threads.  False: some did not end in time. */
+static bool end_connections(struct pml_server *server)
+{
+	uint64_t deadline_ms = pml_now_ms() + STOP_TIMEOUT_MS;
+	pthread_mutex_lock(&server->lock);
+	server->is_stopping = true;
+	struct connection *conn;
+	pml_list_for_each(conn, &server->connections, link)
+		pml_remote_kill(conn->remote, PML_END_UNMOUNT);
+	while (!are_all_finished_locked(server) && pml_now_ms() < deadline_ms)
+		pml_cond_wait_until(&server->changed, &server->lock, deadline_ms);
+	bool is_done = are_all_finished_locked(server);
+	pthread_mutex_unlock(&server->lock);
+	return is_done;
+}
+
+void pml_server_stop(struct pml_server *server)
+{
+	pml_fabric_shutdown(server->fabric);
+	pthread_join(server->accepter, NULL);
+	bool is_done = end_connections(server);
+	reap_finished(server);
+	if (!is_done) {
+		/* Their keys are not proven dead: nothing that they reach may be freed (I3). */
+		pml_log_error("%u client connections could not be fenced in %u s and are left "
+			      "behind; end the process to destroy them",
+			      server->nconnections, STOP_TIMEOUT_MS / 1000);
+		return;
+	}
+	pml_fabric_close(server->fabric);
+	pthread_cond_destroy(&server->changed);
+	pthread_mutex_destroy(&server->lock);
+	free(server);
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * soft_nic.c -- keys, fences and the serving of one-sided operations
+ *
+ * Runs in the receive thread of the server's endpoint, as a network card does
+ * its work: in order, and without the program above.  Memory is touched only
+ * between access_begin() and access_end(), for at most PML_SOFT_PIECE_BYTES and in
+ * one system call that does not block, straight between socket and memory.  So
+ * a fence has nothing to do but to mark the key and wait for one such step; a
+ * client that stalls half way through a transfer holds nothing up.  Bytes that
+ * a read has put into the socket's buffer were the file's when they were taken.
+ *
+ * A bad key, range or direction is answered with NAK and ends the connection,
+ * as a remote access error ends a queue pair.
+ */
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "soft.h"
+
+/* One access is a short copy; longer than this and something holds it. */
+#define FENCE_KEY_MS	    200
+#define FENCE_CONNECTION_MS 5000
+/* Under DELAY_DATA_US an operation is cut into about so many steps. */
+#define DELAY_STEPS 16u
+
+/* ---- fault injection ---------------------------------------------------- */
+
+static atomic_uint faults[PML_SOFT_FAULT_COUNT];
+
+void pml_soft_set_faults(const struct pml_soft_faults *f)
+{
+	atomic_store(&faults[PML_SOFT_FAULT_DELAY_DATA_US], f->delay_data_us);
+	atomic_store(&faults[PML_SOFT_FAULT_LATE_FENCE_US], f->late_fence_us);
+	atomic_store(&faults[PML_SOFT_FAULT_FAIL_KEY_FENCE], f->fail_key_fences);
+	atomic_store(&faults[PML_SOFT_FAULT_DROP_SERVER_MSG], f->drop_server_msgs);
+	atomic_store(&faults[PML_SOFT_FAULT_TEAR_WRITE], f->tear_writes);
+}
+
+uint32_t pml_soft_fault_value(enum pml_soft_fault fault)
+{
+	return atomic_load_explicit(&faults[fault], memory_order_relaxed);
+}
+
+bool pml_soft_fault_take(enum pml_soft_fault fault)
+{
+	unsigned left = pml_soft_fault_value(fault);
+	while (left > 0) {
+		if (atomic_compare_exchange_weak(&faults[fault], &left, left - 1))
+			return true;
+	}
+	return false;
+}
+
+/* ---- keys --------------------------------------------------------------- */
+
+static struct pml_soft_ep *ep_of(struct pml_ep *base)
+{
+	return PML_CONTAINER_OF(base, struct pml_soft_ep, base);
+}
+
+/* Slots never used first, then the one that is free for the longest time. */
+static struct pml_soft_key *take_slot_locked(struct pml_soft_ep *ep)
+{
+	uint32_t index = ep->keys_fresh;
+	if (index < PML_SOFT_KEYS_MAX) {
+		ep->keys_fresh++;
+		return &ep->keys[index];
+	}
+	index = ep->keys_free_head;
+	if (index == 0)
+		return NULL;
+	ep->keys_free_head = ep->keys[index].next_free;
+	if (ep->keys_free_head == 0)
+		ep->keys_free_tail = 0;
+	return &ep->keys[index];
+}
+
+static void free_slot_locked(struct pml_soft_ep *ep, struct pml_soft_key *key)
+{
+	uint32_t index = (uint32_t)(key - ep->keys);
+	key->state = PML_SOFT_KEY_FREE;
+	key->next_free = 0;
+	if (ep->keys_free_tail)
+		ep->keys[ep->keys_free_tail].next_free = index;
+	else
+		ep->keys_free_head = index;
+	ep->keys_free_tail = index;
+	ep->keys_count--;
+}
+
+int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+		     uint32_t *ret_rkey, struct pml_key **ret_key)
+{
+	struct pml_soft_ep *ep = ep_of(base);
+	assert(ep->is_server);
+	pthread_mutex_lock(&ep->lock);
+	int err = ep->is_dead ? -ENOTCONN : 0;
+	struct pml_soft_key *key = err ? NULL : take_slot_locked(ep);
+	if (!err && !key)
+		err = -ENOSPC;
+	if (!err) {
+		ep->keys_count++;
+		key->base.ep = base;
+		key->addr = addr;
+		key->bytes = bytes;
+		key->for_write = for_write;
+		key->tag++;
+		key->state = PML_SOFT_KEY_LIVE;
+		*ret_rkey = (uint32_t)(key - ep->keys) << 8 | key->tag;
+		*ret_key = &key->base;
+	}
+	pthread_mutex_unlock(&ep->lock);
+	return err;
+}
+
+int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how, bool is_cooperative)
+{
+	struct pml_soft_key *key = PML_CONTAINER_OF(base, struct pml_soft_key, base);
+	struct pml_soft_ep *ep = ep_of(base->ep);
+	if (how == PML_EP_FENCE_CONNECTION)
+		pml_soft_ep_kill(&ep->base);
+
+	uint32_t late_us = pml_soft_fault_value(PML_SOFT_FAULT_LATE_FENCE_US);
+	if (late_us > 0)
+		(void)usleep(late_us);
+	if (how == PML_EP_FENCE_KEY && pml_soft_fault_take(PML_SOFT_FAULT_FAIL_KEY_FENCE))
+		return -EIO;
+
+	uint64_t deadline_ns = pml_transport_deadline_ns(
+		how == PML_EP_FENCE_CONNECTION ? FENCE_CONNECTION_MS : FENCE_KEY_MS);
+	pthread_mutex_lock(&ep->lock);
+	assert(key->state != PML_SOFT_KEY_FREE);
+	key->state = PML_SOFT_KEY_DYING;
+	int err = 0;
+	while (key->in_access && !err)
+		err = pml_transport_cond_wait(&ep->access_cond, &ep->lock, deadline_ns);
+	if (!key->in_access) {
+		free_slot_locked(ep, key);
+		err = 0;
+	}
+	pthread_mutex_unlock(&ep->lock);
+	return err;
+}
+
+/* ---- accesses ----------------------------------------------------------- */
+
+struct access {
+	uint32_t rkey;
+	uint64_t addr;
+	size_t bytes;
+	bool is_write;
+};
+
+static bool is_allowed(const struct pml_soft_key *key, const struct access *a)
+{
+	uint64_t first = (uintptr_t)key->addr;
+	return key->state == PML_SOFT_KEY_LIVE && key->tag == (a->rkey & 0xff) &&
+	       key->for_write == a->is_write && a->addr >= first && a->bytes <= key->bytes &&
+	       a->addr - first <= key->bytes - a->bytes;
+}
+
+/*
+ * Until access_end() a fence of the key waits.  -EACCES; -ENOTCONN: killed.
+ * Assumes: the receive thread, so at most one access at a time.
+ */
+static int access_begin(struct pml_soft_ep *ep, const struct access *a,
+			struct pml_soft_key **ret_key)
+{
+	uint32_t index = a->rkey >> 8;
+	if (index >= PML_SOFT_KEYS_MAX)
+		return -EACCES;
+	struct pml_soft_key *key = &ep->keys[index];
+	pthread_mutex_lock(&ep->lock);
+	int err = 0;
+	if (ep->is_dead)
+		err = -ENOTCONN;
+	else if (!is_allowed(key, a))
+		err = -EACCES;
+	else
+		key->in_access = true;
+	pthread_mutex_unlock(&ep->lock);
+	if (!err)
+		*ret_key = key;
+	return err;
+}
+
+static void access_end(struct pml_soft_ep *ep, struct pml_soft_key *key)
+{
+	pthread_mutex_lock(&ep->lock);
+	key->in_access = false;
+	if (key->state == PML_SOFT_KEY_DYING)
+		pthread_cond_broadcast(&ep->access_cond);
+	pthread_mutex_unlock(&ep->lock);
+}
+
+static int check_whole(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	struct access whole = {frame->rkey, frame->remote_addr, frame->op_bytes,
+			       frame->type == PML_SOFT_WRITE};
+	struct pml_soft_key *key;
+	int err = access_begin(ep, &whole, &key);
+	if (!err)
+		access_end(ep, key);
+	return err;
+}
+
+/* How much to move before the next look at the key. */
+static uint32_t step_bytes(uint32_t op_bytes)
+{
+	if (pml_soft_fault_value(PML_SOFT_FAULT_DELAY_DATA_US) == 0)
+		return PML_SOFT_PIECE_BYTES;
+	return PML_MIN(op_bytes / DELAY_STEPS + 1, PML_SOFT_PIECE_BYTES);
+}
+
+/* The share of the injected delay that @bytes of @op_bytes take; not inside an access. */
+static void delay(struct pml_soft_ep *ep, uint32_t bytes, uint32_t op_bytes)
+{
+	uint64_t us = pml_soft_fault_value(PML_SOFT_FAULT_DELAY_DATA_US);
+	if (us == 0)
+		return;
+	uint64_t end_ns = pml_transport_now_ns() + us * 1000u * bytes / op_bytes;
+	pthread_mutex_lock(&ep->lock);
+	while (!ep->is_dead) {
+		if (pml_transport_cond_wait(&ep->access_cond, &ep->lock, end_ns))
+			break;
+	}
+	pthread_mutex_unlock(&ep->lock);
+}
+
+/* Tells the initiator; @err is passed on and ends the connection. */
+static int refuse(struct pml_soft_ep *ep, uint64_t op, int err)
+{
+	if (err != -EACCES)
+		return err;
+	struct pml_soft_frame nak;
+	pml_soft_frame_init(&nak, PML_SOFT_NAK);
+	nak.op = op;
+	int rc = pml_soft_tx_data(ep, &nak, NULL);
+	(void)rc; /* an initiator that is gone needs no answer */
+	return err;
+}
+
+/* ---- reads -------------------------------------------------------------- */
+
+/*
+ * Sends one DATA frame straight from memory.  If the key dies after the header
+ * went out, zeros fill the frame up and the refusal follows it.
+ */
+static int send_piece(struct pml_soft_ep *ep, struct pml_soft_frame *data, const struct access *a)
+{
+	static const char zeros[PML_SOFT_PIECE_BYTES];
+	struct pml_soft_out out = {.frame = data, .payload = (const char *)(uintptr_t)a->addr};
+	int denied = 0;
+	for (;;) {
+		struct pml_soft_key *key = NULL;
+		if (!denied)
+			denied = access_begin(ep, a, &key);
+		if (denied && out.done_bytes == 0)
+			return denied;
+		if (denied)
+			out.payload = zeros;
+		int err = pml_soft_tx_once(ep, &out);
+		if (key)
+			access_end(ep, key);
+		if (err == 0)
+			return denied;
+		if (err != -EAGAIN)
+			return err;
+		if (pml_soft_tx_room(ep, pml_soft_stall_deadline_ns())) {
+			pml_soft_ep_kill(&ep->base);
+			return -ENOTCONN;
+		}
+	}
+}
+
+int pml_soft_nic_read(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	if (frame->op != ep->nic_op || ep->nic_done_bytes > 0)
+		return -EPROTO;
+	int err = check_whole(ep, frame);
+	uint32_t step = step_bytes(frame->op_bytes);
+	for (uint32_t done_bytes = 0; done_bytes < frame->op_bytes && !err;) {
+		struct pml_soft_frame data;
+		pml_soft_frame_init(&data, PML_SOFT_DATA);
+		data.op = frame->op;
+		data.bytes = PML_MIN(frame->op_bytes - done_bytes, step);
+		struct access piece = {frame->rkey, frame->remote_addr + done_bytes, data.bytes,
+				       false};
+		delay(ep, data.bytes, frame->op_bytes);
+		err = pml_soft_tx_take(ep);
+		if (err)
+			break;
+		err = send_piece(ep, &data, &piece);
+		pml_soft_tx_release(ep);
+		done_bytes += data.bytes;
+	}
+	if (err)
+		return refuse(ep, frame->op, err);
+	ep->nic_op++;
+	return 0;
+}
+
+/* ---- writes ------------------------------------------------------------- */
+
+/* One step from what was read ahead, or from the socket.  Bytes placed, or < 0. */
+static ssize_t place_some(struct pml_soft_ep *ep, const struct access *a)
+{
+	size_t staged_bytes = PML_MIN(ep->staged_to - ep->staged_from, a->bytes);
+	struct pml_soft_key *key;
+	int err = access_begin(ep, a, &key);
+	if (err)
+		return err;
+	ssize_t n = (ssize_t)staged_bytes;
+	char *to = (char *)(uintptr_t)a->addr;
+	if (staged_bytes > 0) {
+		memcpy(to, ep->staged + ep->staged_from, staged_bytes);
+		ep->staged_from += staged_bytes;
+	} else {
+		n = recv(ep->fd, to, a->bytes, MSG_DONTWAIT);
+		err = errno;
+	}
+	access_end(ep, key);
+	if (n > 0)
+		return n;
+	return n < 0 && (err == EAGAIN || err == EINTR) ? -EAGAIN : -ENOTCONN;
+}
+
+static int place(struct pml_soft_ep *ep, struct access *a)
+{
+	while (a->bytes > 0) {
+		ssize_t n = place_some(ep, a);
+		if (n == -EAGAIN) {
+			/* Outside the access: whoever stalls here stalls no fence. */
+			struct pollfd p = {.fd = ep->fd, .events = POLLIN};
+			(void)poll(&p, 1, -1);
+			continue;
+		}
+		if (n < 0)
+			return (int)n;
+		a->addr += (size_t)n;
+		a->bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Places one frame in steps. */
+static int place_frame(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	/* The first frame of a torn operation brings half of its bytes, and the end. */
+	bool is_torn = ep->nic_done_bytes == 0 && pml_soft_fault_take(PML_SOFT_FAULT_TEAR_WRITE);
+	uint32_t bytes = is_torn ? frame->bytes / 2 : frame->bytes;
+	uint32_t step = step_bytes(frame->op_bytes);
+	for (uint32_t done_bytes = 0; done_bytes < bytes;) {
+		uint32_t n = PML_MIN(bytes - done_bytes, step);
+		struct access piece = {frame->rkey, frame->remote_addr + done_bytes, n, true};
+		delay(ep, n, frame->op_bytes);
+		int err = place(ep, &piece);
+		if (err)
+			return err;
+		done_bytes += n;
+	}
+	return is_torn ? -ENOTCONN : 0;
+}
+
+int pml_soft_nic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	bool is_first = ep->nic_done_bytes == 0;
+	if (is_first)
+		ep->nic_op_bytes = frame->op_bytes;
+	if (frame->op != ep->nic_op || frame->op_bytes != ep->nic_op_bytes ||
+	    frame->bytes > frame->op_bytes - ep->nic_done_bytes)
+		return -EPROTO;
+	int err = is_first ? check_whole(ep, frame) : 0;
+	if (!err)
+		err = place_frame(ep, frame);
+	if (err)
+		return refuse(ep, frame->op, err);
+
+	ep->nic_done_bytes += frame->bytes;
+	if (ep->nic_done_bytes < frame->op_bytes)
+		return 0;
+	ep->nic_done_bytes = 0;
+	ep->nic_op++;
+	struct pml_soft_frame ack;
+	pml_soft_frame_init(&ack, PML_SOFT_ACK);
+	ack.op = frame->op;
+	err = pml_soft_tx_data(ep, &ack, NULL);
+	(void)err; /* the end of the connection shows on reading, after what arrived before */
+	return 0;
+}

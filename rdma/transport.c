@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * transport.c -- forwards to the fabric of an endpoint; what both fabrics share
+ *
+ * Arguments that only a faulty program can get wrong are asserted here, once
+ * for both fabrics.  What comes from the network is checked in the fabrics.
+ */
+#include <netdb.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "transport_impl.h"
+
+static const struct pml_transport_ops *ops_of(enum pml_transport_kind kind)
+{
+	return kind == PML_TRANSPORT_SOFT ? &pml_soft_ops : &pml_verbs_ops;
+}
+
+static bool is_port(const char *text)
+{
+	char *end;
+	unsigned long number = strtoul(text, &end, 10);
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && number <= UINT16_MAX;
+}
+
+int pml_fabric_listen(enum pml_transport_kind kind, const char *host, const char *port,
+		      struct pml_fabric **ret_fabric, char *ret_reason)
+{
+	ret_reason[0] = '\0';
+	if (!is_port(port)) {
+		pml_transport_reason(ret_reason, "%s is not a port number (0 to 65535)", port);
+		return -EINVAL;
+	}
+	return ops_of(kind)->listen(host, port, ret_fabric, ret_reason);
+}
+
+uint16_t pml_fabric_port(const struct pml_fabric *fabric)
+{
+	return fabric->ops->port(fabric);
+}
+
+int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes, char *ret_reason)
+{
+	assert(bytes > 0);
+	ret_reason[0] = '\0';
+	return fabric->ops->probe(fabric, base, bytes, ret_reason);
+}
+
+int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms, struct pml_ep **ret_ep)
+{
+	return fabric->ops->accept(fabric, timeout_ms, ret_ep);
+}
+
+void pml_fabric_shutdown(struct pml_fabric *fabric)
+{
+	fabric->ops->shutdown(fabric);
+}
+
+void pml_fabric_close(struct pml_fabric *fabric)
+{
+	if (fabric)
+		fabric->ops->close_fabric(fabric);
+}
+
+int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
+		struct pml_key **ret_key)
+{
+	assert(bytes > 0 && (uintptr_t)addr <= UINTPTR_MAX - bytes);
+	return ep->ops->key_new(ep, addr, bytes, for_write, ret_rkey, ret_key);
+}
+
+int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative)
+{
+	return key->ep->ops->key_fence(key, how, is_cooperative);
+}
+
+int pml_ep_connect(enum pml_transport_kind kind, const char *host, const char *port, int timeout_ms,
+		   struct pml_ep **ret_ep, char *ret_reason)
+{
+	ret_reason[0] = '\0';
+	if (!is_port(port)) {
+		pml_transport_reason(ret_reason, "%s is not a port number (0 to 65535)", port);
+		return -EINVAL;
+	}
+	return ops_of(kind)->connect(host, port, timeout_ms, ret_ep, ret_reason);
+}
+
+int pml_local_mr_new(struct pml_ep *ep, void *buf, size_t bytes, struct pml_local_mr **ret_mr)
+{
+	assert(bytes > 0);
+	return ep->ops->local_mr_new(ep, buf, bytes, ret_mr);
+}
+
+void pml_local_mr_free(struct pml_local_mr *mr)
+{
+	if (mr)
+		mr->ep->ops->local_mr_free(mr);
+}
+
+static bool is_inside(const struct pml_local_mr *mr, const void *buf, size_t bytes)
+{
+	uintptr_t first = (uintptr_t)mr->buf;
+	uintptr_t at = (uintptr_t)buf;
+	return at >= first && bytes <= mr->bytes && at - first <= mr->bytes - bytes;
+}
+
+int pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op)
+{
+	assert(op->bytes > 0 && op->bytes <= PML_DATA_BYTES_MAX);
+	assert(op->mr->ep == ep && is_inside(op->mr, op->buf, op->bytes));
+	return ep->ops->post(ep, op);
+}
+
+int pml_ep_poll(struct pml_ep *ep, struct pml_completion *ret, int max, int timeout_ms)
+{
+	assert(max > 0);
+	return ep->ops->poll(ep, ret, max, timeout_ms);
+}
+
+int pml_ep_send(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms)
+{
+	assert(bytes > 0 && bytes <= PML_MSG_BYTES_MAX);
+	return ep->ops->send(ep, msg, bytes, timeout_ms);
+}
+
+int pml_ep_recv(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms)
+{
+	return ep->ops->recv(ep, buf, ret_bytes, timeout_ms);
+}
+
+void pml_ep_kill(struct pml_ep *ep)
+{
+	ep->ops->kill(ep);
+}
+
+void pml_ep_close(struct pml_ep *ep)
+{
+	if (ep)
+		ep->ops->close(ep);
+}
+
+const char *pml_ep_peer(const struct pml_ep *ep)
+{
+	return ep->peer;
+}
+
+const char *pml_ep_fence_text(const struct pml_ep *ep)
+{
+	return ep->ops->fence_text;
+}
+
+/* ---- shared by the fabrics ---------------------------------------------- */
+
+uint64_t pml_transport_now_ns(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t pml_transport_deadline_ns(int timeout_ms)
+{
+	if (timeout_ms < 0)
+		return PML_NEVER_NS;
+	return pml_transport_now_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+int pml_transport_ms_left(uint64_t deadline_ns)
+{
+	if (deadline_ns == PML_NEVER_NS)
+		return -1;
+	uint64_t now = pml_transport_now_ns();
+	if (now >= deadline_ns)
+		return 0;
+	uint64_t ms = (deadline_ns - now + 999999u) / 1000000u;
+	return ms > 86400000u ? 86400000 : (int)ms;
+}
+
+int pml_transport_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	int err = pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+	return -err;
+}
+
+int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns)
+{
+	if (deadline_ns == PML_NEVER_NS)
+		return -pthread_cond_wait(cond, lock);
+	struct timespec ts = {
+		.tv_sec = (time_t)(deadline_ns / 1000000000u),
+		.tv_nsec = (long)(deadline_ns % 1000000000u),
+	};
+	return -pthread_cond_timedwait(cond, lock, &ts);
+}
+
+int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int err = pthread_create(ret_thread, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+void pml_transport_peer_text(const struct sockaddr *addr, char *ret_text)
+{
+	char host[64], port[8];
+	bool is_v6 = addr->sa_family == AF_INET6;
+	socklen_t bytes = is_v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+	if (getnameinfo(addr, bytes, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+		snprintf(ret_text, PML_PEER_BYTES, "unknown");
+	else
+		snprintf(ret_text, PML_PEER_BYTES, is_v6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+void pml_transport_reason(char *ret_reason, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	vsnprintf(ret_reason, PML_REASON_BYTES, format, args);
+	va_end(args);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * transport_impl.h -- what the two fabrics implement, and the code they share
+ *
+ * Private to transport.c, soft*.c and verbs.c.  transport.c checks the callers'
+ * arguments and forwards each function of transport.h to the fabric's table.
+ */
+#ifndef PML_RDMA_TRANSPORT_IMPL_H
+#define PML_RDMA_TRANSPORT_IMPL_H
+
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include "transport.h"
+
+/* "[ffff:...:ffff%interface]:65535" */
+#define PML_PEER_BYTES 96
+
+struct pml_transport_ops {
+	int (*listen)(const char *host, const char *port, struct pml_fabric **ret_fabric,
+		      char *ret_reason);
+	uint16_t (*port)(const struct pml_fabric *fabric);
+	int (*probe)(struct pml_fabric *fabric, void *base, size_t bytes, char *ret_reason);
+	int (*accept)(struct pml_fabric *fabric, int timeout_ms, struct pml_ep **ret_ep);
+	void (*shutdown)(struct pml_fabric *fabric);
+	void (*close_fabric)(struct pml_fabric *fabric);
+
+	int (*key_new)(struct pml_ep *ep, void *addr, size_t bytes, bool for_write,
+		       uint32_t *ret_rkey, struct pml_key **ret_key);
+	int (*key_fence)(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative);
+
+	int (*connect)(const char *host, const char *port, int timeout_ms, struct pml_ep **ret_ep,
+		       char *ret_reason);
+	int (*local_mr_new)(struct pml_ep *ep, void *buf, size_t bytes,
+			    struct pml_local_mr **ret_mr);
+	void (*local_mr_free)(struct pml_local_mr *mr);
+	int (*post)(struct pml_ep *ep, const struct pml_data_op *op);
+	int (*poll)(struct pml_ep *ep, struct pml_completion *ret, int max, int timeout_ms);
+
+	int (*send)(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms);
+	int (*recv)(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms);
+	void (*kill)(struct pml_ep *ep);
+	void (*close)(struct pml_ep *ep);
+	const char *fence_text;
+};
+
+extern const struct pml_transport_ops pml_soft_ops;
+extern const struct pml_transport_ops pml_verbs_ops;
+
+/* Each fabric's own structures begin with these. */
+struct pml_fabric {
+	const struct pml_transport_ops *ops;
+};
+
+struct pml_ep {
+	const struct pml_transport_ops *ops;
+	char peer[PML_PEER_BYTES];
+};
+
+struct pml_key {
+	struct pml_ep *ep;
+};
+
+struct pml_local_mr {
+	struct pml_ep *ep;
+	void *buf;
+	size_t bytes;
+};
+
+/* A deadline that never comes. */
+#define PML_NEVER_NS UINT64_MAX
+
+uint64_t pml_transport_now_ns(void);
+/* The moment @timeout_ms from now; negative: never. */
+uint64_t pml_transport_deadline_ns(int timeout_ms);
+/* What is left, rounded up, as poll(2) wants it: -1 forever, 0 past. */
+int pml_transport_ms_left(uint64_t deadline_ns);
+/* A condition variable whose timed waits follow CLOCK_MONOTONIC. */
+int pml_transport_cond_init(pthread_cond_t *cond) PML_MUST_CHECK;
+/* 0: woken, look again; -ETIMEDOUT. */
+int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock,
+			    uint64_t deadline_ns) PML_MUST_CHECK;
+/* A joinable thread that takes no signals. */
+int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg) PML_MUST_CHECK;
+
+/* "127.0.0.1:34567", "[::1]:34567" */
+void pml_transport_peer_text(const struct sockaddr *addr, char *ret_text);
+/* Puts one line into @ret_reason of PML_REASON_BYTES. */
+void pml_transport_reason(char *ret_reason, const char *format, ...) PML_PRINTF(2, 3);
+
+#endif

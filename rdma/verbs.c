@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * verbs.c -- makes connections on RDMA devices
+ *
+ * The server gives a connection its own event channel as soon as the client
+ * has confirmed it; until then its events come through the listener's.
+ *
+ * Threads: one at a time accepts; shutdown from any.
+ */
+#include <netdb.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "verbs.h"
+#include "pml/log.h"
+
+#define HELLO_MAGIC   0x564c4d50u /* "PMLV" */
+#define HELLO_VERSION 1u
+
+#define BACKLOG		128
+#define PENDING_MAX	64u /* accepted, and the client has not confirmed */
+#define PENDING_MS	5000
+#define PROBE_BYTES_MAX (2u << 20)
+/* Receiver not ready: no limit (7), for the sender has one. */
+#define RNR_RETRY 7
+#define ACK_RETRY 7
+
+/* Private data of connection requests and replies: keeps strangers out. */
+struct hello {
+	uint32_t magic;
+	uint32_t version;
+};
+
+struct verbs_fabric {
+	struct pml_fabric base; /* first: see verbs_port() */
+	struct rdma_event_channel *cm;
+	struct rdma_cm_id *id;
+	int wake_fd; /* readable for good after shutdown */
+	unsigned pending_count;
+	struct {
+		struct pml_verbs_ep *ep;
+		uint64_t deadline_ns;
+	} pending[PENDING_MAX];
+};
+
+static struct verbs_fabric *fabric_of(struct pml_fabric *base)
+{
+	return PML_CONTAINER_OF(base, struct verbs_fabric, base);
+}
+
+static bool is_good_hello(const struct rdma_conn_param *conn)
+{
+	struct hello hello;
+	if (!conn->private_data || conn->private_data_len < sizeof(hello))
+		return false;
+	memcpy(&hello, conn->private_data, sizeof(hello));
+	return hello.magic == HELLO_MAGIC && hello.version == HELLO_VERSION;
+}
+
+static const struct hello our_hello = {HELLO_MAGIC, HELLO_VERSION};
+
+/* Reads in flight: as the device allows, in the connection manager's eight bits. */
+static uint8_t depth_of(int device, int wanted)
+{
+	int depth = PML_MIN(device, wanted);
+	return (uint8_t)(depth < 0 ? 0 : PML_MIN(depth, UINT8_MAX));
+}
+
+/* ---- listening ---------------------------------------------------------- */
+
+static void explain_setup(char *ret_reason, const char *what, int err)
+{
+	if (err == -ENOMEM)
+		pml_transport_reason(ret_reason,
+				     "%s: %s; memory for RDMA is locked: raise RLIMIT_MEMLOCK "
+				     "(ulimit -l, LimitMEMLOCK=)",
+				     what, strerrordesc_np(-err));
+	else
+		pml_transport_reason(ret_reason, "%s: %s", what, strerrordesc_np(-err));
+}
+
+static void explain_no_cm(char *ret_reason, int err)
+{
+	pml_transport_reason(ret_reason,
+			     "cannot use the RDMA connection manager: %s; is there an RDMA device "
+			     "(rdma link), are the modules ib_uverbs and rdma_ucm loaded?",
+			     strerrordesc_np(-err));
+}
+
+static int resolve(const char *host, const char *port, int flags, struct addrinfo **ret_list,
+		   char *ret_reason)
+{
+	struct addrinfo hints = {
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = flags | AI_NUMERICSERV,
+	};
+	int rc = getaddrinfo(host, port, &hints, ret_list);
+	if (rc == 0)
+		return 0;
+	pml_transport_reason(ret_reason, "cannot resolve %s port %s: %s", host, port,
+			     gai_strerror(rc));
+	return rc == EAI_SYSTEM ? -errno : -EINVAL;
+}
+
+static void verbs_close_fabric(struct pml_fabric *base)
+{
+	struct verbs_fabric *fabric = fabric_of(base);
+	for (unsigned i = 0; i < fabric->pending_count; i++)
+		pml_verbs_close(&fabric->pending[i].ep->base);
+	if (fabric->id)
+		(void)rdma_destroy_id(fabric->id);
+	if (fabric->cm)
+		rdma_destroy_event_channel(fabric->cm);
+	if (fabric->wake_fd >= 0)
+		(void)close(fabric->wake_fd);
+	free(fabric);
+}
+
+static int listen_on(struct verbs_fabric *fabric, const char *host, const char *port,
+		     char *ret_reason)
+{
+	fabric->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	fabric->cm = rdma_create_event_channel();
+	if (fabric->wake_fd < 0 || !fabric->cm ||
+	    rdma_create_id(fabric->cm, &fabric->id, NULL, RDMA_PS_TCP)) {
+		int err = -errno;
+		explain_no_cm(ret_reason, err);
+		return err;
+	}
+	struct addrinfo *list;
+	int err = resolve(host, port, AI_PASSIVE, &list, ret_reason);
+	if (err)
+		return err;
+	err = rdma_bind_addr(fabric->id, list->ai_addr) ? -errno : 0;
+	freeaddrinfo(list);
+	if (!err && (rdma_listen(fabric->id, BACKLOG) || pml_verbs_nonblocking(fabric->cm->fd)))
+		err = -errno;
+	if (err == -ENODEV || err == -EADDRNOTAVAIL)
+		pml_transport_reason(ret_reason,
+				     "no RDMA device has the address %s: %s; see rdma link; "
+				     "soft-RoCE: rdma link add rxe0 type rxe netdev INTERFACE",
+				     host, strerrordesc_np(-err));
+	else if (err)
+		pml_transport_reason(ret_reason, "cannot listen on %s port %s: %s", host, port,
+				     strerrordesc_np(-err));
+	return err;
+}
+
+static int verbs_listen(const char *host, const char *port, struct pml_fabric **ret_fabric,
+			char *ret_reason)
+{
+	struct verbs_fabric *fabric = calloc(1, sizeof(*fabric));
+	if (!fabric) {
+		explain_setup(ret_reason, "cannot listen", -ENOMEM);
+		return -ENOMEM;
+	}
+	fabric->base.ops = &pml_verbs_ops;
+	int err = listen_on(fabric, host, port, ret_reason);
+	if (err)
+		verbs_close_fabric(&fabric->base);
+	else
+		*ret_fabric = &fabric->base;
+	return err;
+}
+
+static uint16_t verbs_port(const struct pml_fabric *base)
+{
+	return ntohs(rdma_get_src_port(((const struct verbs_fabric *)base)->id));
+}
+
+static void verbs_shutdown(struct pml_fabric *base)
+{
+	pml_verbs_make_readable(fabric_of(base)->wake_fd);
+}
+
+static void explain_probe(char *ret_reason, int err)
+{
+	switch (err) {
+	case EOPNOTSUPP:
+		pml_transport_reason(
+			ret_reason,
+			"a file on a DAX filesystem cannot be registered with an RDMA "
+			"device without on-demand paging; use device-DAX (/dev/daxX.Y)");
+		break;
+	case EFAULT:
+		pml_transport_reason(
+			ret_reason,
+			"this memory cannot be registered for remote writing, as a file "
+			"in the page cache cannot; use device-DAX, tmpfs or hugetlbfs");
+		break;
+	default:
+		explain_setup(ret_reason, "memory cannot be registered with the RDMA device", -err);
+	}
+}
+
+/* Registers as a write lease would, and takes it back.  0 or an errno value. */
+static int try_register(struct ibv_context *verbs, void *mem, size_t bytes)
+{
+	struct ibv_pd *pd = ibv_alloc_pd(verbs);
+	if (!pd)
+		return errno;
+	struct ibv_mr *mr = ibv_reg_mr(pd, mem, PML_MIN(bytes, PROBE_BYTES_MAX),
+				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+	int rc = mr ? ibv_dereg_mr(mr) : errno;
+	(void)ibv_dealloc_pd(pd);
+	return rc;
+}
+
+static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *ret_reason)
+{
+	struct ibv_context *verbs = fabric_of(base)->id->verbs;
+	/* Listening on a wildcard address: any device will tell. */
+	struct ibv_context **all = NULL;
+	int count = 0;
+	if (!verbs) {
+		all = rdma_get_devices(&count);
+		if (all && count > 0)
+			verbs = all[0];
+	}
+	int rc = verbs ? try_register(verbs, mem, bytes) : ENODEV;
+	if (all)
+		rdma_free_devices(all);
+	if (rc == 0)
+		return 0;
+	explain_probe(ret_reason, rc);
+	return -EOPNOTSUPP;
+}
+
+/* ---- accepting ---------------------------------------------------------- */
+
+static struct pml_verbs_ep *take_pending(struct verbs_fabric *fabric, const struct rdma_cm_id *id)
+{
+	for (unsigned i = 0; i < fabric->pending_count; i++) {
+		struct pml_verbs_ep *ep = fabric->pending[i].ep;
+		if (ep->id != id)
+			continue;
+		fabric->pending_count--;
+		memmove(&fabric->pending[i], &fabric->pending[i + 1],
+			(fabric->pending_count - i) * sizeof(fabric->pending[0]));
+		return ep;
+	}
+	return NULL;
+}
+
+static void drop_oldest(struct verbs_fabric *fabric)
+{
+	pml_verbs_close(&take_pending(fabric, fabric->pending[0].ep->id)->base);
+}
+
+static int accept_request(struct pml_verbs_ep *ep, const struct rdma_conn_param *asked)
+{
+	struct ibv_device_attr device;
+	int err = pml_verbs_ep_setup(ep);
+	if (err)
+		return err;
+	int rc = ibv_query_device(ep->id->verbs, &device);
+	if (rc)
+		return -rc;
+	struct rdma_conn_param param = {
+		.private_data = &our_hello,
+		.private_data_len = sizeof(our_hello),
+		.responder_resources = depth_of(device.max_qp_rd_atom, asked->responder_resources),
+		.initiator_depth = depth_of(device.max_qp_init_rd_atom, asked->initiator_depth),
+		.rnr_retry_count = RNR_RETRY,
+	};
+	return rdma_accept(ep->id, &param) ? -errno : 0;
+}
+
+/* A client asks for a connection; @id is ours to keep or destroy. */
+static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
+			 const struct rdma_conn_param *asked)
+{
+	struct pml_verbs_ep *ep = NULL;
+	int err = is_good_hello(asked) ? 0 : -EPROTO;
+	/* A newer one displaces the oldest: honest clients confirm at once. */
+	if (!err && fabric->pending_count == PENDING_MAX)
+		drop_oldest(fabric);
+	if (!err)
+		err = pml_verbs_ep_new(&ep);
+	if (!err) {
+		ep->id = id;
+		err = accept_request(ep, asked);
+	}
+	if (err) {
+		(void)rdma_reject(id, &our_hello, sizeof(our_hello));
+		if (err != -EPROTO)
+			pml_log_warning("cannot accept an RDMA connection: %s",
+					strerrordesc_np(-err));
+		if (ep)
+			pml_verbs_close(&ep->base);
+		else
+			(void)rdma_destroy_id(id);
+		return;
+	}
+	unsigned i = fabric->pending_count++;
+	fabric->pending[i].ep = ep;
+	fabric->pending[i].deadline_ns = pml_transport_deadline_ns(PENDING_MS);
+}
+
+/* The client has confirmed: from now on the endpoint gets its own events. */
+static int take_established(struct verbs_fabric *fabric, struct rdma_cm_id *id,
+			    struct pml_ep **ret_ep)
+{
+	struct pml_verbs_ep *ep = take_pending(fabric, id);
+	if (!ep)
+		return -EAGAIN;
+	pml_verbs_ep_connected(ep);
+	if (rdma_migrate_id(id, ep->cm)) {
+		pml_verbs_close(&ep->base);
+		return -EAGAIN;
+	}
+	*ret_ep = &ep->base;
+	return 0;
+}
+
+/* One event of the listener.  0: *ret_ep is set; -EAGAIN: look for more. */
+static int take_fabric_event(struct verbs_fabric *fabric, struct rdma_cm_event *event,
+			     struct pml_ep **ret_ep)
+{
+	struct rdma_cm_id *id = event->id;
+	enum rdma_cm_event_type type = event->event;
+	if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
+		struct hello hello = {0};
+		struct rdma_conn_param asked = event->param.conn;
+		if (asked.private_data && asked.private_data_len >= sizeof(hello)) {
+			memcpy(&hello, asked.private_data, sizeof(hello));
+			asked.private_data = &hello;
+		}
+		(void)rdma_ack_cm_event(event);
+		take_request(fabric, id, &asked);
+		return -EAGAIN;
+	}
+	/* Migrating or destroying an id waits for its events to be acknowledged. */
+	(void)rdma_ack_cm_event(event);
+	if (type == RDMA_CM_EVENT_ESTABLISHED)
+		return take_established(fabric, id, ret_ep);
+	if (id == fabric->id)
+		return type == RDMA_CM_EVENT_DEVICE_REMOVAL ? -ENODEV : -EAGAIN;
+	struct pml_verbs_ep *ep = take_pending(fabric, id);
+	if (ep)
+		pml_verbs_close(&ep->base);
+	return -EAGAIN;
+}
+
+static void drop_expired(struct verbs_fabric *fabric)
+{
+	uint64_t now = pml_transport_now_ns();
+	while (fabric->pending_count > 0 && fabric->pending[0].deadline_ns <= now)
+		drop_oldest(fabric);
+}
+
+static int verbs_accept(struct pml_fabric *base, int timeout_ms, struct pml_ep **ret_ep)
+{
+	struct verbs_fabric *fabric = fabric_of(base);
+	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
+	for (;;) {
+		drop_expired(fabric);
+		uint64_t wake_ns = deadline_ns;
+		if (fabric->pending_count > 0)
+			wake_ns = PML_MIN(wake_ns, fabric->pending[0].deadline_ns);
+		struct pollfd fds[] = {
+			{.fd = fabric->wake_fd, .events = POLLIN},
+			{.fd = fabric->cm->fd, .events = POLLIN},
+		};
+		int n = poll(fds, 2, pml_transport_ms_left(wake_ns));
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0 && fds[0].revents)
+			return -ESHUTDOWN;
+		struct rdma_cm_event *event;
+		while (n > 0 && rdma_get_cm_event(fabric->cm, &event) == 0) {
+			int err = take_fabric_event(fabric, event, ret_ep);
+			if (err != -EAGAIN)
+				return err;
+		}
+		if (pml_transport_now_ns() >= deadline_ns)
+			return -ETIMEDOUT;
+	}
+}
+
+/* ---- connecting --------------------------------------------------------- */
+
+/* Waits for the next event of a connection that is being made. */
+static int wait_cm_event(struct pml_verbs_ep *ep, uint64_t deadline_ns, struct rdma_cm_event **ret)
+{
+	while (rdma_get_cm_event(ep->cm, ret)) {
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		struct pollfd p = {.fd = ep->cm->fd, .events = POLLIN};
+		if (poll(&p, 1, pml_transport_ms_left(deadline_ns)) == 0)
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
+/* 0: it was @want.  A failure that the event reports comes as its errno. */
+static int expect_event(struct pml_verbs_ep *ep, enum rdma_cm_event_type want, uint64_t deadline_ns)
+{
+	struct rdma_cm_event *event;
+	int err = wait_cm_event(ep, deadline_ns, &event);
+	if (err)
+		return err;
+	if (event->event == RDMA_CM_EVENT_REJECTED)
+		err = -ECONNREFUSED;
+	else if (event->event != want)
+		err = event->status < 0 ? event->status : -EHOSTUNREACH;
+	else if (want == RDMA_CM_EVENT_ESTABLISHED && !is_good_hello(&event->param.conn))
+		err = -EPROTO;
+	(void)rdma_ack_cm_event(event);
+	return err;
+}
+
+static int find_route(struct pml_verbs_ep *ep, struct sockaddr *addr, uint64_t deadline_ns)
+{
+	int left_ms = pml_transport_ms_left(deadline_ns);
+	int step_ms = left_ms < 0 ? 10000 : left_ms;
+	if (rdma_create_id(ep->cm, &ep->id, NULL, RDMA_PS_TCP))
+		return -errno;
+	if (rdma_resolve_addr(ep->id, NULL, addr, step_ms))
+		return -errno;
+	int err = expect_event(ep, RDMA_CM_EVENT_ADDR_RESOLVED, deadline_ns);
+	if (err)
+		return err;
+	if (rdma_resolve_route(ep->id, step_ms))
+		return -errno;
+	return expect_event(ep, RDMA_CM_EVENT_ROUTE_RESOLVED, deadline_ns);
+}
+
+static int shake_hands(struct pml_verbs_ep *ep, uint64_t deadline_ns)
+{
+	struct ibv_device_attr device;
+	int rc = ibv_query_device(ep->id->verbs, &device);
+	if (rc)
+		return -rc;
+	struct rdma_conn_param param = {
+		.private_data = &our_hello,
+		.private_data_len = sizeof(our_hello),
+		/* Reads go from client to server only. */
+		.initiator_depth = depth_of(device.max_qp_init_rd_atom, UINT8_MAX),
+		.retry_count = ACK_RETRY,
+		.rnr_retry_count = RNR_RETRY,
+	};
+	if (rdma_connect(ep->id, &param))
+		return -errno;
+	return expect_event(ep, RDMA_CM_EVENT_ESTABLISHED, deadline_ns);
+}
+
+static void explain_connect(char *ret_reason, const char *peer, int err)
+{
+	if (err == -ECONNREFUSED)
+		pml_transport_reason(
+			ret_reason,
+			"%s refused the RDMA connection: no server listens there, or it "
+			"is full or of another version than %u",
+			peer, HELLO_VERSION);
+	else if (err == -EPROTO)
+		pml_transport_reason(ret_reason,
+				     "%s does not answer as a pmemleasefs server of version %u",
+				     peer, HELLO_VERSION);
+	else
+		explain_setup(ret_reason, "cannot make an RDMA connection", err);
+}
+
+static int connect_ep(struct pml_verbs_ep *ep, const char *host, const char *port,
+		      uint64_t deadline_ns, char *ret_reason)
+{
+	struct addrinfo *list;
+	int err = resolve(host, port, 0, &list, ret_reason);
+	if (err)
+		return err;
+	err = find_route(ep, list->ai_addr, deadline_ns);
+	freeaddrinfo(list);
+	if (err) {
+		pml_transport_reason(
+			ret_reason,
+			"no RDMA device reaches %s: %s; see rdma link; soft-RoCE: rdma "
+			"link add rxe0 type rxe netdev INTERFACE",
+			host, strerrordesc_np(-err));
+		return err;
+	}
+	err = pml_verbs_ep_setup(ep);
+	if (!err)
+		err = shake_hands(ep, deadline_ns);
+	if (err)
+		explain_connect(ret_reason, ep->base.peer, err);
+	return err;
+}
+
+static int verbs_connect(const char *host, const char *port, int timeout_ms, struct pml_ep **ret_ep,
+			 char *ret_reason)
+{
+	struct pml_verbs_ep *ep;
+	int err = pml_verbs_ep_new(&ep);
+	if (err) {
+		explain_no_cm(ret_reason, err);
+		return err;
+	}
+	err = connect_ep(ep, host, port, pml_transport_deadline_ns(timeout_ms), ret_reason);
+	if (err) {
+		pml_verbs_close(&ep->base);
+		return err;
+	}
+	pml_verbs_ep_connected(ep);
+	*ret_ep = &ep->base;
+	return 0;
+}
+
+const struct pml_transport_ops pml_verbs_ops = {
+	.listen = verbs_listen,
+	.port = verbs_port,
+	.probe = verbs_probe,
+	.accept = verbs_accept,
+	.shutdown = verbs_shutdown,
+	.close_fabric = verbs_close_fabric,
+	.key_new = pml_verbs_key_new,
+	.key_fence = pml_verbs_key_fence,
+	.connect = verbs_connect,
+	.local_mr_new = pml_verbs_local_mr_new,
+	.local_mr_free = pml_verbs_local_mr_free,
+	.post = pml_verbs_post,
+	.poll = pml_verbs_poll,
+	.send = pml_verbs_send,
+	.recv = pml_verbs_recv,
+	.kill = pml_verbs_kill,
+	.close = pml_verbs_close,
+	.fence_text = "the segment's own memory region is deregistered (ibv_dereg_mr): the device "
+		      "has dropped it before the call returns",
+};

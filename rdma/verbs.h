@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * verbs.h -- RDMA devices: endpoints
+ *
+ * verbs.c makes connections, verbs_ep.c uses them.  The only file that includes
+ * <infiniband/verbs.h> and <rdma/rdma_cma.h>; private to verbs*.c.
+ *
+ * The end of a connection shows as an event of the connection manager, as a
+ * failed completion, or as pml_ep_kill(); each leads to pml_verbs_ep_end(),
+ * which makes dead_fd readable for good, and so wakes every sleeper.
+ *
+ * Lock order: sq_lock, rq_lock, cm_lock.  No lock is held while sleeping.
+ */
+#ifndef PML_RDMA_VERBS_H
+#define PML_RDMA_VERBS_H
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+#include <stdatomic.h>
+
+#include "transport_impl.h"
+
+struct pml_verbs_op {
+	uint64_t cookie;
+	int status;
+};
+
+struct pml_verbs_ep {
+	struct pml_ep base;
+	struct rdma_event_channel *cm; /* events of this connection alone */
+	struct rdma_cm_id *id;
+	struct ibv_pd *pd;
+	struct ibv_comp_channel *send_channel, *recv_channel;
+	struct ibv_cq *send_cq, *recv_cq;
+	char *msgs; /* PML_MSG_DEPTH slots to send from, as many to receive into */
+	struct ibv_mr *msgs_mr;
+	int dead_fd;		  /* readable once the connection has ended */
+	atomic_bool is_dead;	  /* no new work */
+	atomic_bool is_killed;	  /* by this side: nothing more is delivered */
+	_Atomic uint64_t dead_ns; /* since when; set before is_dead */
+	atomic_uint keys_count;
+
+	pthread_mutex_t sq_lock; /* send queue and its completions */
+	uint32_t free_slots[PML_MSG_DEPTH];
+	uint32_t free_count;
+	struct pml_verbs_op ops[PML_DATA_DEPTH]; /* index modulo PML_DATA_DEPTH */
+	uint64_t ops_posted, ops_done, ops_collected;
+	bool is_flushed; /* completions that still come are of no interest */
+
+	pthread_mutex_t rq_lock; /* receive queue and its completions */
+	bool is_drained;	 /* the receive queue was flushed: no more messages */
+
+	pthread_mutex_t cm_lock; /* the queue pair's life; reading has_qp: any of the three */
+	bool has_qp;
+	bool is_connected; /* and not yet disconnected */
+
+	pthread_mutex_t event_lock; /* one thread reads events */
+
+	/* The collecting thread's and the receiving thread's own. */
+	uint32_t poll_spin_us, recv_spin_us;
+	uint64_t poll_glance_ns;
+};
+
+/* An endpoint without an id; its event channel is there. */
+int pml_verbs_ep_new(struct pml_verbs_ep **ret_ep) PML_MUST_CHECK;
+/* Gives the endpoint's id all that a connection needs.  On failure: close it. */
+int pml_verbs_ep_setup(struct pml_verbs_ep *ep) PML_MUST_CHECK;
+/* The connection is made. */
+void pml_verbs_ep_connected(struct pml_verbs_ep *ep);
+/* The connection has ended; harmless when repeated. */
+void pml_verbs_ep_end(struct pml_verbs_ep *ep);
+int pml_verbs_nonblocking(int fd) PML_MUST_CHECK;
+/* @fd: an eventfd(2). */
+void pml_verbs_make_readable(int fd);
+
+/* transport.h on an endpoint */
+int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+		      uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
+int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how,
+			bool is_cooperative) PML_MUST_CHECK;
+int pml_verbs_local_mr_new(struct pml_ep *base, void *buf, size_t bytes,
+			   struct pml_local_mr **ret_mr) PML_MUST_CHECK;
+void pml_verbs_local_mr_free(struct pml_local_mr *base);
+int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op) PML_MUST_CHECK;
+int pml_verbs_poll(struct pml_ep *base, struct pml_completion *ret, int max,
+		   int timeout_ms) PML_MUST_CHECK;
+int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes,
+		   int timeout_ms) PML_MUST_CHECK;
+int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes,
+		   int timeout_ms) PML_MUST_CHECK;
+void pml_verbs_kill(struct pml_ep *base);
+void pml_verbs_close(struct pml_ep *base);
+
+#endif

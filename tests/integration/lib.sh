@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+#
+# lib.sh -- ground of the integration tests: devices, mounts, clients, TAP
+#
+#	. "$(dirname "$0")/lib.sh"
+#	start "$@"          # BUILD_DIR, default build/
+#	mount_fs soft=127.0.0.1:0
+#	is "$(cat "$mnt/file")" text "what is expected"
+#	finish
+#
+# Nothing is left behind, whatever the end: every process of a test carries
+# PML_IT_ID in its environment, every file has it in its name.  The script's own
+# trap cleans up by that; a guard in a session of its own does when the script
+# was killed by SIGKILL.
+
+lib=$(readlink -f "${BASH_SOURCE[0]}")
+here=${lib%/*}
+top=${here%/*/*}
+
+# ---- the end ----------------------------------------------------------------
+
+# Processes that carry the id, without the caller.
+processes_of() {
+	grep -lzxF -- "PML_IT_ID=$1" /proc/[0-9]*/environ 2>/dev/null |
+		sed 's,/proc/\([0-9]*\)/.*,\1,' | grep -vx -e $$ -e "$BASHPID" -e "$PPID"
+}
+
+mounts_below() {
+	awk -v d="$1/" 'index($2, d) == 1 { print $2 }' /proc/self/mounts
+}
+
+# clean_up ID: mounts, processes, files.
+clean_up() {
+	local id=$1 dir=/tmp/pml-it.$1 path pids
+	for path in $(mounts_below "$dir"); do
+		timeout 10 umount "$path" 2>/dev/null || umount -l "$path" 2>/dev/null ||
+			fusermount3 -u -z "$path" 2>/dev/null
+	done
+	for _ in 1 2 3 4 5; do
+		pids=$(processes_of "$id")
+		[ -n "$pids" ] || break
+		# shellcheck disable=SC2086 # a list of numbers
+		kill -CONT $pids 2>/dev/null
+		# shellcheck disable=SC2086
+		kill -KILL $pids 2>/dev/null
+		sleep 0.1
+	done
+	for path in $(mounts_below "$dir"); do
+		umount -l "$path" 2>/dev/null || fusermount3 -u -z "$path" 2>/dev/null
+	done
+	rm -rf --one-file-system "$dir"
+	rm -f /dev/shm/pml-it."$id".*
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then # lib.sh PID ID: the guard
+	tail --pid="$1" -f /dev/null
+	clean_up "$2"
+	exit
+fi
+
+# The environment of a process is that of its start: so once more, with the id.
+if [ -z "${PML_IT_ID:-}" ]; then
+	work=$(mktemp -d /tmp/pml-it.XXXXXX) || exit 2
+	PML_IT_ID=${work##*.} exec "$BASH" "$0" "$@"
+fi
+id=$PML_IT_ID
+work=/tmp/pml-it.$id
+mnt=$work/mnt
+guard=
+
+on_exit() {
+	local status=$?
+	trap '' INT TERM HUP
+	[ $BASHPID = $$ ] || exit $status # a subshell: the script goes on
+	clean_up "$id"
+	[ -z "$guard" ] || kill "$guard" 2>/dev/null
+	exit $status
+}
+trap on_exit EXIT
+trap 'exit 130' INT TERM HUP
+
+# ---- TAP --------------------------------------------------------------------
+
+tests=0 failures=0
+
+note() { printf '%s\n' "$*" | sed 's/^/# /'; }
+
+ok() {
+	tests=$((tests + 1))
+	echo "ok $tests - $1"
+}
+
+# not_ok NAME [TEXT...]: each TEXT becomes a comment.
+not_ok() {
+	local name=$1
+	shift
+	tests=$((tests + 1)) failures=$((failures + 1))
+	echo "not ok $tests - $name"
+	[ $# -eq 0 ] || note "$@"
+}
+
+skip() {
+	tests=$((tests + 1))
+	echo "ok $tests - $1 # SKIP $2"
+}
+
+# is GOT WANT NAME
+is() {
+	if [ "$1" = "$2" ]; then
+		ok "$3"
+	else
+		not_ok "$3" "got:  $1"$'\n'"want: $2"
+	fi
+}
+
+# in_range GOT LOWEST HIGHEST NAME
+in_range() {
+	if [ "$1" -ge "$2" ] && [ "$1" -le "$3" ]; then
+		ok "$4 ($1)"
+	else
+		not_ok "$4" "got: $1, want: $2 to $3"
+	fi
+}
+
+# contains TEXT PART NAME
+contains() {
+	if [[ $1 == *"$2"* ]]; then
+		ok "$3"
+	else
+		not_ok "$3" "got:  $1"$'\n'"want: ...$2..."
+	fi
+}
+
+# check NAME COMMAND...: the command ends with status 0.
+check() {
+	local name=$1 out rc
+	shift
+	out=$("$@" 2>&1)
+	rc=$?
+	if [ $rc -eq 0 ]; then
+		ok "$name"
+	else
+		not_ok "$name" "status $rc of: $*"$'\n'"$out"
+	fi
+}
+
+# The plan comes last: a script that dies without it has failed.
+finish() {
+	echo "1..$tests"
+	exit $((failures > 0))
+}
+
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 0
+}
+
+bail_out() {
+	echo "Bail out! $*"
+	exit 1
+}
+
+# ---- waiting ----------------------------------------------------------------
+
+now_ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+
+# wait_for SECONDS COMMAND...: until it succeeds; false when the time is up.
+wait_for() {
+	local until=$(($(now_ms) + $1 * 1000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(now_ms)" -lt $until ] || return 1
+		sleep 0.02
+	done
+}
+
+# Not there, or a zombie that nobody has waited for.
+is_gone() {
+	local state
+	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)
+	[ -z "$state" ] || [ "$state" = Z ]
+}
+
+# ---- ground -----------------------------------------------------------------
+
+# start [BUILD_DIR]: what every test needs, or a skip of it all.
+start() {
+	build=$(readlink -f "${1:-$top/build}")
+	[ -x "$build/tools/mount.pmemleasefs" ] ||
+		bail_out "no mount.pmemleasefs in $build/tools: build first (meson compile)"
+	[ "$(id -u)" = 0 ] || skip_all "needs root"
+	[ -c /dev/fuse ] || skip_all "needs /dev/fuse"
+	PATH=$build/tools:$PATH
+	export LC_ALL=C
+	umask 022
+	setsid env -u PML_IT_ID "$BASH" "$lib" $$ "$id" </dev/null >/dev/null 2>&1 &
+	guard=$!
+	disown $guard
+	# Readable for others: some tests act as another user.
+	chmod 755 "$work"
+	mkdir -p "$mnt" "$work/ground"
+}
+
+# helper NAME: path of a test program, compiled here if the build has none.
+helper() {
+	local name=$1
+	if [ ! -x "$build/tests/$name" ]; then
+		[ -x "$work/$name" ] ||
+			${CC:-cc} -O1 -g -D_GNU_SOURCE -DPML_LAYER=4 -I"$top/include" -pthread \
+				-o "$work/$name" "$here/$name.c" >&2 || return 1
+		echo "$work/$name"
+		return
+	fi
+	echo "$build/tests/$name"
+}
+
+# make_device [SIZE [MKFS-OPTIONS...]]: sets device.
+make_device() {
+	local size=${1:-256M}
+	shift
+	device=$(mktemp -u "/dev/shm/pml-it.$id.XXXXXX")
+	mkfs.pmemleasefs -q -s "$size" "$@" "$device" || bail_out "mkfs failed"
+}
+
+# mount_fs [OPTIONS]: $device at $mnt; sets daemon, and url if a service listens.
+mount_fs() {
+	local out
+	out=$(mount.pmemleasefs "$device" "$mnt" ${1:+-o "$1"} 2>&1) ||
+		bail_out "cannot mount $device: $out"
+	daemon=$(daemon_of "$device")
+	url=$(sed -n 's,^\(soft\|rdma\): listening on ,\1://,p' <<<"$out" | head -n 1)
+}
+
+# The process that serves a device.
+daemon_of() {
+	local pid
+	for pid in $(processes_of "$id"); do
+		tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$1" || continue
+		grep -q '^mount.pmemlease' "/proc/$pid/comm" && echo "$pid" && return
+	done
+	return 1
+}
+
+is_mounted() { awk -v m="${1:-$mnt}" '$2 == m { f = 1 } END { exit !f }' /proc/self/mounts; }
+
+# umount_fs: sets umount_status; waits until the daemon is gone.
+umount_fs() {
+	timeout 30 umount "$mnt"
+	umount_status=$?
+	wait_for 20 is_gone "$daemon" ||
+		not_ok "the daemon ends after umount" "process $daemon is still there"
+	return $umount_status
+}
+
+remount() {
+	umount_fs || bail_out "cannot unmount $mnt"
+	mount_fs "$@"
+}
+
+# kill_daemon: as a crash; the mount is dead afterwards.
+kill_daemon() {
+	kill -KILL "$daemon"
+	wait_for 10 is_gone "$daemon" || bail_out "process $daemon survives SIGKILL"
+}
+
+# As an administrator does it.
+clear_dead_mount() {
+	umount -l "$mnt" 2>/dev/null || fusermount3 -u -z "$mnt"
+	wait_for 5 eval '! is_mounted'
+}
+
+# stat_of NAME: a number of pmemleasectl stats, by its name in JSON.
+stat_of() {
+	pmemleasectl --json "$mnt" stats | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"
+}
+
+stat_is() { [ "$(stat_of "$1")" = "$2" ]; }
+stat_at_least() { [ "$(stat_of "$1")" -ge "$2" ]; }
+
+# stat_becomes NAME VALUE SECONDS TEST-NAME
+stat_becomes() {
+	if wait_for "$3" stat_is "$1" "$2"; then
+		ok "$4"
+	else
+		not_ok "$4" "$1 is $(stat_of "$1") after $3 s, want $2"
+	fi
+}
+
+audit() { check "${1:-counters agree with extents and pins}" pmemleasectl "$mnt" audit; }
+
+# One line for a whole tree: names, types, modes, owners, links, times, targets, contents.
+digest() {
+	(cd "$1" && {
+		find . -printf '%p %y %m %U %G %n %s %T@ %l\n' | sort
+		find . -type f -print0 | sort -z | xargs -0 -r sha256sum
+	}) | sha256sum | cut -c1-32
+}
+
+sum_of() { sha256sum <"$1" | cut -c1-32; }
+
+# ---- remote clients ---------------------------------------------------------
+
+# hold get|put PATH [OPTIONS...]: a client that keeps a lease; sets client and its log.
+# A put writes what is in $work/ground/up.
+client_count=0
+hold() {
+	local verb=$1 path=$2
+	shift 2
+	client_count=$((client_count + 1))
+	client_log=$work/ground/client.$client_count
+	if [ "$verb" = get ]; then
+		pmemlease get "$@" "$url$path" /dev/null >"$client_log" 2>&1 &
+	else
+		pmemlease put "$@" "$work/ground/up" "$url$path" >"$client_log" 2>&1 &
+	fi
+	client=$!
+	wait_for 10 grep -q 'holding lease' "$client_log" ||
+		not_ok "a client gets its lease on $path" "$(cat "$client_log")"
+}
+
+# end_of PID SECONDS: sets client_status, or "alive".
+end_of() {
+	if wait_for "$2" is_gone "$1"; then
+		wait "$1" 2>/dev/null
+		client_status=$?
+	else
+		client_status=alive
+	fi
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * service_fake_fs.c -- a filesystem of a few arrays; see service_fake_fs.h
+ *
+ * Threads: safe; everything is under one lock, which the guard's admit() is
+ * called with, as the real one holds the inode's lock.
+ */
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "service_fake_fs.h"
+
+#define FAKE_INODES      1024u
+#define FAKE_FILE_BLOCKS 4096u
+#define NO_BLOCK         UINT32_MAX
+
+struct pml_inode {
+	struct pml_fs *fs;
+	uint64_t ino;
+	uint64_t parent; /* 0: free */
+	char name[PML_NAME_BYTES_MAX + 1];
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint64_t size;
+	uint32_t *blocks; /* FAKE_FILE_BLOCKS */
+};
+
+struct pml_fs {
+	pthread_mutex_t lock;
+	uint8_t *arena;
+	uint32_t pins[FAKE_BLOCKS];
+	bool is_mapped[FAKE_BLOCKS];
+	bool is_fresh[FAKE_BLOCKS]; /* poisoned and never lent since */
+	uint32_t next_block;
+	struct pml_inode inodes[FAKE_INODES];
+	const struct pml_guard_ops *guard;
+	void *guard_arg;
+};
+
+/* ---- blocks ------------------------------------------------------------- */
+
+static uint8_t *block_addr(struct pml_fs *fs, uint32_t block)
+{
+	return fs->arena + (size_t)block * PML_BLOCK_BYTES;
+}
+
+static void poison_if_free(struct pml_fs *fs, uint32_t block)
+{
+	if (fs->is_mapped[block] || fs->pins[block])
+		return;
+	memset(block_addr(fs, block), FAKE_POISON, PML_BLOCK_BYTES);
+	fs->is_fresh[block] = true;
+}
+
+/* The next free block, skipping one after each run, zeroed. */
+static uint32_t alloc_block(struct pml_fs *fs)
+{
+	for (uint32_t tries = 0; tries < FAKE_BLOCKS; tries++) {
+		uint32_t block = fs->next_block;
+		fs->next_block = (fs->next_block + 1) % FAKE_BLOCKS;
+		if (block % (FAKE_RUN_BLOCKS + 1) == FAKE_RUN_BLOCKS)
+			continue;
+		if (!fs->is_fresh[block])
+			continue;
+		fs->is_fresh[block] = false;
+		fs->is_mapped[block] = true;
+		memset(block_addr(fs, block), 0, PML_BLOCK_BYTES);
+		return block;
+	}
+	return NO_BLOCK;
+}
+
+/* The block of a byte of a file, allocated if @is_needed. */
+static uint32_t block_of(struct pml_inode *inode, uint64_t byte, bool is_needed)
+{
+	uint64_t at = byte >> PML_BLOCK_SHIFT;
+	if (at >= FAKE_FILE_BLOCKS)
+		return NO_BLOCK;
+	if (inode->blocks[at] == NO_BLOCK && is_needed)
+		inode->blocks[at] = alloc_block(inode->fs);
+	return inode->blocks[at];
+}
+
+/* ---- making, for tests --------------------------------------------------- */
+
+struct pml_fs *fake_fs_new(void)
+{
+	struct pml_fs *fs = calloc(1, sizeof(*fs));
+	fs->arena = mmap(NULL, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_mutex_init(&fs->lock, NULL);
+	for (uint32_t i = 0; i < FAKE_BLOCKS; i++)
+		poison_if_free(fs, i);
+	for (uint32_t i = 0; i < FAKE_INODES; i++)
+		fs->inodes[i] = (struct pml_inode){.fs = fs, .ino = i};
+	struct pml_inode *root = &fs->inodes[PML_ROOT_INO];
+	root->parent = PML_ROOT_INO;
+	root->mode = S_IFDIR | 0755;
+	return fs;
+}
+
+void fake_fs_free(struct pml_fs *fs)
+{
+	for (uint32_t i = 0; i < FAKE_INODES; i++)
+		free(fs->inodes[i].blocks);
+	munmap(fs->arena, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES);
+	pthread_mutex_destroy(&fs->lock);
+	free(fs);
+}
+
+static struct pml_inode *find_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name)
+{
+	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++)
+		if (fs->inodes[i].parent == dir_ino && strcmp(fs->inodes[i].name, name) == 0)
+			return &fs->inodes[i];
+	return NULL;
+}
+
+static struct pml_inode *make_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name,
+				     mode_t mode)
+{
+	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++) {
+		struct pml_inode *inode = &fs->inodes[i];
+		if (inode->parent)
+			continue;
+		inode->parent = dir_ino;
+		snprintf(inode->name, sizeof(inode->name), "%s", name);
+		inode->mode = mode;
+		inode->blocks = malloc(FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
+		memset(inode->blocks, 0xff, FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
+		return inode;
+	}
+	abort();
+}
+
+uint64_t fake_fs_make(struct pml_fs *fs, uint64_t dir_ino, const char *name, mode_t mode, uid_t uid)
+{
+	pthread_mutex_lock(&fs->lock);
+	struct pml_inode *inode = make_locked(fs, dir_ino, name, mode);
+	inode->uid = uid;
+	inode->gid = uid;
+	pthread_mutex_unlock(&fs->lock);
+	return inode->ino;
+}
+
+static void copy_locked(struct pml_inode *inode, uint64_t first_byte, uint8_t *data, size_t bytes,
+			bool is_write)
+{
+	while (bytes > 0) {
+		size_t in_block = first_byte % PML_BLOCK_BYTES;
+		size_t n = PML_MIN(bytes, PML_BLOCK_BYTES - in_block);
+		uint32_t block = block_of(inode, first_byte, is_write);
+		if (is_write)
+			memcpy(block_addr(inode->fs, block) + in_block, data, n);
+		else if (block == NO_BLOCK)
+			memset(data, 0, n);
+		else
+			memcpy(data, block_addr(inode->fs, block) + in_block, n);
+		data += n;
+		first_byte += n;
+		bytes -= n;
+	}
+}
+
+void fake_fs_write(struct pml_fs *fs, uint64_t ino, uint64_t first_byte, const void *data,
+		   size_t bytes)
+{
+	struct pml_inode *inode = &fs->inodes[ino];
+	pthread_mutex_lock(&fs->lock);
+	copy_locked(inode, first_byte, (uint8_t *)(uintptr_t)data, bytes, true);
+	inode->size = PML_MAX(inode->size, first_byte + bytes);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+void fake_fs_read(struct pml_fs *fs, uint64_t ino, uint64_t first_byte, void *data, size_t bytes)
+{
+	pthread_mutex_lock(&fs->lock);
+	copy_locked(&fs->inodes[ino], first_byte, data, bytes, false);
+	pthread_mutex_unlock(&fs->lock);
+}
+
+uint64_t fake_fs_size(struct pml_fs *fs, uint64_t ino)
+{
+	pthread_mutex_lock(&fs->lock);
+	uint64_t size = fs->inodes[ino].size;
+	pthread_mutex_unlock(&fs->lock);
+	return size;
+}
+
+uint64_t fake_fs_pins(struct pml_fs *fs)
+{
+	uint64_t pins = 0;
+	pthread_mutex_lock(&fs->lock);
+	for (uint32_t i = 0; i < FAKE_BLOCKS; i++)
+		pins += fs->pins[i];
+	pthread_mutex_unlock(&fs->lock);
+	return pins;
+}
+
+uint64_t fake_fs_stained(struct pml_fs *fs)
+{
+	static const uint8_t poison[1] = {FAKE_POISON};
+	uint64_t stained = 0;
+	pthread_mutex_lock(&fs->lock);
+	for (uint32_t i = 0; i < FAKE_BLOCKS; i++) {
+		const uint8_t *at = block_addr(fs, i);
+		if (fs->is_fresh[i] &&
+		    (at[0] != poison[0] || memcmp(at, at + 1, PML_BLOCK_BYTES - 1) != 0))
+			stained++;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return stained;
+}
+
+/* ---- truncate, with the guard --------------------------------------------- */
+
+struct parked {
+	struct pml_waiter waiter;
+	sem_t resumed;
+};
+
+static void resume(struct pml_waiter *w)
+{
+	sem_post(&PML_CONTAINER_OF(w, struct parked, waiter)->resumed);
+}
+
+static void cut_locked(struct pml_inode *inode, uint64_t size_bytes)
+{
+	uint64_t from = pml_round_up(size_bytes, PML_BLOCK_BYTES) >> PML_BLOCK_SHIFT;
+	for (uint64_t at = from; at < FAKE_FILE_BLOCKS; at++) {
+		uint32_t block = inode->blocks[at];
+		if (block == NO_BLOCK)
+			continue;
+		inode->blocks[at] = NO_BLOCK;
+		inode->fs->is_mapped[block] = false;
+		poison_if_free(inode->fs, block);
+	}
+	inode->size = size_bytes;
+}
+
+static int try_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_waiter *w)
+{
+	struct pml_fs *fs = inode->fs;
+	pthread_mutex_lock(&fs->lock);
+	const struct pml_layout_change change = {
+		.ino = inode->ino,
+		.first_byte = PML_MIN(size_bytes, inode->size),
+		.end_byte = UINT64_MAX,
+		.op = PML_OP_TRUNCATE,
+	};
+	int err = fs->guard ? fs->guard->admit(fs->guard_arg, &change, w) : 0;
+	if (!err)
+		cut_locked(inode, size_bytes);
+	pthread_mutex_unlock(&fs->lock);
+	return err;
+}
+
+int fake_fs_truncate(struct pml_fs *fs, uint64_t ino, uint64_t size_bytes)
+{
+	struct parked parked = {.waiter = {.resume = resume, .name = "test"}};
+	sem_init(&parked.resumed, 0, 0);
+	int err = try_truncate(&fs->inodes[ino], size_bytes, &parked.waiter);
+	while (err == -EINPROGRESS) {
+		while (sem_wait(&parked.resumed))
+			;
+		err = try_truncate(&fs->inodes[ino], size_bytes, &parked.waiter);
+	}
+	if (fs->guard)
+		fs->guard->done(fs->guard_arg, &parked.waiter);
+	sem_destroy(&parked.resumed);
+	return err;
+}
+
+/* ---- pml/fs.h ------------------------------------------------------------ */
+
+void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *guard)
+{
+	fs->guard = ops;
+	fs->guard_arg = guard;
+}
+
+int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg, char *ret_reason)
+{
+	return 0;
+}
+
+void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_bytes)
+{
+	*ret_base = fs->arena;
+	*ret_bytes = (uint64_t)FAKE_BLOCKS * PML_BLOCK_BYTES;
+}
+
+int pml_inode_get(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode)
+{
+	pthread_mutex_lock(&fs->lock);
+	bool is_there = ino > 0 && ino < FAKE_INODES && fs->inodes[ino].parent;
+	pthread_mutex_unlock(&fs->lock);
+	if (!is_there)
+		return -ENOENT;
+	*ret_inode = &fs->inodes[ino];
+	return 0;
+}
+
+void pml_inode_ref(struct pml_inode *inode)
+{
+}
+
+void pml_inode_put(struct pml_inode *inode, uint64_t count)
+{
+}
+
+uint64_t pml_inode_ino(const struct pml_inode *inode)
+{
+	return inode->ino;
+}
+
+uint64_t pml_inode_generation(const struct pml_inode *inode)
+{
+	return 1;
+}
+
+mode_t pml_inode_mode(const struct pml_inode *inode)
+{
+	return inode->mode;
+}
+
+uint64_t pml_inode_size(const struct pml_inode *inode)
+{
+	return fake_fs_size(inode->fs, inode->ino);
+}
+
+void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
+{
+	*ret_stat = (struct stat){
+		.st_ino = inode->ino,
+		.st_mode = inode->mode,
+		.st_uid = inode->uid,
+		.st_gid = inode->gid,
+		.st_nlink = 1,
+		.st_size = (off_t)pml_inode_size(inode),
+		.st_mtim = {.tv_sec = 1000, .tv_nsec = 5},
+	};
+}
+
+int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask)
+{
+	if (cred->uid == 0)
+		return 0;
+	unsigned int shift = cred->uid == inode->uid ? 6 : cred->gid == inode->gid ? 3 : 0;
+	return (inode->mode >> shift & (unsigned int)mask) == (unsigned int)mask ? 0 : -EACCES;
+}
+
+int pml_dir_lookup(struct pml_inode *dir, const char *name, struct pml_inode **ret_inode)
+{
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return -EINVAL;
+	pthread_mutex_lock(&dir->fs->lock);
+	struct pml_inode *inode = find_locked(dir->fs, dir->ino, name);
+	pthread_mutex_unlock(&dir->fs->lock);
+	if (!inode)
+		return -ENOENT;
+	*ret_inode = inode;
+	return 0;
+}
+
+int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_create_args *args,
+		   struct pml_inode **ret_inode)
+{
+	pthread_mutex_lock(&dir->fs->lock);
+	struct pml_inode *inode = find_locked(dir->fs, dir->ino, name);
+	int err = inode ? -EEXIST : 0;
+	if (!err) {
+		inode = make_locked(dir->fs, dir->ino, name, args->mode);
+		inode->uid = args->cred.uid;
+		inode->gid = args->cred.gid;
+		*ret_inode = inode;
+	}
+	pthread_mutex_unlock(&dir->fs->lock);
+	return err;
+}
+
+int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit, void *arg)
+{
+	struct pml_fs *fs = dir->fs;
+	pthread_mutex_lock(&fs->lock);
+	const struct pml_dirent dot = {
+		.name = ".", .ino = dir->ino, .type = S_IFDIR, .cookie = 1};
+	bool goes_on = cookie > 0 || emit(arg, &dot);
+	for (uint64_t i = PML_MAX(cookie, (uint64_t)1) + 1; goes_on && i < FAKE_INODES; i++) {
+		if (fs->inodes[i].parent != dir->ino)
+			continue;
+		const struct pml_dirent entry = {
+			.name = fs->inodes[i].name,
+			.ino = i,
+			.type = fs->inodes[i].mode & S_IFMT,
+			.cookie = i,
+		};
+		goes_on = emit(arg, &entry);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return 0;
+}
+
+/* Pins one block; prolongs the last segment where it adjoins.  False: no room for it. */
+static bool pin_block(struct pml_fs *fs, struct pml_segment *segments, size_t max, size_t *count,
+		      const struct pml_segment *piece)
+{
+	struct pml_segment *last = *count ? &segments[*count - 1] : NULL;
+	bool adjoins = last && last->first_byte + last->len_bytes == piece->first_byte &&
+		       last->block + last->nblocks == piece->block;
+	if (!adjoins && *count == max)
+		return false;
+	fs->pins[piece->block]++;
+	if (adjoins) {
+		last->len_bytes += piece->len_bytes;
+		last->nblocks++;
+	} else {
+		segments[(*count)++] = *piece;
+	}
+	return true;
+}
+
+static void pin_locked(struct pml_inode *inode, uint64_t first, uint64_t end, bool for_write,
+		       struct pml_segment *segments, size_t max, size_t *ret_count,
+		       uint64_t *ret_end)
+{
+	*ret_count = 0;
+	*ret_end = end;
+	while (first < end) {
+		size_t in_block = first % PML_BLOCK_BYTES;
+		uint64_t n = PML_MIN(end - first, (uint64_t)(PML_BLOCK_BYTES - in_block));
+		uint32_t block = block_of(inode, first, for_write);
+		if (block != NO_BLOCK) {
+			const struct pml_segment piece = {
+				.first_byte = first,
+				.len_bytes = n,
+				.addr = block_addr(inode->fs, block) + in_block,
+				.block = block,
+				.nblocks = 1,
+			};
+			if (!pin_block(inode->fs, segments, max, ret_count, &piece)) {
+				*ret_end = first;
+				return;
+			}
+		}
+		first += n;
+	}
+}
+
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
+		 struct pml_segment *segments, size_t max, size_t *ret_count, uint64_t *ret_end)
+{
+	uint64_t end = first_byte + len_bytes;
+	if (end > (uint64_t)FAKE_FILE_BLOCKS * PML_BLOCK_BYTES)
+		return -EFBIG;
+	pthread_mutex_lock(&inode->fs->lock);
+	int err = 0;
+	if (!for_write && first_byte >= inode->size)
+		err = -ENODATA;
+	else
+		pin_locked(inode, first_byte, for_write ? end : PML_MIN(end, inode->size),
+			   for_write, segments, max, ret_count, ret_end);
+	pthread_mutex_unlock(&inode->fs->lock);
+	return err;
+}
+
+void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
+{
+	pthread_mutex_lock(&fs->lock);
+	for (uint64_t i = 0; i < segment->nblocks; i++) {
+		fs->pins[segment->block + i]--;
+		poison_if_free(fs, (uint32_t)(segment->block + i));
+	}
+	pthread_mutex_unlock(&fs->lock);
+}
+
+int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		    uint64_t new_size_bytes)
+{
+	pthread_mutex_lock(&inode->fs->lock);
+	inode->size = PML_MAX(inode->size, new_size_bytes);
+	pthread_mutex_unlock(&inode->fs->lock);
+	return 0;
+}
+
+void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
+{
+}

@@ -1,0 +1,901 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_lease_manager.c -- the lease manager with its real threads, over a fake
+ * filesystem (tests/support/lease_fake_fs.h) and holders that the test plays
+ */
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "../support/lease_fake_fs.h"
+#include "../tap.h"
+#include "pml/clock.h"
+#include "pml/lease.h"
+
+#define BLOCK PML_BLOCK_BYTES
+
+/* ---- a holder ------------------------------------------------------------- */
+
+/* A session's transport: what the manager asked of it, and how it misbehaves. */
+struct holder {
+	struct pml_fs *fs;
+	uint64_t session;
+	atomic_uint keys_made, keys_dead, recalls, revokes, released;
+	atomic_uint in_callback;
+	_Atomic uint64_t recalled_lease;
+	atomic_int revoked_why;
+	atomic_uint fail_key_new;    /* the Nth key from now on fails */
+	atomic_uint fail_key_fences; /* the next N soft fences fail */
+	atomic_bool fail_all_fences;
+	atomic_uint fence_ms; /* how long each fence takes */
+	atomic_uint hard_fences, cooperative_fences;
+	sem_t *hold_key_new; /* waited for in key_new(), if set */
+	atomic_bool is_in_key_new;
+};
+
+struct key {
+	struct pml_segment segment;
+};
+
+static void sleep_us(unsigned int us)
+{
+	struct timespec ts = {.tv_sec = us / 1000000, .tv_nsec = (long)(us % 1000000) * 1000};
+	nanosleep(&ts, NULL);
+}
+
+static int key_new(void *arg, const struct pml_segment *segment, bool for_write, uint32_t *ret_rkey,
+		   void **ret_key)
+{
+	struct holder *h = arg;
+	(void)for_write;
+	CHECK_EQ(h->released, 0);
+	if (h->hold_key_new) {
+		h->is_in_key_new = true;
+		sem_wait(h->hold_key_new);
+	}
+	if (h->fail_key_new > 0 && --h->fail_key_new == 0)
+		return -ENOSPC;
+	struct key *key = calloc(1, sizeof(*key));
+	if (!key)
+		return -ENOMEM;
+	key->segment = *segment;
+	fake_fs_key_made(h->fs, segment);
+	*ret_rkey = ++h->keys_made;
+	*ret_key = key;
+	return 0;
+}
+
+static int key_fence(void *arg, void *fenced, enum pml_fence_step step, bool is_cooperative)
+{
+	struct holder *h = arg;
+	struct key *key = fenced;
+	CHECK_EQ(h->released, 0);
+	if (h->fence_ms)
+		sleep_us(h->fence_ms * 1000);
+	if (h->fail_all_fences)
+		return -EIO;
+	if (step == PML_FENCE_KEY && h->fail_key_fences > 0) {
+		h->fail_key_fences--;
+		return -EIO;
+	}
+	h->hard_fences += step == PML_FENCE_CONNECTION;
+	h->cooperative_fences += is_cooperative;
+	fake_fs_key_dead(h->fs, &key->segment);
+	h->keys_dead++;
+	free(key);
+	return 0;
+}
+
+static void enter_callback(struct holder *h)
+{
+	CHECK_EQ(h->released, 0);
+	CHECK_EQ(atomic_fetch_add(&h->in_callback, 1), 0);
+}
+
+static void leave_callback(struct holder *h)
+{
+	atomic_fetch_sub(&h->in_callback, 1);
+}
+
+static void recall(void *arg, uint64_t lease_id, enum pml_layout_op op, uint32_t drain_ms)
+{
+	struct holder *h = arg;
+	(void)op;
+	(void)drain_ms;
+	enter_callback(h);
+	h->recalled_lease = lease_id;
+	h->recalls++;
+	leave_callback(h);
+}
+
+static void revoked(void *arg, uint64_t lease_id, enum pml_end_reason why)
+{
+	struct holder *h = arg;
+	(void)lease_id;
+	enter_callback(h);
+	h->revoked_why = (int)why;
+	h->revokes++;
+	leave_callback(h);
+}
+
+static void released(void *arg)
+{
+	struct holder *h = arg;
+	enter_callback(h);
+	leave_callback(h);
+	h->released++;
+}
+
+static const struct pml_holder_ops holder_ops = {
+	.key_new = key_new,
+	.key_fence = key_fence,
+	.recall = recall,
+	.revoked = revoked,
+	.released = released,
+};
+
+/* ---- one manager ---------------------------------------------------------- */
+
+static struct pml_fs *fs;
+static struct pml_lease_manager *mgr;
+static atomic_uint changed_hooks;
+static _Atomic uint64_t changed_first, changed_len;
+
+static void contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+{
+	(void)arg;
+	(void)ino;
+	changed_first = first_byte;
+	changed_len = len_bytes;
+	changed_hooks++;
+}
+
+static void start(void (*adjust)(struct pml_lease_config *config))
+{
+	struct pml_lease_config config;
+	pml_lease_config_default(&config, 1ull << 30);
+	config.ack_ms = 100;
+	config.drain_ms = 300;
+	config.fence_ms = 1000;
+	if (adjust)
+		adjust(&config);
+	fs = fake_fs_new();
+	changed_hooks = 0;
+	struct pml_lease_hooks hooks = {.contents_changed = contents_changed};
+	if (pml_lease_manager_new(fs, &config, &hooks, &mgr) != 0)
+		BAIL_OUT("manager");
+}
+
+static void check_fs(void)
+{
+	const char *what = NULL;
+	CHECK_EQ(fake_fs_violations(fs, &what), 0);
+	if (what)
+		TAP_FAIL("%s", what);
+}
+
+static void finish(void)
+{
+	CHECK_EQ(pml_lease_manager_free(mgr), 0);
+	check_fs();
+	CHECK_EQ(fake_fs_pins(fs), 0);
+	for (uint64_t ino = 0; ino < FAKE_INODES; ino++)
+		CHECK_EQ(fake_fs_refs(fs, ino), 0);
+	fake_fs_free(fs);
+}
+
+static void holder_start(struct holder *h)
+{
+	memset(h, 0, sizeof(*h));
+	h->fs = fs;
+	h->revoked_why = -1;
+	if (pml_session_new(mgr, &holder_ops, h, "test:1", &h->session) != 0)
+		BAIL_OUT("session");
+}
+
+#define WAIT_FOR(cond)                                                                             \
+	do {                                                                                       \
+		uint64_t until_ = pml_now_ms() + 10000;                                            \
+		while (!(cond) && pml_now_ms() < until_)                                           \
+			sleep_us(500);                                                             \
+		CHECK(cond);                                                                       \
+	} while (0)
+
+static struct pml_lease_stats stats(void)
+{
+	struct pml_lease_stats got;
+	pml_lease_stats(mgr, &got);
+	return got;
+}
+
+/* An operation of a local process, run by the calling thread. */
+struct op {
+	struct pml_waiter w;
+	struct pml_layout_change change;
+	sem_t resumed;
+};
+
+static void op_resume(struct pml_waiter *w)
+{
+	struct op *op = PML_CONTAINER_OF(w, struct op, w);
+	sem_post(&op->resumed);
+}
+
+static void op_init(struct op *op, uint64_t ino, uint64_t first, uint64_t end)
+{
+	memset(op, 0, sizeof(*op));
+	op->w.resume = op_resume;
+	op->w.pid = 4711;
+	strcpy(op->w.name, "dd");
+	op->change = (struct pml_layout_change){
+		.ino = ino, .first_byte = first, .end_byte = end, .op = PML_OP_PUNCH};
+	sem_init(&op->resumed, 0, 0);
+}
+
+static int op_try(struct op *op)
+{
+	return fake_fs_change(fs, &op->change, &op->w);
+}
+
+/* Ends @op with its result and forgets it. */
+static void op_done(struct op *op)
+{
+	fake_fs_done(fs, &op->w);
+	sem_destroy(&op->resumed);
+}
+
+static bool op_wait(struct op *op, unsigned int ms)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	uint64_t ns = (uint64_t)ts.tv_nsec + (uint64_t)ms * 1000000u;
+	ts.tv_sec += (time_t)(ns / 1000000000u);
+	ts.tv_nsec = (long)(ns % 1000000000u);
+	return sem_timedwait(&op->resumed, &ts) == 0;
+}
+
+/* ---- granting ------------------------------------------------------------- */
+
+static void test_a_grant_names_every_segment(void)
+{
+	start(NULL);
+	fake_fs_set_extent(fs, 2);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 3, 100, 4 * BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(grant.nsegments, 3);
+	CHECK_EQ(grant.first_byte, 100);
+	CHECK_EQ(grant.end_byte, 100 + 4 * BLOCK);
+	CHECK_EQ(grant.file_size, FAKE_FILE_BYTES);
+	CHECK_EQ(grant.term_ms, 30000);
+	uint64_t next = 100;
+	for (uint32_t i = 0; i < grant.nsegments; i++) {
+		CHECK_EQ(grant.segments[i].first_byte, next);
+		CHECK_EQ(grant.segments[i].rkey, i + 1);
+		CHECK_EQ(grant.segments[i].remote_addr - grant.segments[0].remote_addr, next - 100);
+		next += grant.segments[i].len_bytes;
+	}
+	CHECK_EQ(next, grant.end_byte);
+	CHECK_EQ(fake_fs_pins(fs), 5);
+	CHECK_EQ(fake_fs_refs(fs, 3), 1);
+	CHECK(fake_fs_may_be_leased(fs, 3));
+
+	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
+	WAIT_FOR(stats().leases == 0);
+	CHECK_EQ(h.cooperative_fences, 3);
+	CHECK_EQ(h.revokes, 0);
+	CHECK(!fake_fs_may_be_leased(fs, 3));
+	finish();
+	CHECK_EQ(h.released, 1);
+}
+
+static void test_a_grant_ends_at_the_end_of_the_file_or_of_its_segments(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	fake_fs_set_size(fs, 1, BLOCK + 5);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 1 << 20, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(grant.end_byte, BLOCK + 5);
+	CHECK_EQ(stats().pinned_bytes, 2 * BLOCK);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, BLOCK + 5, 1, PML_LEASE_READ, &grant),
+		 -ENODATA);
+
+	fake_fs_set_extent(fs, 1);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 1, FAKE_FILE_BYTES, PML_LEASE_WRITE, &grant),
+		 0);
+	CHECK_EQ(grant.nsegments, PML_LEASE_SEGMENTS_MAX);
+	CHECK_EQ(grant.end_byte, (uint64_t)PML_LEASE_SEGMENTS_MAX * BLOCK);
+	finish();
+}
+
+static void test_bad_ranges_inodes_and_sessions_are_refused(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant g;
+	uint64_t s = h.session;
+	CHECK_EQ(pml_lease_acquire(mgr, s, 1, 0, 0, PML_LEASE_READ, &g), -EINVAL);
+	CHECK_EQ(pml_lease_acquire(mgr, s, 1, 0, PML_LEASE_BYTES_MAX + 1, PML_LEASE_READ, &g),
+		 -EINVAL);
+	CHECK_EQ(pml_lease_acquire(mgr, s, 1, UINT64_MAX - 1, 5, PML_LEASE_READ, &g), -EFBIG);
+	CHECK_EQ(pml_lease_acquire(mgr, s, 1, INT64_MAX, 1, PML_LEASE_READ, &g), -EFBIG);
+	CHECK_EQ(pml_lease_acquire(mgr, s, FAKE_INODES, 0, 1, PML_LEASE_READ, &g), -ENOENT);
+	CHECK_EQ(pml_lease_acquire(mgr, s + 1, 1, 0, 1, PML_LEASE_READ, &g), -ESTALE);
+	CHECK_EQ(stats().leases, 0);
+	CHECK_EQ(fake_fs_refs(fs, 1), 0);
+	finish();
+}
+
+static void test_a_failed_acquire_leaves_no_pin_no_key_no_reference(void)
+{
+	start(NULL);
+	fake_fs_set_extent(fs, 1);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	fake_fs_fail_pin(fs, -ENOSPC);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant),
+		 -ENOSPC);
+	CHECK_EQ(stats().leases, 0);
+	CHECK_EQ(fake_fs_refs(fs, 1), 0);
+
+	for (unsigned int n = 1; n <= 4; n++) {
+		h.fail_key_new = n;
+		CHECK_EQ(
+			pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant),
+			-ENOSPC);
+		WAIT_FOR(fake_fs_refs(fs, 1) == 0);
+		CHECK_EQ(fake_fs_pins(fs), 0);
+		CHECK_EQ(h.keys_made, h.keys_dead);
+	}
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
+	finish();
+	CHECK_EQ(h.keys_made, h.keys_dead);
+}
+
+struct acquire_args {
+	struct holder *h;
+	int err;
+};
+
+static void *acquire_in_thread(void *arg)
+{
+	struct acquire_args *args = arg;
+	struct pml_grant grant;
+	args->err = pml_lease_acquire(mgr, args->h->session, 1, 0, BLOCK, PML_LEASE_READ, &grant);
+	return NULL;
+}
+
+static void test_a_session_that_ends_while_a_lease_is_granted_is_released_after_it(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	sem_t hold;
+	sem_init(&hold, 0, 0);
+	h.hold_key_new = &hold;
+	struct acquire_args args = {.h = &h};
+	pthread_t thread;
+	REQUIRE(pthread_create(&thread, NULL, acquire_in_thread, &args) == 0);
+	WAIT_FOR(h.is_in_key_new);
+	pml_session_end(mgr, h.session, PML_END_SESSION);
+	sleep_us(20000);
+	CHECK_EQ(h.released, 0);
+	sem_post(&hold);
+	pthread_join(thread, NULL);
+	CHECK_EQ(args.err, -ESTALE);
+	WAIT_FOR(h.released == 1);
+	CHECK_EQ(h.keys_made, h.keys_dead);
+	CHECK_EQ(fake_fs_pins(fs), 0);
+	sem_destroy(&hold);
+	finish();
+	CHECK_EQ(h.released, 1);
+}
+
+/* ---- breaks --------------------------------------------------------------- */
+
+static void test_a_break_parks_and_goes_on_after_the_return(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
+	struct op op;
+	op_init(&op, 1, BLOCK, 2 * BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	WAIT_FOR(h.recalls == 1);
+	CHECK_EQ(h.recalled_lease, grant.lease_id);
+	CHECK_EQ(pml_lease_ack(mgr, h.session, grant.lease_id), 0);
+	CHECK(!op_wait(&op, 150));
+	CHECK_EQ(fake_fs_pins(fs), 4);
+	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(fake_fs_pins(fs), 0);
+	CHECK_EQ(changed_hooks, 1); /* remote bytes are announced before the operation goes on */
+	CHECK_EQ(changed_len, 4 * BLOCK);
+	CHECK_EQ(op_try(&op), 0);
+	op_done(&op);
+	CHECK_EQ(stats().returned, 1);
+	CHECK_EQ(stats().revoked, 0);
+	finish();
+}
+
+static void test_silent_and_slow_holders_are_revoked_in_time_and_told_why(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	for (int is_acked = 0; is_acked < 2; is_acked++) {
+		struct pml_grant grant;
+		CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+		struct op op;
+		op_init(&op, 1, 0, BLOCK);
+		uint64_t began_ms = pml_now_ms();
+		CHECK_EQ(op_try(&op), -EINPROGRESS);
+		if (is_acked)
+			CHECK_EQ(pml_lease_ack(mgr, h.session, grant.lease_id), 0);
+		REQUIRE(op_wait(&op, 5000));
+		uint64_t took_ms = pml_now_ms() - began_ms;
+		CHECK(took_ms >= (is_acked ? 300 : 100));
+		CHECK(took_ms < (is_acked ? 2300 : 2100));
+		CHECK_EQ(op_try(&op), 0);
+		op_done(&op);
+		CHECK_EQ(h.revokes, is_acked + 1);
+		CHECK_EQ(h.revoked_why, is_acked ? PML_END_CONFLICT : PML_END_SILENT);
+	}
+	CHECK_EQ(h.cooperative_fences, 0);
+	CHECK_EQ(stats().revoked, 2);
+	finish();
+}
+
+static void block_punch(struct pml_lease_config *config)
+{
+	config->policy[PML_OP_PUNCH] = PML_POLICY_BLOCK;
+	config->block_deadline_ms = 200;
+}
+
+static void test_a_wait_ends_by_deadline_or_cancel_and_the_lease_lives_on(void)
+{
+	start(block_punch);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), -EBUSY);
+	op_done(&op);
+
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	fake_fs_cancel(fs, &op.w);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), -EINTR);
+	op_done(&op);
+	CHECK_EQ(stats().leases, 1);
+	CHECK_EQ(stats().revoked, 0);
+	finish();
+}
+
+static void short_term(struct pml_lease_config *config)
+{
+	config->term_ms = 150;
+}
+
+static void test_a_session_dies_without_renewal_and_lives_with_it(void)
+{
+	start(short_term);
+	struct holder silent, alive;
+	holder_start(&silent);
+	holder_start(&alive);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, silent.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(pml_lease_acquire(mgr, alive.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	for (int i = 0; i < 40 && silent.revokes == 0; i++) {
+		sleep_us(20000);
+		pml_session_renew(mgr, alive.session);
+	}
+	CHECK_EQ(silent.revokes, 1);
+	CHECK_EQ(silent.revoked_why, PML_END_EXPIRED);
+	CHECK_EQ(alive.revokes, 0);
+	CHECK_EQ(stats().sessions_died, 1);
+	CHECK_EQ(silent.released, 0);
+	pml_session_end(mgr, silent.session, PML_END_SESSION);
+	WAIT_FOR(silent.released == 1);
+	finish();
+	CHECK_EQ(alive.released, 1);
+}
+
+/* ---- fences --------------------------------------------------------------- */
+
+static void test_a_failed_fence_climbs_the_ladder_and_unpins_only_then(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	h.fail_key_fences = 1;
+	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
+	WAIT_FOR(stats().leases == 0);
+	CHECK_EQ(h.hard_fences, 1);
+	CHECK_EQ(stats().fence_escalations, 1);
+
+	/* The last step fails for a while, then works. */
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	h.fail_all_fences = true;
+	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
+	sleep_us(150000);
+	CHECK_EQ(fake_fs_pins(fs), 1);
+	h.fail_all_fences = false;
+	WAIT_FOR(stats().leases == 0);
+	CHECK_EQ(stats().fences_stuck, 0);
+	finish();
+}
+
+static void test_slow_fences_hold_up_neither_callbacks_nor_the_end(void)
+{
+	start(NULL);
+	struct holder slow, other;
+	holder_start(&slow);
+	holder_start(&other);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, slow.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	slow.fence_ms = 400;
+	CHECK_EQ(pml_lease_return(mgr, slow.session, grant.lease_id), 0);
+	CHECK_EQ(pml_lease_acquire(mgr, other.session, 2, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct op op;
+	op_init(&op, 2, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	uint64_t began_ms = pml_now_ms();
+	WAIT_FOR(other.recalls == 1);
+	CHECK(pml_now_ms() - began_ms < 300);
+	REQUIRE(op_wait(&op, 5000));
+	op_done(&op);
+	finish();
+	CHECK_EQ(slow.released, 1);
+}
+
+static void test_a_stuck_fence_keeps_its_pins_and_refuses_the_end(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	h.fail_all_fences = true;
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), -EIO);
+	op_done(&op);
+	CHECK_EQ(stats().fences_stuck, 1);
+	CHECK_EQ(fake_fs_pins(fs), 1);
+	struct pml_lease_view view;
+	CHECK_EQ(pml_lease_list(mgr, 0, &view, 1), 1);
+	CHECK_EQ(view.state, PML_LEASE_STUCK);
+	char reason[PML_REASON_BYTES];
+	CHECK_EQ(pml_lease_audit(mgr, reason), 0);
+	CHECK_EQ(pml_lease_manager_free(mgr), -EBUSY);
+	CHECK_EQ(fake_fs_pins(fs), 1);
+	CHECK_EQ(h.released, 0);
+	check_fs();
+	/* Nothing may be freed: this manager stays until the process ends. */
+}
+
+static void test_the_end_waits_for_fences_and_releases_every_session(void)
+{
+	start(NULL);
+	struct holder h[3];
+	for (int i = 0; i < 3; i++) {
+		struct pml_grant grant;
+		holder_start(&h[i]);
+		h[i].fence_ms = 50;
+		CHECK_EQ(pml_lease_acquire(mgr, h[i].session, 1, 0, BLOCK, PML_LEASE_READ, &grant),
+			 0);
+	}
+	finish();
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQ(h[i].released, 1);
+		CHECK_EQ(h[i].revokes, 1);
+		CHECK_EQ(h[i].revoked_why, PML_END_UNMOUNT);
+	}
+}
+
+/* ---- commit and seeing ---------------------------------------------------- */
+
+static void test_commit_reaches_the_file_and_is_announced(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
+	uint64_t id = grant.lease_id;
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0), 0);
+	CHECK_EQ(fake_fs_commits(fs), 1);
+	CHECK_EQ(changed_hooks, 1);
+	CHECK_EQ(changed_first, BLOCK);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0), -EINVAL);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0), -ESTALE);
+	fake_fs_set_commit_result(fs, -EIO);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 0, BLOCK, 0), -EIO);
+	CHECK_EQ(changed_hooks, 1);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0), -EACCES);
+	finish();
+}
+
+static void test_lists_show_who_holds_what_and_who_waits(void)
+{
+	start(NULL);
+	fake_fs_set_extent(fs, 1);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grants[5];
+	for (uint64_t i = 0; i < 5; i++)
+		CHECK_EQ(pml_lease_acquire(mgr, h.session, i, 0, 3 * BLOCK, PML_LEASE_READ,
+					   &grants[i]),
+			 0);
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+
+	/* In pages, in order of id; going on behind one that is gone works too. */
+	struct pml_lease_view views[5];
+	CHECK_EQ(pml_lease_list(mgr, 0, views, 2), 2);
+	CHECK_STR(views[0].peer, "test:1");
+	CHECK_STR(views[0].waiter, "");
+	CHECK_STR(views[1].waiter, "dd");
+	CHECK_EQ(views[1].waiter_pid, 4711);
+	CHECK_EQ(views[1].waiter_op, PML_OP_PUNCH);
+	CHECK_EQ(views[1].state, PML_LEASE_RECALLING);
+	CHECK_EQ(views[1].pinned_bytes, 3 * BLOCK);
+	CHECK_EQ(pml_lease_return(mgr, h.session, grants[1].lease_id), 0);
+	REQUIRE(op_wait(&op, 5000));
+	op_done(&op);
+	CHECK_EQ(pml_lease_list(mgr, views[1].lease_id, views, 5), 3);
+	CHECK_EQ(views[0].lease_id, grants[2].lease_id);
+	CHECK_EQ(pml_lease_list(mgr, grants[4].lease_id, views, 5), 0);
+
+	struct pml_pin_view pins[12];
+	CHECK_EQ(pml_pin_list(mgr, 0, 0, pins, 12), 12);
+	CHECK_EQ(pml_pin_list(mgr, grants[2].lease_id, 1, pins, 12), 8);
+	CHECK_EQ(pins[0].lease_id, grants[2].lease_id);
+	CHECK_EQ(pins[0].first_byte, BLOCK);
+	CHECK_EQ(pins[0].block, 2 * FAKE_FILE_BLOCKS + 1);
+	CHECK_EQ(pml_pin_list(mgr, grants[2].lease_id, 3, pins, 4), 4);
+	CHECK_EQ(pins[0].lease_id, grants[3].lease_id);
+
+	char reason[PML_REASON_BYTES];
+	CHECK_EQ(pml_lease_audit(mgr, reason), 0);
+	finish();
+}
+
+static void test_I2_an_audit_finds_a_pin_that_no_lease_owns(void)
+{
+	start(NULL);
+	struct pml_inode *inode;
+	CHECK_EQ(pml_inode_get(fs, 1, &inode), 0);
+	struct pml_segment segment;
+	size_t count;
+	uint64_t end;
+	CHECK_EQ(pml_file_pin(inode, 0, BLOCK, false, &segment, 1, &count, &end), 0);
+	char reason[PML_REASON_BYTES];
+	CHECK_EQ(pml_lease_audit(mgr, reason), -EUCLEAN);
+	pml_fs_unpin(fs, &segment);
+	CHECK_EQ(pml_lease_audit(mgr, reason), 0);
+	pml_inode_put(inode, 1);
+	finish();
+}
+
+/* ---- everything at once --------------------------------------------------- */
+
+#define STRESS_HOLDERS 4
+#define STRESS_OPS     4
+#define STRESS_MS      2500u
+
+static atomic_bool stop;
+static uint64_t stress_seed;
+static atomic_uint ops_done_count, ops_failed_count, sessions_count, grants_count;
+
+static uint64_t random_below(uint64_t *seed, uint64_t n)
+{
+	*seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (*seed >> 33) % n;
+}
+
+/* One request of a holder that is mostly good. */
+static void holder_step(struct holder *h, uint64_t *seed, uint64_t *leases)
+{
+	uint64_t *lease = &leases[random_below(seed, 8)];
+	uint64_t recalled = h->recalled_lease;
+	if (recalled && random_below(seed, 4) != 0) {
+		int err = pml_lease_ack(mgr, h->session, recalled);
+		CHECK(err == 0 || err == -ESTALE);
+		err = pml_lease_return(mgr, h->session, recalled);
+		CHECK(err == 0 || err == -ESTALE);
+		h->recalled_lease = 0;
+	}
+	if (*lease && random_below(seed, 2)) {
+		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0);
+		CHECK(err == 0 || err == -ESTALE || err == -EACCES || err == -EINVAL);
+	}
+	if (*lease) {
+		int err = pml_lease_return(mgr, h->session, *lease);
+		CHECK(err == 0 || err == -ESTALE);
+		*lease = 0;
+		return;
+	}
+	struct pml_grant grant;
+	uint64_t first = random_below(seed, 16) * (BLOCK / 2);
+	enum pml_lease_mode mode = random_below(seed, 3) ? PML_LEASE_READ : PML_LEASE_WRITE;
+	int err = pml_lease_acquire(mgr, h->session, random_below(seed, 3), first,
+				    1 + random_below(seed, 4 * BLOCK), mode, &grant);
+	CHECK(err == 0 || err == -EAGAIN || err == -EDEADLK || err == -ESTALE || err == -ENOSPC);
+	if (err == 0) {
+		*lease = grant.lease_id;
+		grants_count++;
+	}
+	if (err == -EAGAIN)
+		sleep_us(200);
+}
+
+/* Plays one session after the other. */
+static void *run_holder(void *arg)
+{
+	uint64_t seed = stress_seed + (uintptr_t)arg;
+	while (!stop) {
+		struct holder h;
+		holder_start(&h);
+		uint64_t leases[8] = {0};
+		uint64_t steps = 1 + random_below(&seed, 400);
+		for (uint64_t i = 0; i < steps && !stop; i++) {
+			if (random_below(&seed, 50) == 0)
+				h.fail_key_fences = 1;
+			if (random_below(&seed, 50) == 0)
+				h.fail_key_new = 2;
+			if (random_below(&seed, 100) == 0)
+				sleep_us((unsigned int)random_below(&seed, 120) * 1000);
+			holder_step(&h, &seed, leases);
+		}
+		pml_session_end(mgr, h.session, PML_END_SESSION);
+		WAIT_FOR(h.released == 1);
+		CHECK_EQ(h.keys_made, h.keys_dead);
+		CHECK_EQ(h.in_callback, 0);
+		sessions_count++;
+	}
+	return NULL;
+}
+
+/* Runs one operation to its end. */
+static int run_op(uint64_t *seed)
+{
+	struct op op;
+	uint64_t first = random_below(seed, 10) * BLOCK;
+	op_init(&op, random_below(seed, 3), first, first + (1 + random_below(seed, 4)) * BLOCK);
+	op.change.op = (enum pml_layout_op)random_below(seed, PML_OP_COUNT);
+	if (random_below(seed, 8) == 0)
+		op.change.end_byte = UINT64_MAX;
+	int err = op_try(&op);
+	while (err == -EINPROGRESS) {
+		/* A wait ends in bounded time whatever holders do. */
+		bool is_patient = random_below(seed, 10) != 0;
+		unsigned int wait_ms = is_patient ? 10000 : (unsigned int)random_below(seed, 3);
+		if (!op_wait(&op, wait_ms)) {
+			CHECK(!is_patient);
+			fake_fs_cancel(fs, &op.w);
+			CHECK(op_wait(&op, 10000));
+		}
+		err = op_try(&op);
+	}
+	op_done(&op);
+	return err;
+}
+
+static void *run_ops(void *arg)
+{
+	uint64_t seed = stress_seed + 1000 + (uintptr_t)arg;
+	while (!stop) {
+		int err = run_op(&seed);
+		CHECK(err == 0 || err == -EINTR || err == -EBUSY);
+		if (err)
+			ops_failed_count++;
+		else
+			ops_done_count++;
+		sleep_us((unsigned int)random_below(&seed, 500));
+	}
+	return NULL;
+}
+
+static void *run_audits(void *arg)
+{
+	(void)arg;
+	while (!stop) {
+		char reason[PML_REASON_BYTES] = "";
+		if (pml_lease_audit(mgr, reason) != 0)
+			TAP_FAIL("I2: %s", reason);
+		struct pml_lease_view views[64];
+		size_t count = pml_lease_list(mgr, 0, views, 64);
+		for (size_t i = 1; i < count; i++)
+			CHECK(views[i].lease_id > views[i - 1].lease_id);
+		sleep_us(3000);
+	}
+	return NULL;
+}
+
+static void stress_config(struct pml_lease_config *config)
+{
+	config->ack_ms = 10;
+	config->drain_ms = 30;
+	config->term_ms = 80;
+	config->policy[PML_OP_CLONE_DST] = PML_POLICY_EBUSY;
+	config->policy[PML_OP_UNSHARE] = PML_POLICY_BLOCK;
+	config->block_deadline_ms = 20;
+}
+
+static void test_random_schedules_keep_I1_to_I4(void)
+{
+	const char *env = getenv("PML_SEED");
+	stress_seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL);
+	printf("# PML_SEED=%llu\n", (unsigned long long)stress_seed);
+	start(stress_config);
+	fake_fs_set_extent(fs, 2);
+	stop = false;
+	pthread_t threads[STRESS_HOLDERS + STRESS_OPS + 1];
+	size_t n = 0;
+	for (uintptr_t i = 0; i < STRESS_HOLDERS; i++)
+		REQUIRE(pthread_create(&threads[n++], NULL, run_holder, (void *)i) == 0);
+	for (uintptr_t i = 0; i < STRESS_OPS; i++)
+		REQUIRE(pthread_create(&threads[n++], NULL, run_ops, (void *)i) == 0);
+	REQUIRE(pthread_create(&threads[n++], NULL, run_audits, NULL) == 0);
+	sleep_us(STRESS_MS * 1000);
+	stop = true;
+	for (size_t i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+
+	struct pml_lease_stats got = stats();
+	printf("# %u sessions, %u grants, %u operations, %u refused; recalls %llu, revoked %llu, "
+	       "died %llu, parked %llu, escalations %llu\n",
+	       sessions_count, grants_count, ops_done_count, ops_failed_count,
+	       (unsigned long long)got.recalls, (unsigned long long)got.revoked,
+	       (unsigned long long)got.sessions_died, (unsigned long long)got.parked,
+	       (unsigned long long)got.fence_escalations);
+	CHECK_EQ(got.leases, 0);
+	CHECK_EQ(got.sessions, 0);
+	CHECK_EQ(got.waiters, 0);
+	CHECK(grants_count > 50 && ops_done_count > 50 && got.revoked > 0);
+	finish();
+}
+
+int main(void)
+{
+	TAP_RUN(test_a_grant_names_every_segment);
+	TAP_RUN(test_a_grant_ends_at_the_end_of_the_file_or_of_its_segments);
+	TAP_RUN(test_bad_ranges_inodes_and_sessions_are_refused);
+	TAP_RUN(test_a_failed_acquire_leaves_no_pin_no_key_no_reference);
+	TAP_RUN(test_a_session_that_ends_while_a_lease_is_granted_is_released_after_it);
+	TAP_RUN(test_a_break_parks_and_goes_on_after_the_return);
+	TAP_RUN(test_silent_and_slow_holders_are_revoked_in_time_and_told_why);
+	TAP_RUN(test_a_wait_ends_by_deadline_or_cancel_and_the_lease_lives_on);
+	TAP_RUN(test_a_session_dies_without_renewal_and_lives_with_it);
+	TAP_RUN(test_a_failed_fence_climbs_the_ladder_and_unpins_only_then);
+	TAP_RUN(test_slow_fences_hold_up_neither_callbacks_nor_the_end);
+	TAP_RUN(test_a_stuck_fence_keeps_its_pins_and_refuses_the_end);
+	TAP_RUN(test_the_end_waits_for_fences_and_releases_every_session);
+	TAP_RUN(test_commit_reaches_the_file_and_is_announced);
+	TAP_RUN(test_lists_show_who_holds_what_and_who_waits);
+	TAP_RUN(test_I2_an_audit_finds_a_pin_that_no_lease_owns);
+	TAP_RUN(test_random_schedules_keep_I1_to_I4);
+	return tap_done();
+}

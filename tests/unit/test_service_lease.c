@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_service_lease.c -- recalls, revocations and ends of connections, seen by a client
+ *
+ * Good clients lose nothing and hold nobody up; bad ones are fenced, and what
+ * they write afterwards lands nowhere (the rig looks for stains at its end).
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+
+#include "pml/clock.h"
+#include "service_rig.h"
+#include "tap.h"
+
+#define FILE_BYTES (1u << 20)
+
+struct scene {
+	struct rig rig;
+	struct pml_client *client;
+	uint64_t ino;
+	struct pml_client_buffer *buffer; /* FILE_BYTES */
+};
+
+static void start(struct scene *s)
+{
+	s->ino = fake_fs_make(s->rig.fs, PML_ROOT_INO, "file", S_IFREG | 0644, 0);
+	uint8_t *data = malloc(FILE_BYTES);
+	fill_pattern(data, s->ino, 0, FILE_BYTES);
+	fake_fs_write(s->rig.fs, s->ino, 0, data, FILE_BYTES);
+	free(data);
+	if (rig_start(&s->rig))
+		BAIL_OUT("no server");
+	s->client = rig_connect(&s->rig);
+	if (pml_client_buffer_new(s->client, FILE_BYTES, &s->buffer))
+		BAIL_OUT("no buffer");
+}
+
+static void begin(struct scene *s)
+{
+	memset(s, 0, sizeof(*s));
+	rig_init(&s->rig);
+	start(s);
+}
+
+static void end(struct scene *s)
+{
+	pml_client_close(s->client);
+	rig_stop(&s->rig);
+}
+
+static void be_silent(struct scene *s)
+{
+	const struct pml_client_events events = {.is_silent = true};
+	pml_client_set_events(s->client, &events);
+}
+
+static uint64_t revoked_count(struct scene *s)
+{
+	struct pml_lease_stats stats;
+	pml_lease_stats(s->rig.mgr, &stats);
+	return stats.revoked;
+}
+
+/* Truncates; returns how long that took. */
+static uint64_t truncate_ms(struct scene *s, uint64_t size_bytes)
+{
+	uint64_t from_ms = pml_now_ms();
+	CHECK_EQ(fake_fs_truncate(s->rig.fs, s->ino, size_bytes), 0);
+	return pml_now_ms() - from_ms;
+}
+
+/* ---- good clients -------------------------------------------------------- */
+
+static void test_idle_lease_is_returned_at_once_when_recalled(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	CHECK(truncate_ms(&s, 4096) < 300);
+	CHECK_EQ(pml_client_lease_status(lease), -ESTALE);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), -ESTALE);
+	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK_EQ(revoked_count(&s), 0);
+
+	lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	CHECK_EQ(pml_client_lease_end(lease), 4096);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), 0);
+	CHECK_EQ(count_wrong(pml_client_buffer_data(s.buffer), s.ino, 0, 4096), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	end(&s);
+}
+
+static void test_return_ends_a_lease_on_the_server(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, 8192, true);
+	CHECK(rig_wait_leases(&s.rig, 1));
+	CHECK(fake_fs_pins(s.rig.fs) == 2);
+	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK(rig_wait_leases(&s.rig, 0));
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	end(&s);
+}
+
+struct reader {
+	struct scene *s;
+	pthread_t thread;
+	atomic_bool is_over;
+	unsigned int reads, stale;
+	size_t wrong;
+	int err;
+};
+
+/* Reads again and again, taking the lease anew when it was recalled. */
+static void *read_on(void *arg)
+{
+	struct reader *r = arg;
+	struct scene *s = r->s;
+	while (!atomic_load(&r->is_over) && !r->err) {
+		struct pml_client_lease *lease;
+		r->err = pml_client_lease(s->client, s->ino, 0, FILE_BYTES, false, 5000, &lease);
+		if (r->err)
+			break;
+		int err = 0;
+		while (!err && !atomic_load(&r->is_over)) {
+			size_t bytes = (size_t)pml_client_lease_end(lease);
+			err = pml_client_read(lease, s->buffer, 0, 0, bytes);
+			if (!err)
+				r->wrong += count_wrong(pml_client_buffer_data(s->buffer), s->ino,
+							0, bytes);
+			r->reads++;
+		}
+		if (err == -ESTALE)
+			r->stale++;
+		else if (err)
+			r->err = err;
+		int returned = pml_client_return(lease);
+		if (returned && !r->err)
+			r->err = returned;
+	}
+	return NULL;
+}
+
+static void test_busy_reader_gives_way_and_never_sees_wrong_bytes(void)
+{
+	struct scene s;
+	begin(&s);
+	struct reader r = {.s = &s};
+	pthread_create(&r.thread, NULL, read_on, &r);
+	for (int i = 1; i <= 20; i++) {
+		usleep(5000);
+		CHECK(truncate_ms(&s, FILE_BYTES - (uint64_t)i * 8192) < 400);
+	}
+	atomic_store(&r.is_over, true);
+	pthread_join(r.thread, NULL);
+	CHECK_EQ(r.err, 0);
+	CHECK_EQ(r.wrong, 0);
+	CHECK(r.stale > 0 && r.reads > 0);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
+static void test_long_transfer_stops_between_pieces(void)
+{
+	struct scene s;
+	begin(&s);
+	const struct pml_soft_faults slow = {.delay_data_us = 20000};
+	pml_soft_set_faults(&slow);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	struct reader r = {.s = &s};
+	pthread_create(&r.thread, NULL, read_on, &r);
+	usleep(50000);
+	/* The whole read takes more than 64 * 20 ms; drain_ms is 1500. */
+	CHECK(truncate_ms(&s, FILE_BYTES / 2) < 1400);
+	atomic_store(&r.is_over, true);
+	pthread_join(r.thread, NULL);
+	CHECK_EQ(r.wrong, 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
+static void test_another_client_gets_the_range_after_a_recall(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client *other = rig_connect(&s.rig);
+	struct pml_client_lease *mine = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	struct pml_client_lease *theirs = rig_lease(other, s.ino, 4096, 4096, true);
+	CHECK_EQ(pml_client_lease_status(mine), -ESTALE);
+	CHECK_EQ(pml_client_lease_status(theirs), 0);
+	CHECK_EQ(pml_client_return(mine), 0);
+	CHECK_EQ(pml_client_return(theirs), 0);
+	pml_client_close(other);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
+/* ---- programs that handle recalls themselves ------------------------------ */
+
+struct own {
+	struct scene *s;
+	atomic_uint recalled, revoked;
+	atomic_bool goes_on;
+	bool returns_in_callback;
+	char reason[PML_REASON_BYTES];
+};
+
+static bool take_recall(void *arg, struct pml_client_lease *lease, uint32_t drain_ms)
+{
+	struct own *own = arg;
+	CHECK(drain_ms > 0);
+	atomic_fetch_add(&own->recalled, 1);
+	if (own->returns_in_callback)
+		CHECK_EQ(pml_client_return(lease), 0);
+	return atomic_load(&own->goes_on);
+}
+
+static void take_revoke(void *arg, struct pml_client_lease *lease, const char *reason)
+{
+	struct own *own = arg;
+	snprintf(own->reason, sizeof(own->reason), "%s", reason);
+	atomic_fetch_add(&own->revoked, 1);
+}
+
+static void set_own(struct scene *s, struct own *own)
+{
+	const struct pml_client_events events = {
+		.recalled = take_recall, .revoked = take_revoke, .arg = own};
+	own->s = s;
+	pml_client_set_events(s->client, &events);
+}
+
+static bool wait_count(atomic_uint *count, unsigned int want)
+{
+	for (int i = 0; i < 5000 && atomic_load(count) < want; i++)
+		usleep(1000);
+	return atomic_load(count) == want;
+}
+
+static void *truncate_thread(void *arg)
+{
+	(void)truncate_ms(arg, 4096);
+	return NULL;
+}
+
+static void test_program_may_finish_and_return_by_itself(void)
+{
+	struct scene s;
+	begin(&s);
+	struct own own = {.goes_on = false};
+	set_own(&s, &own);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	pthread_t thread;
+	pthread_create(&thread, NULL, truncate_thread, &s);
+	CHECK(wait_count(&own.recalled, 1));
+	usleep(600000); /* longer than ack_ms: the acknowledgement counts */
+	CHECK_EQ(pml_client_lease_status(lease), 0);
+	fill_pattern(pml_client_buffer_data(s.buffer), s.ino, 0, 4096);
+	CHECK_EQ(pml_client_write(lease, s.buffer, 0, 0, 4096), 0);
+	CHECK_EQ(pml_client_commit(lease, 0, 4096, 0), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	pthread_join(thread, NULL);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
+static void test_program_may_return_inside_the_callback(void)
+{
+	struct scene s;
+	begin(&s);
+	struct own own = {.returns_in_callback = true};
+	set_own(&s, &own);
+	(void)rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	CHECK(truncate_ms(&s, 4096) < 300);
+	CHECK_EQ(own.recalled, 1);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
+static void test_callback_may_leave_the_return_to_the_library(void)
+{
+	struct scene s;
+	begin(&s);
+	struct own own = {.goes_on = true};
+	set_own(&s, &own);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	CHECK(truncate_ms(&s, 4096) < 300);
+	CHECK_EQ(own.recalled, 1);
+	CHECK_EQ(pml_client_lease_status(lease), -ESTALE);
+	end(&s); /* close returns what is left */
+}
+
+static void test_program_that_does_not_return_in_time_is_told(void)
+{
+	struct scene s;
+	begin(&s);
+	struct own own = {.goes_on = false};
+	set_own(&s, &own);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	uint64_t ms = truncate_ms(&s, 4096);
+	CHECK(ms >= 1400 && ms < 3000);
+	CHECK(wait_count(&own.revoked, 1));
+	CHECK(strstr(own.reason, "not returned") != NULL);
+	CHECK_EQ(pml_client_write(lease, s.buffer, 0, 0, 4096), -EKEYREVOKED);
+	CHECK_EQ(pml_client_commit(lease, 0, 4096, 0), -EKEYREVOKED);
+	CHECK_EQ(pml_client_lease_status(lease), -EKEYREVOKED);
+	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
+	end(&s);
+}
+
+/* ---- bad clients --------------------------------------------------------- */
+
+static void test_silent_writer_is_fenced_and_leaves_no_stain(void)
+{
+	struct scene s;
+	begin(&s);
+	be_silent(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	pthread_t thread;
+	pthread_create(&thread, NULL, truncate_thread, &s);
+	int err = 0;
+	uint64_t from_ms = pml_now_ms();
+	while (!err && pml_now_ms() - from_ms < 10000)
+		err = pml_client_write(lease, s.buffer, 0, 0, FILE_BYTES);
+	CHECK_EQ(err, -EKEYREVOKED);
+	CHECK(pml_now_ms() - from_ms < 2000);
+	pthread_join(thread, NULL);
+	CHECK_EQ(pml_client_lease_status(lease), -EKEYREVOKED);
+	CHECK(pml_client_reason(s.client)[0] != 0);
+	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
+	CHECK_EQ(revoked_count(&s), 1);
+	end(&s);
+}
+
+static void test_silent_reader_is_fenced(void)
+{
+	struct scene s;
+	begin(&s);
+	be_silent(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	uint64_t ms = truncate_ms(&s, 4096);
+	CHECK(ms >= 400 && ms < 2000);
+	/* Right after the truncation, which means right after the fence. */
+	int err = pml_client_read(lease, s.buffer, 0, 0, FILE_BYTES);
+	CHECK_EQ(err, -EKEYREVOKED);
+	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
+	end(&s);
+}
+
+static void test_fence_that_fails_is_escalated_to_the_connection(void)
+{
+	struct scene s;
+	begin(&s);
+	be_silent(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	const struct pml_soft_faults faults = {.fail_key_fences = 1};
+	pml_soft_set_faults(&faults);
+	CHECK(truncate_ms(&s, 4096) < 8000);
+	CHECK_EQ(pml_client_write(lease, s.buffer, 0, 0, 4096), -EKEYREVOKED);
+	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), -ENOTCONN);
+	end(&s);
+}
+
+static void test_lost_recall_ends_in_a_revocation(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	const struct pml_soft_faults faults = {.drop_server_msgs = 1};
+	pml_soft_set_faults(&faults);
+	CHECK(truncate_ms(&s, 4096) < 2000);
+	int err = 0;
+	for (int i = 0; i < 1000 && !err; i++) {
+		err = pml_client_lease_status(lease);
+		usleep(1000);
+	}
+	CHECK_EQ(err, -EKEYREVOKED);
+	CHECK(strstr(pml_client_reason(s.client), "sign of life") != NULL);
+	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
+
+	/* The connection lives on. */
+	lease = rig_lease(s.client, s.ino, 0, 4096, false);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	end(&s);
+}
+
+static void test_torn_write_costs_the_connection_only(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	const struct pml_soft_faults faults = {.tear_writes = 1};
+	pml_soft_set_faults(&faults);
+	int err = pml_client_write(lease, s.buffer, 0, 0, FILE_BYTES);
+	CHECK(err == -ENOTCONN || err == -EKEYREVOKED);
+	CHECK(pml_client_return(lease) != 0);
+	CHECK(rig_wait_sessions(&s.rig, 0));
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	end(&s);
+}
+
+/* ---- sessions and connections --------------------------------------------- */
+
+static void test_lost_reply_ends_in_a_timeout(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client *hasty;
+	char reason[PML_REASON_BYTES];
+	REQUIRE(pml_client_connect(s.rig.url, 300, &hasty, reason) == 0);
+	const struct pml_soft_faults faults = {.drop_server_msgs = 1};
+	pml_soft_set_faults(&faults);
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_stat(hasty, "file", &attr), -ETIMEDOUT);
+	CHECK_EQ(pml_client_stat(hasty, "file", &attr), -ENOTCONN);
+	pml_client_close(hasty);
+	end(&s);
+}
+
+static void test_idle_client_renews_its_session(void)
+{
+	struct scene s;
+	memset(&s, 0, sizeof(s));
+	rig_init(&s.rig);
+	s.rig.config.term_ms = 400;
+	start(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	usleep(1500000);
+	CHECK_EQ(pml_client_lease_status(lease), 0);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	end(&s);
+}
+
+static void test_quiet_session_expires(void)
+{
+	struct scene s;
+	memset(&s, 0, sizeof(s));
+	rig_init(&s.rig);
+	s.rig.config.term_ms = 400;
+	start(&s);
+	pml_client_close(s.client);
+	struct pml_ep *ep = raw_connect(&s.rig);
+	raw_hello(ep);
+	union pml_message msg = {.lease = {.ino = s.ino, .len_bytes = 4096}};
+	CHECK_EQ(raw_send(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE), 0);
+	CHECK_EQ(raw_recv(ep, &msg, 1000), 0);
+	CHECK_EQ(msg.h.status, 0);
+	CHECK(rig_wait_leases(&s.rig, 1));
+	CHECK(rig_wait_sessions(&s.rig, 0));
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	raw_close(ep);
+	rig_stop(&s.rig);
+}
+
+static void test_client_that_dies_leaves_nothing_behind(void)
+{
+	struct scene s;
+	begin(&s);
+	for (int i = 0; i < 20; i++) {
+		struct pml_ep *ep = raw_connect(&s.rig);
+		raw_hello(ep);
+		union pml_message msg = {
+			.lease = {.ino = s.ino, .len_bytes = 65536, .mode = PML_LEASE_READ}};
+		CHECK_EQ(raw_send(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE), 0);
+		if (i % 2)
+			CHECK_EQ(raw_recv(ep, &msg, 1000), 0);
+		raw_close(ep); /* every other one before the reply came */
+	}
+	CHECK(rig_wait_sessions(&s.rig, 1));
+	CHECK(rig_wait_leases(&s.rig, 0));
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	end(&s);
+}
+
+static void test_sessions_are_limited(void)
+{
+	struct scene s;
+	memset(&s, 0, sizeof(s));
+	rig_init(&s.rig);
+	s.rig.config.max_sessions = 2;
+	start(&s);
+	struct pml_client *second = rig_connect(&s.rig);
+	struct pml_client *third;
+	char reason[PML_REASON_BYTES];
+	CHECK_EQ(pml_client_connect(s.rig.url, 5000, &third, reason), -EUSERS);
+	CHECK(strstr(reason, "as many clients") != NULL);
+	pml_client_close(second);
+	CHECK(rig_wait_sessions(&s.rig, 1));
+	CHECK_EQ(pml_client_connect(s.rig.url, 5000, &third, reason), 0);
+	pml_client_close(third);
+	end(&s);
+}
+
+static void test_client_reconnects_after_the_server_came_back(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	uint64_t from_ms = pml_now_ms();
+	rig_stop_server(&s.rig);
+	CHECK(pml_now_ms() - from_ms < 3000);
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	int err = pml_client_write(lease, s.buffer, 0, 0, 4096);
+	CHECK(err == -ENOTCONN || err == -EKEYREVOKED);
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), -ENOTCONN);
+	CHECK(strstr(pml_client_reason(s.client), "file") != NULL);
+	CHECK(pml_client_return(lease) != 0);
+	struct pml_client_lease *none;
+	CHECK_EQ(pml_client_lease(s.client, s.ino, 0, 4096, true, 5000, &none), -ENOTCONN);
+	pml_client_close(s.client);
+
+	REQUIRE(rig_start_server(&s.rig) == 0);
+	s.client = rig_connect(&s.rig);
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), 0);
+	end(&s);
+}
+
+static void test_server_stops_while_clients_are_busy(void)
+{
+	struct scene s;
+	begin(&s);
+	struct reader r = {.s = &s};
+	pthread_create(&r.thread, NULL, read_on, &r);
+	usleep(20000);
+	rig_stop_server(&s.rig);
+	pthread_join(r.thread, NULL);
+	CHECK(r.err == -ENOTCONN || r.err == -EKEYREVOKED);
+	CHECK_EQ(r.wrong, 0);
+	end(&s);
+}
+
+int main(void)
+{
+	TAP_RUN(test_idle_lease_is_returned_at_once_when_recalled);
+	TAP_RUN(test_return_ends_a_lease_on_the_server);
+	TAP_RUN(test_busy_reader_gives_way_and_never_sees_wrong_bytes);
+	TAP_RUN(test_long_transfer_stops_between_pieces);
+	TAP_RUN(test_another_client_gets_the_range_after_a_recall);
+	TAP_RUN(test_program_may_finish_and_return_by_itself);
+	TAP_RUN(test_program_may_return_inside_the_callback);
+	TAP_RUN(test_callback_may_leave_the_return_to_the_library);
+	TAP_RUN(test_program_that_does_not_return_in_time_is_told);
+	TAP_RUN(test_silent_writer_is_fenced_and_leaves_no_stain);
+	TAP_RUN(test_silent_reader_is_fenced);
+	TAP_RUN(test_fence_that_fails_is_escalated_to_the_connection);
+	TAP_RUN(test_lost_recall_ends_in_a_revocation);
+	TAP_RUN(test_torn_write_costs_the_connection_only);
+	TAP_RUN(test_lost_reply_ends_in_a_timeout);
+	TAP_RUN(test_idle_client_renews_its_session);
+	TAP_RUN(test_quiet_session_expires);
+	TAP_RUN(test_client_that_dies_leaves_nothing_behind);
+	TAP_RUN(test_sessions_are_limited);
+	TAP_RUN(test_client_reconnects_after_the_server_came_back);
+	TAP_RUN(test_server_stops_while_clients_are_busy);
+	return tap_done();
+}

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * test_transport_soft.c -- the software fabric: the common suite, hostile peers, faults
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "../../rdma/soft.h"
+#include "transport_suite.h"
+
+/* ---- a client that speaks TCP by hand ----------------------------------- */
+
+static int raw_connect(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons(pml_fabric_port(suite.fabric)),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		BAIL_OUT("cannot connect to the test's own server");
+	return fd;
+}
+
+static void raw_send(int fd, const void *bytes, size_t n)
+{
+	const char *at = bytes;
+	while (n > 0) {
+		ssize_t sent = send(fd, at, n, MSG_NOSIGNAL);
+		if (sent <= 0)
+			return;
+		at += sent;
+		n -= (size_t)sent;
+	}
+}
+
+/* A connection that has shaken hands, so that only its later frames are wrong. */
+static int raw_open(struct pml_ep **ret_ep)
+{
+	int fd = raw_connect();
+	struct pml_soft_frame hello;
+	pml_soft_frame_init(&hello, PML_SOFT_HELLO);
+	raw_send(fd, &hello, sizeof(hello));
+	if (pml_fabric_accept(suite.fabric, WAIT_MS, ret_ep) ||
+	    recv(fd, &hello, sizeof(hello), MSG_WAITALL) != sizeof(hello))
+		BAIL_OUT("no connection by hand");
+	return fd;
+}
+
+static void raw_close(int fd, struct pml_ep *ep)
+{
+	(void)close(fd);
+	pml_ep_close(ep);
+}
+
+static bool is_ended(struct pml_ep *ep)
+{
+	uint8_t buf[PML_MSG_BYTES_MAX];
+	size_t bytes;
+	int err;
+	while ((err = pml_ep_recv(ep, buf, &bytes, WAIT_MS)) == 0)
+		;
+	return err == -ENOTCONN;
+}
+
+/* Sends @bytes to a fresh connection; it must end, and no other. */
+static void check_refused(const void *bytes, size_t n, const char *what)
+{
+	struct pml_ep *ep;
+	int fd = raw_open(&ep);
+	raw_send(fd, bytes, n);
+	if (!is_ended(ep))
+		TAP_FAIL("still alive after: %s", what);
+	raw_close(fd, ep);
+}
+
+static void test_malformed_frames_end_only_their_connection(void)
+{
+	struct pair other;
+	REQUIRE(pair_open(&other));
+	static uint8_t noise[100000];
+	for (unsigned round = 0; round < 50; round++) {
+		srand(round);
+		for (size_t i = 0; i < sizeof(noise); i++)
+			noise[i] = (uint8_t)rand();
+		/* Some with a header that is right up to a point. */
+		struct pml_soft_frame f;
+		pml_soft_frame_init(&f, (enum pml_soft_frame_type)(round % 10));
+		memcpy(noise, &f, round % 5 * 8);
+		check_refused(noise, sizeof(noise), "noise");
+	}
+	static const struct {
+		const char *what;
+		struct pml_soft_frame f;
+	} cases[] = {
+		{"message too long", {.type = PML_SOFT_MSG, .bytes = PML_MSG_BYTES_MAX + 1}},
+		{"message of 4 GiB", {.type = PML_SOFT_MSG, .bytes = UINT32_MAX}},
+		{"empty message", {.type = PML_SOFT_MSG}},
+		{"message with an rkey", {.type = PML_SOFT_MSG, .bytes = 1, .rkey = 1}},
+		{"second hello", {.type = PML_SOFT_HELLO}},
+		{"type of the other side", {.type = PML_SOFT_ACK}},
+		{"data at the server", {.type = PML_SOFT_DATA, .bytes = 100}},
+		{"credits never earned", {.type = PML_SOFT_CREDIT, .credits = 1}},
+		{"credits out of range", {.type = PML_SOFT_CREDIT, .credits = 1000000}},
+		{"read of nothing", {.type = PML_SOFT_READ}},
+		{"read too long", {.type = PML_SOFT_READ, .op_bytes = PML_DATA_BYTES_MAX + 1}},
+		{"read over the end",
+		 {.type = PML_SOFT_READ, .op_bytes = 4096, .remote_addr = UINT64_MAX - 10}},
+		{"read out of order", {.type = PML_SOFT_READ, .op_bytes = 1, .op = 7}},
+		{"write piece too long",
+		 {.type = PML_SOFT_WRITE,
+		  .bytes = PML_SOFT_PIECE_BYTES + 1,
+		  .op_bytes = PML_DATA_BYTES_MAX}},
+		{"write piece over its operation",
+		 {.type = PML_SOFT_WRITE, .bytes = 2, .op_bytes = 1}},
+	};
+	for (size_t i = 0; i < PML_ARRAY_LEN(cases); i++) {
+		struct pml_soft_frame f = cases[i].f;
+		f.magic = PML_SOFT_MAGIC;
+		f.version = PML_SOFT_VERSION;
+		check_refused(&f, sizeof(f), cases[i].what);
+	}
+	struct pml_soft_frame f;
+	pml_soft_frame_init(&f, PML_SOFT_CREDIT);
+	f.version = PML_SOFT_VERSION + 1;
+	check_refused(&f, sizeof(f), "version");
+	uint8_t msg[PML_MSG_BYTES_MAX];
+	size_t bytes;
+	CHECK_EQ(pml_ep_send(other.client, "alive", 5, WAIT_MS), 0);
+	CHECK_EQ(pml_ep_recv(other.server, msg, &bytes, WAIT_MS), 0);
+	pair_close(&other);
+}
+
+static void test_a_write_that_changes_its_size_is_refused(void)
+{
+	struct pml_ep *ep;
+	uint8_t *area = area_new(POISON);
+	struct pml_key *key;
+	uint32_t rkey;
+	int fd = raw_open(&ep);
+	REQUIRE(pml_key_new(ep, area, 200, true, &rkey, &key) == 0);
+	struct {
+		struct pml_soft_frame f;
+		uint8_t data[104];
+	} piece;
+	memset(&piece, 0x01, sizeof(piece));
+	pml_soft_frame_init(&piece.f, PML_SOFT_WRITE);
+	piece.f.rkey = rkey;
+	piece.f.remote_addr = (uintptr_t)area;
+	piece.f.bytes = sizeof(piece.data);
+	piece.f.op_bytes = 200;
+	raw_send(fd, &piece, sizeof(piece));
+	piece.f.op_bytes = sizeof(piece.data); /* less than was placed already is left */
+	piece.f.remote_addr += 50;
+	raw_send(fd, &piece, sizeof(piece));
+	CHECK(is_ended(ep));
+	CHECK(is_all(area + sizeof(piece.data), AREA - sizeof(piece.data), POISON));
+	fence_ok(key, PML_EP_FENCE_KEY);
+	raw_close(fd, ep);
+	free(area);
+}
+
+static void test_messages_without_credit_end_the_connection(void)
+{
+	struct pml_ep *ep;
+	int fd = raw_open(&ep);
+	uint8_t buf[sizeof(struct pml_soft_frame) + 8] = {0};
+	struct pml_soft_frame f;
+	pml_soft_frame_init(&f, PML_SOFT_MSG);
+	f.bytes = 8;
+	memcpy(buf, &f, sizeof(f));
+	for (unsigned i = 0; i < PML_MSG_DEPTH + 1; i++)
+		raw_send(fd, buf, sizeof(buf));
+	char end;
+	CHECK(recv(fd, &end, 1, MSG_WAITALL) <= 0);
+	CHECK(is_ended(ep));
+	raw_close(fd, ep);
+}
+
+static void test_silent_connections_hold_nobody_up(void)
+{
+	int silent[100];
+	for (size_t i = 0; i < PML_ARRAY_LEN(silent); i++)
+		silent[i] = raw_connect();
+	/* One that speaks nonsense, one that says half a hello. */
+	raw_send(silent[98], "GET / HTTP/1.1\r\nHost: example.org\r\n\r\n......", 44);
+	raw_send(silent[99], "SMLP", 4);
+	uint64_t start = pml_now_ms();
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	CHECK(pml_now_ms() - start < 1000);
+	/* After their deadline the silent ones are gone. */
+	struct pml_ep *none;
+	CHECK_EQ(pml_fabric_accept(suite.fabric, 2500, &none), -ETIMEDOUT);
+	unsigned closed = 0;
+	for (size_t i = 0; i < PML_ARRAY_LEN(silent); i++) {
+		char c;
+		ssize_t n = recv(silent[i], &c, 1, MSG_DONTWAIT);
+		closed += n == 0 || (n < 0 && errno != EAGAIN);
+		(void)close(silent[i]);
+	}
+	CHECK_EQ(closed, PML_ARRAY_LEN(silent));
+	pair_close(&p);
+}
+
+static void test_a_server_of_another_version_is_refused_in_words(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t bytes = sizeof(at);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	REQUIRE(bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, 5) == 0);
+	getsockname(fd, (struct sockaddr *)&at, &bytes);
+	char port[8], reason[PML_REASON_BYTES];
+	snprintf(port, sizeof(port), "%u", ntohs(at.sin_port));
+	struct pml_ep *ep;
+	/* It accepts in the kernel and never speaks. */
+	CHECK_EQ(pml_ep_connect(suite.kind, suite.host, port, 200, &ep, reason), -ETIMEDOUT);
+	printf("# %s\n", reason);
+	(void)close(fd);
+}
+
+/* ---- fences against stalled clients ------------------------------------- */
+
+static void test_a_client_that_stalls_in_a_write_cannot_stall_the_fence(void)
+{
+	struct pml_ep *ep;
+	int fd = raw_open(&ep);
+	uint8_t *area = area_new(0);
+	struct pml_key *key;
+	uint32_t rkey;
+	REQUIRE(pml_key_new(ep, area, PIECE, true, &rkey, &key) == 0);
+	struct pml_soft_frame f;
+	pml_soft_frame_init(&f, PML_SOFT_WRITE);
+	f.bytes = f.op_bytes = PIECE;
+	f.rkey = rkey;
+	f.remote_addr = (uintptr_t)area;
+	static uint8_t ones[PIECE / 2];
+	memset(ones, 1, sizeof(ones));
+	raw_send(fd, &f, sizeof(f));
+	raw_send(fd, ones, sizeof(ones));
+	(void)usleep(50000);
+	uint64_t start = pml_now_ms();
+	fence_ok(key, PML_EP_FENCE_KEY);
+	CHECK(pml_now_ms() - start < 100);
+	CHECK(is_all(area, PIECE / 2, 1) && is_all(area + PIECE / 2, PIECE / 2, 0));
+	memset(area, POISON, PIECE);
+	raw_send(fd, ones, sizeof(ones));
+	CHECK(is_ended(ep));
+	CHECK(is_all(area, PIECE, POISON));
+	raw_close(fd, ep);
+	free(area);
+}
+
+static void test_a_client_that_reads_nothing_cannot_stall_fence_or_sender(void)
+{
+	struct pml_ep *ep;
+	int fd = raw_open(&ep);
+	uint8_t *area = area_new(0);
+	struct pml_key *key;
+	uint32_t rkey;
+	REQUIRE(pml_key_new(ep, area, AREA, false, &rkey, &key) == 0);
+	struct pml_soft_frame f;
+	pml_soft_frame_init(&f, PML_SOFT_READ);
+	f.op_bytes = PML_DATA_BYTES_MAX;
+	f.rkey = rkey;
+	f.remote_addr = (uintptr_t)area;
+	for (f.op = 0; f.op < 64; f.op++)
+		raw_send(fd, &f, sizeof(f));
+	(void)usleep(100000);
+	uint64_t start = pml_now_ms();
+	CHECK_EQ(pml_ep_send(ep, "recall", 6, 100), -ETIMEDOUT);
+	CHECK(pml_now_ms() - start < 300);
+	fence_ok(key, PML_EP_FENCE_KEY);
+	CHECK(pml_now_ms() - start < 500);
+	start = pml_now_ms();
+	pml_ep_kill(ep);
+	CHECK(is_ended(ep));
+	raw_close(fd, ep);
+	CHECK(pml_now_ms() - start < 1000);
+	free(area);
+}
+
+/* ---- faults ------------------------------------------------------------- */
+
+static void set_faults(struct pml_soft_faults f)
+{
+	pml_soft_set_faults(&f);
+}
+
+/* A connection with one key over @area and a buffer. */
+struct rig {
+	struct pair p;
+	uint8_t *area, *buf;
+	struct pml_key *key;
+	struct pml_local_mr *mr;
+	struct pml_data_op op;
+};
+
+static bool rig_open(struct rig *r, bool is_write)
+{
+	uint32_t rkey;
+	if (!pair_open(&r->p))
+		return false;
+	r->area = area_new(0x10);
+	r->buf = area_new(0x20);
+	if (pml_key_new(r->p.server, r->area, AREA, is_write, &rkey, &r->key) ||
+	    pml_local_mr_new(r->p.client, r->buf, AREA, &r->mr))
+		return false;
+	r->op = (struct pml_data_op){.mr = r->mr,
+				     .buf = r->buf,
+				     .bytes = PIECE,
+				     .rkey = rkey,
+				     .is_write = is_write,
+				     .remote_addr = (uintptr_t)r->area};
+	return true;
+}
+
+static void rig_close(struct rig *r)
+{
+	set_faults((struct pml_soft_faults){0});
+	if (r->key)
+		fence_ok(r->key, PML_EP_FENCE_CONNECTION);
+	pml_local_mr_free(r->mr);
+	pair_close(&r->p);
+	free(r->area);
+	free(r->buf);
+}
+
+static void test_fault_delay_stretches_an_operation(void)
+{
+	for (int is_write = 0; is_write < 2; is_write++) {
+		struct rig r;
+		REQUIRE(rig_open(&r, is_write));
+		r.op.bytes = 1u << 20;
+		set_faults((struct pml_soft_faults){.delay_data_us = 100000});
+		uint64_t start = pml_now_ms();
+		CHECK_EQ(do_op(r.p.client, r.op), 0);
+		uint64_t ms = pml_now_ms() - start;
+		CHECK(ms >= 95 && ms < 1500);
+		fence_ok(r.key, PML_EP_FENCE_KEY);
+		r.key = NULL;
+		CHECK(memcmp(r.area, r.buf, r.op.bytes) == 0);
+		rig_close(&r);
+	}
+}
+
+static void test_a_fence_stops_a_slow_write_half_way(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, true));
+	set_faults((struct pml_soft_faults){.delay_data_us = 400000});
+	CHECK_EQ(pml_ep_post(r.p.client, &r.op), 0);
+	(void)usleep(200000);
+	uint64_t start = pml_now_ms();
+	fence_ok(r.key, PML_EP_FENCE_KEY);
+	r.key = NULL;
+	CHECK(pml_now_ms() - start < 100);
+	CHECK(r.area[0] == 0x20 && r.area[PIECE - 1] == 0x10);
+	memset(r.area, POISON, PIECE);
+	CHECK_EQ(finish_one(r.p.client, NULL), -EACCES);
+	CHECK(is_all(r.area, PIECE, POISON));
+	rig_close(&r);
+}
+
+static void test_a_fence_stops_a_slow_read_without_showing_later_bytes(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, false));
+	set_faults((struct pml_soft_faults){.delay_data_us = 400000});
+	CHECK_EQ(pml_ep_post(r.p.client, &r.op), 0);
+	(void)usleep(200000);
+	fence_ok(r.key, PML_EP_FENCE_KEY);
+	r.key = NULL;
+	memset(r.area, POISON, PIECE);
+	CHECK_EQ(finish_one(r.p.client, NULL), -EACCES);
+	CHECK(memchr(r.buf, POISON, PIECE) == NULL);
+	rig_close(&r);
+}
+
+static void test_fault_failing_key_fence_leaves_the_next_step(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, true));
+	set_faults((struct pml_soft_faults){.fail_key_fences = 2});
+	CHECK_EQ(pml_key_fence(r.key, PML_EP_FENCE_KEY, false), -EIO);
+	CHECK_EQ(do_op(r.p.client, r.op), 0); /* it did not work indeed */
+	CHECK_EQ(pml_key_fence(r.key, PML_EP_FENCE_KEY, false), -EIO);
+	CHECK_EQ(pml_key_fence(r.key, PML_EP_FENCE_CONNECTION, false), 0);
+	r.key = NULL;
+	CHECK_EQ(pml_ep_send(r.p.server, "x", 1, 0), -ENOTCONN);
+	CHECK_EQ(finish_one(r.p.client, NULL), -ENOTCONN);
+	rig_close(&r);
+}
+
+static void test_fault_late_fence_takes_its_time(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, true));
+	set_faults((struct pml_soft_faults){.late_fence_us = 100000});
+	uint64_t start = pml_now_ms();
+	fence_ok(r.key, PML_EP_FENCE_KEY);
+	r.key = NULL;
+	CHECK(pml_now_ms() - start >= 99);
+	rig_close(&r);
+}
+
+static void test_fault_dropped_messages_are_lost_and_no_more(void)
+{
+	struct rig r;
+	uint8_t buf[PML_MSG_BYTES_MAX];
+	size_t bytes;
+	REQUIRE(rig_open(&r, true));
+	set_faults((struct pml_soft_faults){.drop_server_msgs = 2});
+	CHECK_EQ(pml_ep_send(r.p.client, "c", 1, WAIT_MS), 0);
+	for (char c = 'a'; c < 'd'; c++)
+		CHECK_EQ(pml_ep_send(r.p.server, &c, 1, WAIT_MS), 0);
+	CHECK_EQ(pml_ep_recv(r.p.client, buf, &bytes, WAIT_MS), 0);
+	CHECK_EQ(buf[0], 'c');
+	CHECK_EQ(pml_ep_recv(r.p.client, buf, &bytes, 50), -ETIMEDOUT);
+	CHECK_EQ(pml_ep_recv(r.p.server, buf, &bytes, WAIT_MS), 0);
+	rig_close(&r);
+}
+
+static void test_fault_torn_write_breaks_the_connection(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, true));
+	set_faults((struct pml_soft_faults){.tear_writes = 1});
+	CHECK_EQ(do_op(r.p.client, r.op), -ENOTCONN);
+	CHECK(is_ended(r.p.server));
+	CHECK(is_all(r.area, PIECE / 2, 0x20));
+	CHECK(is_all(r.area + PIECE / 2, PIECE / 2, 0x10));
+	rig_close(&r);
+	REQUIRE(rig_open(&r, true));
+	CHECK_EQ(do_op(r.p.client, r.op), 0);
+	rig_close(&r);
+}
+
+/* ---- the rest ----------------------------------------------------------- */
+
+static void test_a_recall_overtakes_bulk_data(void)
+{
+	struct rig r;
+	REQUIRE(rig_open(&r, false));
+	r.op.bytes = 1u << 20;
+	set_faults((struct pml_soft_faults){.delay_data_us = 50000});
+	for (int i = 0; i < 20; i++)
+		CHECK_EQ(pml_ep_post(r.p.client, &r.op), 0);
+	(void)usleep(20000);
+	uint8_t buf[PML_MSG_BYTES_MAX];
+	size_t bytes;
+	uint64_t start = pml_now_ms();
+	CHECK_EQ(pml_ep_send(r.p.server, "recall", 6, WAIT_MS), 0);
+	CHECK_EQ(pml_ep_recv(r.p.client, buf, &bytes, WAIT_MS), 0);
+	CHECK(pml_now_ms() - start < 300); /* the data takes a second */
+	set_faults((struct pml_soft_faults){0});
+	for (int i = 0; i < 20; i++)
+		CHECK_EQ(finish_one(r.p.client, NULL), 0);
+	rig_close(&r);
+}
+
+static void test_keys_run_out_with_an_error_and_slots_change_their_tag(void)
+{
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	static struct pml_key *keys[PML_SOFT_KEYS_MAX];
+	uint8_t *area = area_new(0);
+	uint32_t first = 0, rkey = 0, count = 0;
+	while (pml_key_new(p.server, area, 1, true, &rkey, &keys[count]) == 0) {
+		if (count++ == 0)
+			first = rkey;
+	}
+	CHECK_EQ(count, PML_SOFT_KEYS_MAX - 1);
+	CHECK_EQ(pml_key_new(p.server, area, 1, true, &rkey, &keys[count]), -ENOSPC);
+	fence_ok(keys[0], PML_EP_FENCE_KEY);
+	CHECK_EQ(pml_key_new(p.server, area, 1, true, &rkey, &keys[0]), 0);
+	CHECK(rkey >> 8 == first >> 8 && rkey != first);
+	for (uint32_t i = 0; i < count; i++)
+		fence_ok(keys[i], PML_EP_FENCE_KEY);
+	pair_close(&p);
+	free(area);
+}
+
+static void test_ipv6_works(void)
+{
+	struct pml_fabric *v4 = suite.fabric;
+	char reason[PML_REASON_BYTES], port[8];
+	memcpy(port, suite.port, sizeof(port));
+	if (pml_fabric_listen(suite.kind, "::1", "0", &suite.fabric, reason)) {
+		suite.fabric = v4;
+		SKIP("no IPv6 here");
+	}
+	suite.host = "::1";
+	snprintf(suite.port, sizeof(suite.port), "%u", pml_fabric_port(suite.fabric));
+	struct pair p;
+	CHECK(pair_open(&p));
+	CHECK(strncmp(pml_ep_peer(p.server), "[::1]:", 6) == 0);
+	pair_close(&p);
+	pml_fabric_close(suite.fabric);
+	suite.fabric = v4;
+	suite.host = "127.0.0.1";
+	memcpy(suite.port, port, sizeof(port));
+}
+
+/* Prints figures; no judgement, the machine may be busy. */
+static void test_speed(void)
+{
+	for (int is_write = 0; is_write < 2; is_write++) {
+		struct rig r;
+		REQUIRE(rig_open(&r, is_write));
+		r.op.bytes = 1u << 20;
+		uint64_t start = pml_now_ms(), posted = 0, done = 0, total = 1000;
+		while (done < total) {
+			while (posted < total && posted - done < 8) {
+				REQUIRE(pml_ep_post(r.p.client, &r.op) == 0);
+				posted++;
+			}
+			CHECK_EQ(finish_one(r.p.client, NULL), 0);
+			done++;
+		}
+		uint64_t ms = pml_now_ms() - start + 1;
+		printf("# 1 MiB %s: %llu MB/s\n", is_write ? "writes" : "reads",
+		       (unsigned long long)(total * 1048576u / 1000u / ms));
+		r.op.bytes = 4096;
+		start = pml_now_ms();
+		for (int i = 0; i < 5000; i++)
+			REQUIRE(do_op(r.p.client, r.op) == 0);
+		ms = pml_now_ms() - start + 1;
+		printf("# 4 KiB, one at a time: %llu us\n",
+		       (unsigned long long)(ms * 1000u / 5000u));
+		rig_close(&r);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	suite.kind = PML_TRANSPORT_SOFT;
+	suite.host = "127.0.0.1";
+	suite.fence_rounds = 400;
+	if (suite_child(argc, argv))
+		return 0;
+	suite_open();
+	suite_run();
+	TAP_RUN(test_malformed_frames_end_only_their_connection);
+	TAP_RUN(test_a_write_that_changes_its_size_is_refused);
+	TAP_RUN(test_messages_without_credit_end_the_connection);
+	TAP_RUN(test_silent_connections_hold_nobody_up);
+	TAP_RUN(test_a_server_of_another_version_is_refused_in_words);
+	TAP_RUN(test_a_client_that_stalls_in_a_write_cannot_stall_the_fence);
+	TAP_RUN(test_a_client_that_reads_nothing_cannot_stall_fence_or_sender);
+	TAP_RUN(test_fault_delay_stretches_an_operation);
+	TAP_RUN(test_a_fence_stops_a_slow_write_half_way);
+	TAP_RUN(test_a_fence_stops_a_slow_read_without_showing_later_bytes);
+	TAP_RUN(test_fault_failing_key_fence_leaves_the_next_step);
+	TAP_RUN(test_fault_late_fence_takes_its_time);
+	TAP_RUN(test_fault_dropped_messages_are_lost_and_no_more);
+	TAP_RUN(test_fault_torn_write_breaks_the_connection);
+	TAP_RUN(test_a_recall_overtakes_bulk_data);
+	TAP_RUN(test_keys_run_out_with_an_error_and_slots_change_their_tag);
+	TAP_RUN(test_ipv6_works);
+	TAP_RUN(test_speed);
+	pml_fabric_close(suite.fabric);
+	return tap_done();
+}

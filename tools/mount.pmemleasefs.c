@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * mount.pmemleasefs.c -- mounts a device; the process that then serves it
+ *
+ * Called by a person, by mount(8) as a helper, or by mount.fuse(8) under the
+ * name pmemleasefs.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "daemon.h"
+#include "options.h"
+#include "pml/log.h"
+#include "service.h"
+
+#define PROGRAM "mount.pmemleasefs"
+
+/* mount(8), "EXIT STATUS". */
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_MOUNT = 32 };
+
+static const char help[] =
+	"Usage: mount.pmemleasefs DEVICE DIR [-o OPTION[,OPTION]...] [-f] [-v]\n"
+	"Mount the pmemleasefs on DEVICE at DIR and serve it in the background.\n"
+	"\n"
+	"  -o OPTION,...      see below; may be repeated\n"
+	"  -f, --foreground   stay in the foreground; log to standard error too\n"
+	"  -v, --verbose      say what was mounted\n"
+	"  -n, -s, -t TYPE    ignored; mount(8) passes them\n"
+	"  -V, --version      print the version and exit\n"
+	"  -h, --help         print this help and exit\n"
+	"\n"
+	"Options, besides those of every filesystem (ro, nosuid, noexec, ...):\n"
+	"  soft=ADDR:PORT     offer leases over TCP (software fabric); port 0: any\n"
+	"  rdma=ADDR:PORT     offer leases over RDMA\n"
+	"  allow_unauthenticated\n"
+	"                     allow addresses other than loopback: clients are not\n"
+	"                     authenticated yet\n"
+	"  client_uid=N, client_gid=N\n"
+	"                     whom remote clients act as (default 65534)\n"
+	"  policy=P           what a local operation does that meets a lease: revoke,\n"
+	"                     ebusy or block\n"
+	"  policy.OP=P        the same for OP: truncate, punch, unshare, clone-src,\n"
+	"                     clone-dst; and policy.lease for requests of other leases\n"
+	"  ack=T, drain=T     after a recall: to a first answer, to the return\n"
+	"  block_deadline=T   policy block gives up with EBUSY after it; 0: never\n"
+	"  term=T, fence=T    silence after which a client is dead; longest fence\n"
+	"  max_sessions=N, max_leases=N, max_session_leases=N, max_waiters=N\n"
+	"  max_pinned=SIZE, max_session_pinned=SIZE\n"
+	"  allow_other        let other users in (always on when root mounts)\n"
+	"  poison             for tests: fill freed blocks with a pattern\n"
+	"Times T are in ms, or have a suffix: 1500, 1500ms, 10s.  Sizes: 64M, 1G.\n"
+	"\n"
+	"Exit status: 0 mounted, 1 usage or permission, 2 system error, 32 not mounted.\n";
+
+struct args {
+	const char *device;
+	const char *mountpoint;
+	struct pml_mount_options options;
+	bool is_foreground;
+	bool is_verbose;
+};
+
+/* ---- arguments ---------------------------------------------------------- */
+
+static int take_positional(int argc, char **argv, struct args *ret_args)
+{
+	if (optind + 2 != argc) {
+		fprintf(stderr, PROGRAM ": %s; see --help\n",
+			argc - optind > 2 ? "too many arguments" : "DEVICE and DIR are needed");
+		return -EINVAL;
+	}
+	ret_args->device = argv[optind];
+	ret_args->mountpoint = argv[optind + 1];
+	return 0;
+}
+
+static int take_options(struct args *args, const char *list)
+{
+	char reason[PML_REASON_BYTES] = "";
+	int err = pml_options_parse(&args->options, list, reason);
+	if (err)
+		fprintf(stderr, PROGRAM ": %s\n", reason);
+	return err;
+}
+
+/* Returns -ECANCELED when there is nothing left to do. */
+static int parse_args(int argc, char **argv, struct args *ret_args)
+{
+	static const struct option options[] = {
+		{"options", required_argument, NULL, 'o'}, {"foreground", no_argument, NULL, 'f'},
+		{"verbose", no_argument, NULL, 'v'},       {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+	int c = 0;
+	while ((c = getopt_long(argc, argv, "o:fvnst:Vh", options, NULL)) != -1) {
+		switch (c) {
+		case 'o':
+			if (take_options(ret_args, optarg) != 0)
+				return -EINVAL;
+			break;
+		case 'f':
+			ret_args->is_foreground = true;
+			break;
+		case 'v':
+			ret_args->is_verbose = true;
+			break;
+		case 'n':
+		case 's':
+		case 't':
+			break;
+		case 'V':
+			puts(PROGRAM " " PML_VERSION);
+			return -ECANCELED;
+		case 'h':
+			fputs(help, stdout);
+			return -ECANCELED;
+		default:
+			return -EINVAL;
+		}
+	}
+	return take_positional(argc, argv, ret_args);
+}
+
+/* ---- what can be checked beforehand ------------------------------------- */
+
+static int complain(const char *object, int err, const char *remedy)
+{
+	fprintf(stderr, PROGRAM ": %s: %s%s\n", object, strerror(-err), remedy);
+	return err;
+}
+
+static int check_fuse(void)
+{
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return complain("/dev/fuse", -errno,
+				errno == ENOENT || errno == ENODEV ? "; try: modprobe fuse" : "");
+	(void)close(fd);
+	return 0;
+}
+
+static int check_mountpoint(const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) != 0)
+		return complain(path, -errno,
+				errno == ENOTCONN ? " (a dead mount: unmount it first)" : "");
+	return S_ISDIR(st.st_mode) ? 0 : complain(path, -ENOTDIR, "");
+}
+
+/* Makes both paths absolute: the daemon leaves the directory. */
+static int resolve(struct args *args, char *device, char *mountpoint)
+{
+	int err = check_mountpoint(args->mountpoint);
+	if (err)
+		return err;
+	if (!realpath(args->mountpoint, mountpoint))
+		return complain(args->mountpoint, -errno, "");
+	if (!realpath(args->device, device))
+		return complain(args->device, -errno, "");
+	args->mountpoint = mountpoint;
+	args->device = device;
+	return check_fuse();
+}
+
+/* ---- the process that serves -------------------------------------------- */
+
+/* As far as allowed: what needs more says so itself. */
+static void raise_limit(int resource, rlim_t wanted)
+{
+	struct rlimit limit;
+	if (getrlimit(resource, &limit) != 0)
+		return;
+	struct rlimit higher = {.rlim_cur = wanted, .rlim_max = PML_MAX(limit.rlim_max, wanted)};
+	if (setrlimit(resource, &higher) == 0)
+		return;
+	limit.rlim_cur = PML_MIN(limit.rlim_max, wanted);
+	(void)setrlimit(resource, &limit);
+}
+
+static void block_signals(void)
+{
+	sigset_t signals;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &signals, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int exit_status(int err)
+{
+	if (err == -EPERM || err == -EACCES)
+		return EXIT_USAGE;
+	return err == -ENOMEM || err == -EMFILE ? EXIT_SYSTEM : EXIT_MOUNT;
+}
+
+/* @ready_fd: -1 in the foreground. */
+static int serve(const struct args *args, int ready_fd)
+{
+	pml_log_open("pmemleasefs", args->is_foreground);
+	block_signals();
+	if (geteuid() == 0)
+		raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
+	raise_limit(RLIMIT_NOFILE, 65536);
+
+	const struct pml_service_args service_args = {
+		.device = args->device,
+		.mountpoint = args->mountpoint,
+		.options = &args->options,
+	};
+	struct pml_service *service = NULL;
+	char reason[PML_REASON_BYTES] = "";
+	int err = pml_service_start(&service_args, &service, reason);
+	if (err) {
+		fprintf(stderr, PROGRAM ": %s\n", reason[0] ? reason : strerror(-err));
+		return exit_status(err);
+	}
+	if (args->is_verbose)
+		printf(PROGRAM ": mounted %s on %s\n", args->device, args->mountpoint);
+	err = ready_fd < 0 ? fflush(stdout) : pml_daemon_ready(ready_fd);
+	if (!err)
+		err = pml_service_run(service);
+	if (err)
+		pml_log_error("serving %s: %s", args->mountpoint, strerror(-err));
+	if (pml_service_stop(service) != 0) {
+		pml_log_error("%s: a lease could not be fenced; ending the process does it",
+			      args->device);
+		_exit(EXIT_SYSTEM);
+	}
+	return err ? EXIT_SYSTEM : EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static char program[] = PROGRAM;
+	if (argc > 0)
+		argv[0] = program; /* for the messages of getopt_long() */
+	struct args args = {.device = NULL};
+	pml_options_init(&args.options);
+	int err = parse_args(argc, argv, &args);
+	if (err)
+		return err == -ECANCELED ? EXIT_OK : EXIT_USAGE;
+
+	static char device[PATH_MAX];
+	static char mountpoint[PATH_MAX];
+	err = resolve(&args, device, mountpoint);
+	if (err)
+		return exit_status(err);
+	int ready_fd = -1;
+	if (!args.is_foreground) {
+		err = pml_daemon_fork(EXIT_MOUNT, &ready_fd);
+		if (err) {
+			(void)complain("fork", err, "");
+			return EXIT_SYSTEM;
+		}
+	}
+	return serve(&args, ready_fd);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * options.h -- what -o of mount.pmemleasefs says
+ */
+#ifndef PML_TOOLS_OPTIONS_H
+#define PML_TOOLS_OPTIONS_H
+
+#include <sys/types.h>
+
+#include "pml/base.h"
+#include "pml/lease.h"
+
+#define PML_HOST_BYTES 256u
+
+/* Where a fabric listens. */
+struct pml_endpoint {
+	bool is_set;
+	char host[PML_HOST_BYTES]; /* without the brackets of an IPv6 address */
+	char port[8];              /* decimal */
+};
+
+/* Standard mount options that the kernel acts on. */
+enum {
+	PML_MOUNT_RO = 1 << 0,
+	PML_MOUNT_NOSUID = 1 << 1,
+	PML_MOUNT_NODEV = 1 << 2,
+	PML_MOUNT_NOEXEC = 1 << 3,
+	PML_MOUNT_SYNC = 1 << 4,
+	PML_MOUNT_DIRSYNC = 1 << 5,
+	PML_MOUNT_NOATIME = 1 << 6,
+	PML_MOUNT_NODIRATIME = 1 << 7,
+};
+
+struct pml_mount_options {
+	unsigned int flags; /* PML_MOUNT_ */
+	bool allow_other;
+	bool poison_freed;
+	bool allow_unauthenticated;
+	uid_t client_uid;
+	gid_t client_gid;
+	struct pml_endpoint rdma;
+	struct pml_endpoint soft;
+
+	/* What was set of the lease configuration; the rest has defaults of the device. */
+	struct pml_lease_config lease;
+	uint32_t lease_set;         /* bit by number in the table of options.c */
+	uint32_t policy_set;        /* bit by enum pml_layout_op: policy.OP was given */
+	bool is_policy_set;         /* policy= was given, for all other operations */
+	bool is_lease_policy_set;   /* policy.lease= was given */
+	enum pml_policy all_policy;
+};
+
+void pml_options_init(struct pml_mount_options *ret_options);
+
+/*
+ * pml_options_parse() - read one comma-separated list; later ones add to earlier ones
+ * @ret_reason: PML_REASON_BYTES; on -EINVAL a line that names the option
+ * On error *options is half changed.
+ */
+int pml_options_parse(struct pml_mount_options *options, const char *list,
+		      char *ret_reason) PML_MUST_CHECK;
+
+/* Overrides the defaults in @config with what was set. */
+void pml_options_apply(const struct pml_mount_options *options, struct pml_lease_config *config);
+
+#define PML_KERNEL_OPTIONS_BYTES 256u
+
+/* The list for pml_fuse_mount().  @is_root: device nodes and suid bits work unless refused. */
+void pml_options_kernel(const struct pml_mount_options *options, bool is_root, char *ret_list);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * service.c -- a mounted filesystem with its leases and its remote service
+ *
+ * Started inside out, so that what fails fails before there is a mount; stopped
+ * in an order that lets every waiting operation be answered:
+ *
+ *   the kernel's requests end -> remote sessions end -> all fences are confirmed and
+ *   parked operations let go -> unmounted -> closed
+ */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "busy.h"
+#include "control.h"
+#include "pml/fuse.h"
+#include "pml/log.h"
+#include "pml/rdma.h"
+#include "service.h"
+
+/* A daemon that has just been unmounted may still be fencing: 3 * fence_ms by default. */
+#define DEVICE_WAIT_S 20u
+
+enum { SERVER_RDMA, SERVER_SOFT, SERVER_COUNT };
+
+struct pml_service {
+	struct pml_fs *fs;
+	struct pml_lease_manager *leases;
+	struct pml_server *servers[SERVER_COUNT];
+	/* Set once there is a mount: remote writers may come before. */
+	struct pml_fuse *_Atomic fuse;
+	struct pml_control control;
+};
+
+/* ---- the device --------------------------------------------------------- */
+
+static int open_device(const struct pml_service_args *args, struct pml_fs **ret_fs, char *ret_reason)
+{
+	const struct pml_open_args open_args = {
+		.path = args->device,
+		.is_read_only = args->options->flags & PML_MOUNT_RO,
+		.poison_freed = args->options->poison_freed,
+	};
+	unsigned int waited_ms = 0;
+	int err;
+	do
+		err = pml_fs_open(&open_args, ret_fs, ret_reason);
+	while (err == -EBUSY && pml_busy_wait(args->device, DEVICE_WAIT_S, &waited_ms));
+	if (err == -EBUSY && pml_busy_is_mounted(args->device))
+		(void)snprintf(ret_reason, PML_REASON_BYTES, "%.200s is already mounted",
+			       args->device);
+	return err;
+}
+
+/* ---- leases and servers ------------------------------------------------- */
+
+static void on_contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+{
+	struct pml_service *service = arg;
+	struct pml_fuse *fuse = atomic_load(&service->fuse);
+	if (fuse)
+		pml_fuse_invalidate(fuse, ino, first_byte, len_bytes);
+}
+
+static void make_config(const struct pml_service *service, const struct pml_mount_options *options,
+			struct pml_lease_config *ret_config)
+{
+	struct pml_fs_counts counts;
+	pml_fs_counts(service->fs, &counts);
+	pml_lease_config_default(ret_config, counts.total_blocks * PML_BLOCK_BYTES);
+	pml_options_apply(options, ret_config);
+}
+
+static int start_server(struct pml_service *service, int which,
+			const struct pml_mount_options *options, uint32_t term_ms, char *ret_reason)
+{
+	const struct pml_endpoint *at = which == SERVER_SOFT ? &options->soft : &options->rdma;
+	if (!at->is_set)
+		return 0;
+	const struct pml_server_args args = {
+		.fs = service->fs,
+		.leases = service->leases,
+		.is_soft = which == SERVER_SOFT,
+		.host = at->host,
+		.port = at->port,
+		.allow_unauthenticated = options->allow_unauthenticated,
+		.client_cred = {.uid = options->client_uid, .gid = options->client_gid},
+		.is_read_only = options->flags & PML_MOUNT_RO,
+		.term_ms = term_ms,
+	};
+	return pml_server_start(&args, &service->servers[which], ret_reason);
+}
+
+static void announce(const struct pml_service *service, const struct pml_mount_options *options)
+{
+	for (int which = 0; which < SERVER_COUNT; which++) {
+		const struct pml_endpoint *at = which == SERVER_SOFT ? &options->soft
+								     : &options->rdma;
+		if (!service->servers[which])
+			continue;
+		bool is_ipv6 = strchr(at->host, ':');
+		printf("%s: listening on %s%s%s:%u\n", which == SERVER_SOFT ? "soft" : "rdma",
+		       is_ipv6 ? "[" : "", at->host, is_ipv6 ? "]" : "",
+		       (unsigned int)pml_server_port(service->servers[which]));
+	}
+	(void)fflush(stdout);
+}
+
+static void stop_servers(struct pml_service *service)
+{
+	for (int which = 0; which < SERVER_COUNT; which++)
+		if (service->servers[which])
+			pml_server_stop(service->servers[which]);
+}
+
+/* ---- start -------------------------------------------------------------- */
+
+static int mount_fs(struct pml_service *service, const struct pml_service_args *args,
+		    char *ret_reason)
+{
+	char kernel_options[PML_KERNEL_OPTIONS_BYTES];
+	pml_options_kernel(args->options, geteuid() == 0, kernel_options);
+	service->control = (struct pml_control){.fs = service->fs, .leases = service->leases};
+	const struct pml_fuse_args fuse_args = {
+		.fs = service->fs,
+		.source = args->device,
+		.mountpoint = args->mountpoint,
+		.kernel_options = kernel_options,
+		.ioctl = {.ioctl = pml_control_ioctl, .arg = &service->control},
+	};
+	struct pml_fuse *fuse = NULL;
+	int err = pml_fuse_mount(&fuse_args, &fuse, ret_reason);
+	if (!err)
+		atomic_store(&service->fuse, fuse);
+	return err;
+}
+
+static int start_leases(struct pml_service *service, const struct pml_mount_options *options,
+			uint32_t *ret_term_ms)
+{
+	struct pml_lease_config config;
+	make_config(service, options, &config);
+	const struct pml_lease_hooks hooks = {.contents_changed = on_contents_changed,
+					      .arg = service};
+	*ret_term_ms = config.term_ms;
+	return pml_lease_manager_new(service->fs, &config, &hooks, &service->leases);
+}
+
+static int start_all(struct pml_service *service, const struct pml_service_args *args,
+		     char *ret_reason)
+{
+	int err = open_device(args, &service->fs, ret_reason);
+	if (err)
+		return err;
+	uint32_t term_ms = 0;
+	err = start_leases(service, args->options, &term_ms);
+	for (int which = 0; !err && which < SERVER_COUNT; which++)
+		err = start_server(service, which, args->options, term_ms, ret_reason);
+	if (!err)
+		err = mount_fs(service, args, ret_reason);
+	return err;
+}
+
+int pml_service_start(const struct pml_service_args *args, struct pml_service **ret_service,
+		      char *ret_reason)
+{
+	struct pml_service *service = calloc(1, sizeof(*service));
+	if (!service)
+		return -ENOMEM;
+	ret_reason[0] = '\0';
+	int err = start_all(service, args, ret_reason);
+	if (err) {
+		if (!ret_reason[0])
+			(void)snprintf(ret_reason, PML_REASON_BYTES, "%.150s: %.100s", args->device,
+				       strerror(-err));
+		/* Stuck leases of a client that was fast: the process ends anyway. */
+		if (pml_service_stop(service) != 0)
+			pml_log_error("a lease could not be fenced");
+		return err;
+	}
+	announce(service, args->options);
+	*ret_service = service;
+	return 0;
+}
+
+/* ---- run and stop ------------------------------------------------------- */
+
+int pml_service_run(struct pml_service *service)
+{
+	return pml_fuse_loop(service->fuse);
+}
+
+int pml_service_stop(struct pml_service *service)
+{
+	int err = 0;
+	stop_servers(service);
+	if (service->leases)
+		err = pml_lease_manager_free(service->leases);
+	struct pml_fuse *fuse = atomic_exchange(&service->fuse, NULL);
+	if (fuse)
+		pml_fuse_unmount(fuse);
+	if (err)
+		return err;
+	if (service->fs)
+		pml_fs_close(service->fs);
+	free(service);
+	return 0;
+}
