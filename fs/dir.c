@@ -211,6 +211,8 @@ static int read_locked(struct pml_inode *dir, uint64_t cookie, struct read *read
 {
 	if (dir->media->nlink == 0)
 		return -ENOENT;
+	if (dir->media->parent == 0 || dir->media->parent > PML_INO_MAX)
+		return pml_corrupt(dir->fs, "parent of a directory", dir->ino);
 	const struct pml_dirent dot[] = {
 		{.name = ".", .ino = dir->ino, .type = S_IFDIR, .cookie = COOKIE_DOT},
 		{.name = "..",

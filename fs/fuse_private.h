@@ -29,11 +29,11 @@
 /* Parked operations that may run again.  Guarded by lock. */
 struct pml_fuse_jobs {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;   /* ready or is_stopping changed */
+	pthread_cond_t wake;	/* ready or is_stopping changed */
 	pthread_cond_t drained; /* nalive became 0 */
-	struct pml_list ready; /* to run again */
-	uint32_t nalive;       /* ready, parked or running */
-	uint32_t nthreads;     /* started */
+	struct pml_list ready;	/* to run again */
+	uint32_t nalive;	/* ready, parked or running */
+	uint32_t nthreads;	/* started */
 	bool is_stopping;
 	pthread_t threads[PML_FUSE_RERUN_THREADS];
 };
@@ -89,7 +89,7 @@ struct pml_fuse_op {
 	struct pml_fuse *fuse;
 	fuse_req_t req;
 	struct pml_inode *inode; /* a reference; what is changed */
-	struct pml_inode *src;   /* a reference; of a clone, else NULL */
+	struct pml_inode *src;	 /* a reference; of a clone, else NULL */
 
 	/* Progress, kept from run to run. */
 	uint64_t done_bytes;
@@ -98,7 +98,7 @@ struct pml_fuse_op {
 	uint64_t first_byte;
 	uint64_t len_bytes;
 	uint64_t src_byte;
-	int mode;            /* of fallocate */
+	int mode;	     /* of fallocate */
 	unsigned int to_set; /* of setattr: FUSE_SET_ATTR_ */
 	struct stat attr;
 	const void *data; /* of a write; a job's own copy, else the request's */

@@ -20,8 +20,9 @@
 #include "itable.h"
 #include "tx.h"
 
-#define BUCKETS_MIN	1024u
-#define DIR_ENTRY_BYTES 32 /* what an entry adds to a directory's st_size */
+#define BUCKETS_MIN	  1024u
+#define DIR_ENTRY_BYTES	  32			  /* what an entry adds to a directory's st_size */
+#define SECTORS_PER_BLOCK (PML_BLOCK_BYTES / 512) /* st_blocks */
 
 struct pml_icache {
 	pthread_mutex_t mutex;
@@ -337,9 +338,8 @@ void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
 		.st_rdev = media->rdev,
 		.st_size = stat_size(media),
 		.st_blksize = PML_BLOCK_BYTES,
-		.st_blocks = S_ISREG(media->mode)
-				     ? (blkcnt_t)media->nblocks * (PML_BLOCK_BYTES / 512)
-				     : 0,
+		.st_blocks =
+			S_ISREG(media->mode) ? (blkcnt_t)(media->nblocks * SECTORS_PER_BLOCK) : 0,
 		.st_atim = pml_time_to(media->atime_ns),
 		.st_mtim = pml_time_to(media->mtime_ns),
 		.st_ctim = pml_time_to(media->ctime_ns),

@@ -194,6 +194,8 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 	if (for_write) {
 		g.first_byte = pml_round_down(g.first_byte, PML_BLOCK_BYTES);
 		g.end_byte = pml_round_up(g.end_byte, PML_BLOCK_BYTES);
+		if (g.end_byte > (uint64_t)PML_FILE_BYTES_MAX)
+			return -EFBIG;
 	}
 	/* Exclusively for reading too: an interrupted punch is finished first. */
 	int err = pml_inode_begin_change(inode);

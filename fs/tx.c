@@ -20,13 +20,12 @@
 #define SNAPSHOT_LOG_BYTES (64u << 10)
 #define INTENT_LOG_BYTES   (16u << 10)
 #define LOG_BYTES	   (SNAPSHOT_LOG_BYTES + INTENT_LOG_BYTES)
-#define LOGS_MAX	   8u
-#define LOGS_MIN	   2u
+#define LOGS_MAX	   24u
+#define LOGS_MIN	   8u
 /* Devices from this size on get LOGS_MAX logs. */
 #define LOGS_MAX_FROM_BYTES (1ull << 30)
 
-/* What a lane holds by itself (lane.h of PMDK 1.12; 4 intents are a margin), a snapshot's header.
- */
+/* What a lane holds by itself (lane.h of PMDK 1.12), less a margin; a snapshot's header. */
 #define LANE_SNAPSHOT_BYTES   2048u
 #define LANE_INTENTS	      36u
 #define SNAPSHOT_HEADER_BYTES 24u

@@ -182,6 +182,12 @@ int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t 
 	int err = check_range(first_byte, len_bytes);
 	if (err)
 		return err;
+	uint64_t end_byte = first_byte + len_bytes;
+	/* A writer owns whole blocks (I5); pml_file_pin() rounds out the same way. */
+	if (mode == PML_LEASE_WRITE)
+		pml_rules_round_out(&first_byte, &end_byte);
+	if (end_byte > (uint64_t)PML_FILE_BYTES_MAX)
+		return -EFBIG;
 	struct pml_lease *lease = calloc(1, sizeof(*lease));
 	if (!lease)
 		return -ENOMEM;
@@ -189,7 +195,7 @@ int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t 
 		.session = session,
 		.ino = ino,
 		.first_byte = first_byte,
-		.end_byte = first_byte + len_bytes,
+		.end_byte = end_byte,
 		.mode = mode,
 	};
 	err = pml_inode_get(mgr->fs, ino, &lease->inode);

@@ -17,7 +17,7 @@
 #include "thread.h"
 
 #define DEFAULT_TIMEOUT_MS 30000u
-#define SEND_RETRY_MS      10u
+#define SEND_RETRY_MS	   10u
 
 /* A caller that waits for a reply; on its stack.  Under pml_client.lock. */
 struct call {
@@ -55,7 +55,7 @@ static void die_locked(struct pml_client *client, const char *reason)
 		pml_client_end_all_locked(client);
 		struct call *call;
 		struct call *tmp;
-		pml_list_for_each_safe(call, tmp, &client->calls, link) {
+		pml_list_for_each_safe (call, tmp, &client->calls, link) {
 			pml_list_remove(&call->link);
 			call->is_done = true;
 			call->status = -ENOTCONN;
@@ -173,7 +173,7 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 		client->term_ms = msg->hello_reply.term_ms;
 	}
 	struct call *call;
-	pml_list_for_each(call, &client->calls, link) {
+	pml_list_for_each (call, &client->calls, link) {
 		if (call->request_id != msg->h.request_id)
 			continue;
 		if (call->type != msg->h.reply_to)
@@ -412,8 +412,8 @@ static int connect_client(const char *text, uint32_t timeout_ms, struct pml_clie
 	if (!client)
 		return pml_client_fail(-ENOMEM, "%s: out of memory", text);
 	char reason[PML_REASON_BYTES] = "";
-	int err = pml_ep_connect(url.kind, url.host, url.port, (int)timeout_ms, &client->ep,
-				 reason);
+	int err =
+		pml_ep_connect(url.kind, url.host, url.port, (int)timeout_ms, &client->ep, reason);
 	if (err) {
 		free_client(client);
 		return pml_client_fail(err, "%s", reason[0] ? reason : strerror(-err));

@@ -45,15 +45,15 @@ struct pml_client {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* anything below */
 	/* Under lock. */
-	struct pml_list calls;   /* waiting for replies */
+	struct pml_list calls; /* waiting for replies */
 	struct pml_list leases;
 	struct pml_list buffers;
 	struct pml_client_events events;
 	struct pml_early_notice early[PML_EARLY_NOTICES];
 	uint32_t next_early;
 	uint32_t next_request_id;
-	uint32_t renew_id;      /* of the renewal that was not answered yet; 0: none */
-	uint64_t sent_ms;       /* when the last message went out */
+	uint32_t renew_id; /* of the renewal that was not answered yet; 0: none */
+	uint64_t sent_ms;  /* when the last message went out */
 	uint64_t renew_sent_ms;
 	bool is_closing;
 	bool has_receiver_ended;
@@ -71,17 +71,17 @@ struct pml_client_lease {
 	bool for_write;
 	uint32_t nsegments;
 
-	atomic_int status;   /* written under lock; see pml_client_lease_status() */
-	uint32_t refs;       /* the program's and the worker's */
-	uint32_t busy;       /* transfers and commits under way */
+	atomic_int status; /* written under lock; see pml_client_lease_status() */
+	uint32_t refs;	   /* the program's and the worker's */
+	uint32_t busy;	   /* transfers and commits under way */
 	uint32_t drain_ms;
 	bool is_recalled;
-	bool needs_ack;      /* to be sent by the receiver */
+	bool needs_ack;				 /* to be sent by the receiver */
 	bool has_recall_event, has_revoke_event; /* for the worker */
-	bool wants_return;   /* the worker sends RETURN when busy is 0 */
-	bool is_returned;    /* RETURN was sent, by whomever */
-	bool is_in_worker;   /* in a callback, or RETURN is being sent */
-	char reason[PML_REASON_BYTES]; /* why status is not 0 */
+	bool wants_return;			 /* the worker sends RETURN when busy is 0 */
+	bool is_returned;			 /* RETURN was sent, by whomever */
+	bool is_in_worker;			 /* in a callback, or RETURN is being sent */
+	char reason[PML_REASON_BYTES];		 /* why status is not 0 */
 
 	struct pml_wire_segment segments[]; /* ordered, inside the range */
 };
@@ -97,8 +97,8 @@ int pml_client_fail(int err, const char *fmt, ...) PML_PRINTF(2, 3);
  * as its subject.  @ret_reply is valid on 0.
  */
 int pml_client_request(struct pml_client *client, union pml_message *msg, size_t bytes,
-		       enum pml_wire_type type, const char *what, union pml_message *ret_reply)
-	PML_MUST_CHECK;
+		       enum pml_wire_type type, const char *what,
+		       union pml_message *ret_reply) PML_MUST_CHECK;
 
 /* Sends a message whose reply nobody waits for.  -ETIMEDOUT, -ENOTCONN. */
 int pml_client_send_async(struct pml_client *client, union pml_message *msg, size_t bytes,

@@ -18,7 +18,7 @@
 /* Pieces in flight of a read or write: enough for the fabric, short to drain. */
 #define TRANSFER_DEPTH 16u
 #define POLL_MAX       32
-#define POLL_MS        1000
+#define POLL_MS	       1000
 
 struct pml_client_buffer {
 	struct pml_list link;
@@ -38,12 +38,12 @@ struct transfer {
 
 	/* Where the source is. */
 	uint32_t segment;
-	uint64_t at_byte;  /* in the file */
+	uint64_t at_byte; /* in the file */
 	uint64_t end_byte;
-	uint8_t *data;     /* of at_byte */
-	uint64_t left;     /* stream: operations to go */
+	uint8_t *data; /* of at_byte */
+	uint64_t left; /* stream: operations to go */
 	uint32_t op_bytes;
-	uint32_t slot;     /* stream: where in the buffer */
+	uint32_t slot; /* stream: where in the buffer */
 	uint32_t nslots;
 
 	uint32_t in_flight;
@@ -70,9 +70,9 @@ int pml_client_buffer_new(struct pml_client *client, size_t bytes,
 	if (err) {
 		free(buffer);
 		free(data);
-		return pml_client_fail(err,
-				       "buffer of %zu bytes: cannot be registered: %s (see ulimit -l)",
-				       bytes, strerror(-err));
+		return pml_client_fail(
+			err, "buffer of %zu bytes: cannot be registered: %s (see ulimit -l)", bytes,
+			strerror(-err));
 	}
 	buffer->client = client;
 	buffer->data = data;

@@ -17,8 +17,8 @@
 
 #define RETURN_TIMEOUT_MS  1000
 #define VERDICT_TIMEOUT_MS 500u
-#define BACKOFF_MIN_MS     2u
-#define BACKOFF_MAX_MS     100u
+#define BACKOFF_MIN_MS	   2u
+#define BACKOFF_MAX_MS	   100u
 
 static const char *end_text(uint32_t why)
 {
@@ -86,7 +86,7 @@ static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
 static struct pml_client_lease *find_lease_locked(struct pml_client *client, uint64_t lease_id)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each(lease, &client->leases, link)
+	pml_list_for_each (lease, &client->leases, link)
 		if (lease->id == lease_id)
 			return lease;
 	return NULL;
@@ -139,14 +139,14 @@ static void end_with_connection_locked(struct pml_client_lease *lease)
 void pml_client_end_all_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each(lease, &client->leases, link)
+	pml_list_for_each (lease, &client->leases, link)
 		end_with_connection_locked(lease);
 }
 
 struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each(lease, &client->leases, link)
+	pml_list_for_each (lease, &client->leases, link)
 		if (lease->needs_ack)
 			return lease;
 	return NULL;
@@ -169,7 +169,7 @@ static bool may_send_return(const struct pml_client_lease *lease)
 static struct pml_client_lease *find_work_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each(lease, &client->leases, link)
+	pml_list_for_each (lease, &client->leases, link)
 		if (lease->has_revoke_event || lease->has_recall_event || may_send_return(lease))
 			return lease;
 	return NULL;
@@ -339,8 +339,8 @@ int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byt
 		.len_bytes = PML_MIN(len, (uint64_t)INT64_MAX - first_byte),
 		.mode = for_write ? PML_LEASE_WRITE : PML_LEASE_READ,
 	};
-	pml_auto_free struct pml_client_lease *lease = calloc(
-		1, sizeof(*lease) + PML_LEASE_SEGMENTS_MAX * sizeof(lease->segments[0]));
+	pml_auto_free struct pml_client_lease *lease =
+		calloc(1, sizeof(*lease) + PML_LEASE_SEGMENTS_MAX * sizeof(lease->segments[0]));
 	if (!lease)
 		return pml_client_fail(-ENOMEM, "lease: out of memory");
 	lease->client = client;

@@ -47,8 +47,9 @@ static int next_name(const char **path, const char **ret_name)
 
 static int fail_name(const char *path, int err)
 {
-	return pml_client_fail(err, err == -EINVAL ? "%s: \"..\" cannot be used here"
-						   : "%s: a name in it is longer than 255 bytes",
+	return pml_client_fail(err,
+			       err == -EINVAL ? "%s: \"..\" cannot be used here"
+					      : "%s: a name in it is longer than 255 bytes",
 			       path);
 }
 

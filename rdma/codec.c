@@ -386,11 +386,11 @@ void pml_codec_header(struct pml_wire_header *ret_header, enum pml_wire_type typ
 const char *pml_codec_request_name(uint16_t type)
 {
 	static const char *const names[] = {
-		[PML_WIRE_HELLO] = "hello",   [PML_WIRE_LOOKUP] = "lookup",
+		[PML_WIRE_HELLO] = "hello",	[PML_WIRE_LOOKUP] = "lookup",
 		[PML_WIRE_GETATTR] = "getattr", [PML_WIRE_READDIR] = "readdir",
-		[PML_WIRE_CREATE] = "create", [PML_WIRE_LEASE] = "lease",
-		[PML_WIRE_RETURN] = "return", [PML_WIRE_COMMIT] = "commit",
-		[PML_WIRE_RENEW] = "renew",   [PML_WIRE_ACK] = "ack",
+		[PML_WIRE_CREATE] = "create",	[PML_WIRE_LEASE] = "lease",
+		[PML_WIRE_RETURN] = "return",	[PML_WIRE_COMMIT] = "commit",
+		[PML_WIRE_RENEW] = "renew",	[PML_WIRE_ACK] = "ack",
 	};
 	return type < PML_ARRAY_LEN(names) && names[type] ? names[type] : "unknown";
 }

@@ -24,9 +24,9 @@
 #include "thread.h"
 
 /* Connections in all, also those that have not said hello yet (I9). */
-#define CONNECTIONS_MAX   256u
+#define CONNECTIONS_MAX	  256u
 #define ACCEPT_TIMEOUT_MS 500
-#define STOP_TIMEOUT_MS   30000u
+#define STOP_TIMEOUT_MS	  30000u
 
 struct connection {
 	struct pml_list link;
@@ -66,7 +66,7 @@ static void *run_connection(void *arg)
 static struct connection *take_finished_locked(struct pml_server *server)
 {
 	struct connection *conn;
-	pml_list_for_each(conn, &server->connections, link) {
+	pml_list_for_each (conn, &server->connections, link) {
 		if (!conn->is_finished)
 			continue;
 		pml_list_remove(&conn->link);
@@ -288,7 +288,7 @@ uint16_t pml_server_port(const struct pml_server *server)
 static bool are_all_finished_locked(const struct pml_server *server)
 {
 	const struct connection *conn;
-	pml_list_for_each(conn, &server->connections, link)
+	pml_list_for_each (conn, &server->connections, link)
 		if (!conn->is_finished)
 			return false;
 	return true;
@@ -301,7 +301,7 @@ static bool end_connections(struct pml_server *server)
 	pthread_mutex_lock(&server->lock);
 	server->is_stopping = true;
 	struct connection *conn;
-	pml_list_for_each(conn, &server->connections, link)
+	pml_list_for_each (conn, &server->connections, link)
 		pml_remote_kill(conn->remote, PML_END_UNMOUNT);
 	while (!are_all_finished_locked(server) && pml_now_ms() < deadline_ms)
 		pml_cond_wait_until(&server->changed, &server->lock, deadline_ms);

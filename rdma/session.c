@@ -22,7 +22,7 @@
 #include "thread.h"
 
 #define HELLO_TIMEOUT_MS 5000u
-#define SEND_TIMEOUT_MS  10000
+#define SEND_TIMEOUT_MS	 10000
 /* How long a client that was refused may take to read why and hang up. */
 #define LINGER_MS 1000u
 
@@ -30,7 +30,7 @@ struct pml_remote {
 	const struct pml_remote_env *env;
 	struct pml_ep *ep;
 	uint64_t session; /* the manager's; 0 before hello.  Written by the serving thread */
-	atomic_int why;   /* enum pml_end_reason for pml_session_end() */
+	atomic_int why;	  /* enum pml_end_reason for pml_session_end() */
 
 	pthread_mutex_t lock; /* innermost: nothing is called with it */
 	pthread_cond_t changed;
@@ -61,8 +61,7 @@ static int holder_key_new(void *arg, const struct pml_segment *segment, bool for
 
 static int holder_key_fence(void *arg, void *key, enum pml_fence_step step, bool is_cooperative)
 {
-	enum pml_ep_fence how =
-		step == PML_FENCE_KEY ? PML_EP_FENCE_KEY : PML_EP_FENCE_CONNECTION;
+	enum pml_ep_fence how = step == PML_FENCE_KEY ? PML_EP_FENCE_KEY : PML_EP_FENCE_CONNECTION;
 	return pml_key_fence(key, how, is_cooperative);
 }
 
@@ -77,11 +76,12 @@ static void put_notice(struct pml_remote *remote, const union pml_notice *notice
 
 static void holder_recall(void *arg, uint64_t lease_id, enum pml_layout_op op, uint32_t drain_ms)
 {
-	union pml_notice notice = {.recall = {
-		.lease_id = lease_id,
-		.op = (unsigned int)op < PML_OP_COUNT ? (uint32_t)op : PML_WIRE_OP_LEASE,
-		.drain_ms = drain_ms,
-	}};
+	union pml_notice notice = {
+		.recall = {
+			.lease_id = lease_id,
+			.op = (unsigned int)op < PML_OP_COUNT ? (uint32_t)op : PML_WIRE_OP_LEASE,
+			.drain_ms = drain_ms,
+		}};
 	pml_codec_header(&notice.h, PML_WIRE_RECALL, sizeof(notice.recall), 0);
 	put_notice(arg, &notice);
 }

@@ -25,6 +25,13 @@ struct pml_verbs_op {
 	int status;
 };
 
+/* How long a waiter looks before it sleeps; see wait_end(). */
+struct pml_verbs_look {
+	uint32_t us;
+	uint32_t waits;	    /* since the last long look or quick answer */
+	uint32_t long_each; /* so many waits: a long look */
+};
+
 struct pml_verbs_ep {
 	struct pml_ep base;
 	struct rdma_event_channel *cm; /* events of this connection alone */
@@ -57,7 +64,7 @@ struct pml_verbs_ep {
 	pthread_mutex_t event_lock; /* one thread reads events */
 
 	/* The collecting thread's and the receiving thread's own. */
-	uint32_t poll_spin_us, recv_spin_us;
+	struct pml_verbs_look poll_look, recv_look;
 	uint64_t poll_glance_ns;
 };
 

@@ -27,12 +27,19 @@
 /* After the end of a connection the device reports what it flushed within: */
 #define FLUSH_MS 1000
 /*
- * The most that a waiter looks for completions before it sleeps.  Adapts, so
- * that an idle connection costs nothing.  Measured with soft-RoCE in the test
- * guest: a round trip takes 0.1 ms if both sides look so long, and 5 ms if
- * they sleep.
+ * A waiter looks for completions before it sleeps, at most so long.  It adapts:
+ * an idle connection costs nothing.
  */
-#define SPIN_US_MAX 400u
+#define LOOK_US_MAX 400u
+/*
+ * Where waking up takes long, two peers that both sleep between messages stay
+ * slow: in the test guest a round trip then takes 5 ms, and 0.1 ms when both
+ * look.  So now and then one looks for as long as that; less and less often
+ * when it does not help.
+ */
+#define LONG_LOOK_US	   10000u
+#define LONG_LOOK_EACH_MIN 16u
+#define LONG_LOOK_EACH_MAX 4096u
 /* How often a caller that never sleeps looks for a disconnect. */
 #define GLANCE_NS 1000000u
 
@@ -158,32 +165,40 @@ static void wait_for_news(struct pml_verbs_ep *ep, struct ibv_comp_channel *chan
 
 /* One wait for completions: first look often, then have the queue wake us, then sleep. */
 struct wait {
+	struct pml_verbs_look *look;
 	uint64_t start_ns;
 	uint64_t deadline_ns;
-	uint32_t *spin_us; /* how long to look; learns */
+	uint64_t look_end_ns;
+	bool is_long_look;
 	bool is_armed;
 };
 
-static struct wait wait_begin(int timeout_ms, uint32_t *spin_us)
+static struct wait wait_begin(int timeout_ms, struct pml_verbs_look *look)
 {
-	struct wait w = {.spin_us = spin_us};
-	w.start_ns = pml_transport_now_ns();
-	w.deadline_ns =
-		timeout_ms < 0 ? PML_NEVER_NS : w.start_ns + (uint64_t)timeout_ms * 1000000u;
+	uint64_t now = pml_transport_now_ns();
+	struct wait w = {.look = look, .start_ns = now};
+	w.is_long_look = ++look->waits >= look->long_each;
+	w.look_end_ns = now + (w.is_long_look ? LONG_LOOK_US : look->us) * 1000ull;
+	w.deadline_ns = timeout_ms < 0 ? PML_NEVER_NS : now + (uint64_t)timeout_ms * 1000000u;
 	return w;
 }
 
-/*
- * Learns how long to look next time: as the kernel's halt polling, longer if
- * looking longer would have been enough, and less and less while it is not.
- */
+/* Learns how long to look next time, as the kernel's halt polling does. */
 static void wait_end(const struct wait *w)
 {
+	struct pml_verbs_look *look = w->look;
 	uint64_t took_us = (pml_transport_now_ns() - w->start_ns) / 1000u;
-	if (took_us > SPIN_US_MAX)
-		*w->spin_us /= 2;
-	else if (took_us > *w->spin_us / 2)
-		*w->spin_us = (uint32_t)PML_MIN(took_us * 2 + 1, SPIN_US_MAX);
+	if (took_us <= LOOK_US_MAX) {
+		look->us = (uint32_t)PML_MAX(look->us, PML_MIN(took_us * 2 + 1, LOOK_US_MAX));
+		look->long_each = LONG_LOOK_EACH_MIN;
+		look->waits = 0;
+	} else if (w->is_long_look) {
+		look->us = took_us < LONG_LOOK_US ? LOOK_US_MAX : 0;
+		look->long_each = PML_MIN(look->long_each * 2, LONG_LOOK_EACH_MAX);
+		look->waits = 0;
+	} else {
+		look->us /= 2;
+	}
 }
 
 /* False: the time is over.  True: look again. */
@@ -193,7 +208,7 @@ static bool wait_step(struct pml_verbs_ep *ep, struct wait *w, struct ibv_cq *cq
 	uint64_t now = pml_transport_now_ns();
 	if (now >= w->deadline_ns)
 		return false;
-	if (!w->is_armed && now - w->start_ns < *w->spin_us * 1000ull)
+	if (!w->is_armed && now < w->look_end_ns)
 		return true;
 	if (!w->is_armed) {
 		/* What came before this is found by looking once more. */
@@ -378,7 +393,7 @@ int pml_verbs_poll(struct pml_ep *base, struct pml_completion *ret, int max, int
 		glance(ep);
 	if (n != 0 || timeout_ms == 0)
 		return n;
-	struct wait w = wait_begin(timeout_ms, &ep->poll_spin_us);
+	struct wait w = wait_begin(timeout_ms, &ep->poll_look);
 	while (wait_step(ep, &w, ep->send_cq, ep->send_channel)) {
 		n = collect(ep, ret, max);
 		if (n != 0) {
@@ -456,7 +471,7 @@ int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int timeou
 		take_cm_events(ep);
 	if (n != 0 || timeout_ms == 0)
 		return n > 0 ? 0 : n < 0 ? n : -ETIMEDOUT;
-	struct wait w = wait_begin(timeout_ms, &ep->recv_spin_us);
+	struct wait w = wait_begin(timeout_ms, &ep->recv_look);
 	while (wait_step(ep, &w, ep->recv_cq, ep->recv_channel)) {
 		n = take_msg(ep, buf, ret_bytes);
 		if (n != 0)
@@ -582,7 +597,7 @@ int pml_verbs_ep_new(struct pml_verbs_ep **ret_ep)
 	}
 	ep->base.ops = &pml_verbs_ops;
 	ep->dead_fd = dead_fd;
-	ep->poll_spin_us = ep->recv_spin_us = SPIN_US_MAX;
+	ep->poll_look = ep->recv_look = (struct pml_verbs_look){LOOK_US_MAX, 0, LONG_LOOK_EACH_MIN};
 	pthread_mutex_init(&ep->sq_lock, NULL);
 	pthread_mutex_init(&ep->rq_lock, NULL);
 	pthread_mutex_init(&ep->cm_lock, NULL);

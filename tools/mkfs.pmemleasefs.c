@@ -80,11 +80,13 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
 /* Returns -ECANCELED when there is nothing left to do. */
 static int parse_args(int argc, char **argv, struct args *ret_args)
 {
-	static const struct option options[] = {
-		{"size", required_argument, NULL, 's'}, {"label", required_argument, NULL, 'L'},
-		{"force", no_argument, NULL, 'f'},      {"quiet", no_argument, NULL, 'q'},
-		{"version", no_argument, NULL, 'V'},    {"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"size", required_argument, NULL, 's'},
+						{"label", required_argument, NULL, 'L'},
+						{"force", no_argument, NULL, 'f'},
+						{"quiet", no_argument, NULL, 'q'},
+						{"version", no_argument, NULL, 'V'},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
 	int c = 0;
 	while ((c = getopt_long(argc, argv, "s:L:fqVh", options, NULL)) != -1) {
 		int err = 0;

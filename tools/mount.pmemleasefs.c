@@ -94,8 +94,8 @@ static int parse_args(int argc, char **argv, struct args *ret_args)
 {
 	static const struct option options[] = {
 		{"options", required_argument, NULL, 'o'}, {"foreground", no_argument, NULL, 'f'},
-		{"verbose", no_argument, NULL, 'v'},       {"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+		{"verbose", no_argument, NULL, 'v'},	   {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},	   {NULL, 0, NULL, 0}};
 	int c = 0;
 	while ((c = getopt_long(argc, argv, "o:fvnst:Vh", options, NULL)) != -1) {
 		switch (c) {

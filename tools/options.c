@@ -65,8 +65,8 @@ static const struct standard_option {
 	{"_netdev", 0, 0},
 };
 
-static const char *const ignored_prefixes[] = {"x-", "X-", "user=", "comment=", "helper=",
-					       "uhelper="};
+static const char *const ignored_prefixes[] = {
+	"x-", "X-", "user=", "comment=", "helper=", "uhelper="};
 
 static const struct standard_option *find_standard(const char *name)
 {
@@ -105,7 +105,8 @@ static const struct lease_number {
 	 24 * HOUR_MS},
 	{"term", NUMBER_TIME, offsetof(struct pml_lease_config, term_ms), 100, HOUR_MS},
 	{"fence", NUMBER_TIME, offsetof(struct pml_lease_config, fence_ms), 10, HOUR_MS},
-	{"max_sessions", NUMBER_COUNT, offsetof(struct pml_lease_config, max_sessions), 1, 1u << 16},
+	{"max_sessions", NUMBER_COUNT, offsetof(struct pml_lease_config, max_sessions), 1,
+	 1u << 16},
 	{"max_leases", NUMBER_COUNT, offsetof(struct pml_lease_config, max_leases), 1, 1u << 24},
 	{"max_session_leases", NUMBER_COUNT, offsetof(struct pml_lease_config, max_session_leases),
 	 1, 1u << 24},
@@ -146,14 +147,15 @@ static int set_lease_number(struct pml_mount_options *options, size_t index, con
 	uint64_t parsed = 0;
 	int err = parse_number(number, value, &parsed);
 	if (err == -EINVAL) {
-		(void)snprintf(ret_reason, PML_REASON_BYTES, "option \"%s\" wants %s, not \"%.80s\"",
-			       number->name, forms[number->kind], value);
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "option \"%s\" wants %s, not \"%.80s\"", number->name,
+			       forms[number->kind], value);
 		return -EINVAL;
 	}
 	if (err || parsed < number->min || parsed > number->max) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES,
-			       "option \"%s\": %.80s is out of range (%llu to %llu%s)", number->name,
-			       value, (unsigned long long)number->min,
+			       "option \"%s\": %.80s is out of range (%llu to %llu%s)",
+			       number->name, value, (unsigned long long)number->min,
 			       (unsigned long long)number->max,
 			       number->kind == NUMBER_TIME ? " ms" : "");
 		return -EINVAL;
@@ -168,14 +170,13 @@ static int set_lease_number(struct pml_mount_options *options, size_t index, con
 
 /* ---- policies, addresses, ids ------------------------------------------- */
 
-/* @what: behind "policy.", or NULL for all layout operations. */
+/* @what: behind "policy.", or NULL for all layout operations and lease requests. */
 static int set_policy(struct pml_mount_options *options, const char *what, const char *value,
 		      char *ret_reason)
 {
 	enum pml_layout_op op = PML_OP_COUNT;
 	bool is_lease = what && strcmp(what, "lease") == 0;
-	if (what && !is_lease &&
-	    (pml_layout_op_from_name(what, &op) != 0 || op >= PML_OP_COUNT)) {
+	if (what && !is_lease && (pml_layout_op_from_name(what, &op) != 0 || op >= PML_OP_COUNT)) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES,
 			       "unknown option \"policy.%.80s\": no such operation", what);
 		return -EINVAL;
@@ -263,8 +264,9 @@ static int set_flag(struct pml_mount_options *options, const char *name, char *r
 	} else if (strcmp(name, "allow_unauthenticated") == 0) {
 		options->allow_unauthenticated = true;
 	} else if (strcmp(name, "remount") == 0) {
-		(void)snprintf(ret_reason, PML_REASON_BYTES,
-			       "remount is not supported: unmount, then mount with the new options");
+		(void)snprintf(
+			ret_reason, PML_REASON_BYTES,
+			"remount is not supported: unmount, then mount with the new options");
 		return -EINVAL;
 	} else {
 		return -ENOENT;
@@ -364,7 +366,8 @@ void pml_options_apply(const struct pml_mount_options *options, struct pml_lease
 		const struct lease_number *number = &lease_numbers[i];
 		if (options->lease_set & (1u << i))
 			memcpy((char *)config + number->offset,
-			       (const char *)&options->lease + number->offset, number_bytes(number));
+			       (const char *)&options->lease + number->offset,
+			       number_bytes(number));
 	}
 	for (unsigned int op = 0; op < PML_OP_COUNT; op++) {
 		if (options->policy_set & (1u << op))
@@ -374,6 +377,8 @@ void pml_options_apply(const struct pml_mount_options *options, struct pml_lease
 	}
 	if (options->is_lease_policy_set)
 		config->lease_policy = options->lease.lease_policy;
+	else if (options->is_policy_set)
+		config->lease_policy = options->all_policy;
 }
 
 void pml_options_kernel(const struct pml_mount_options *options, bool is_root, char *ret_list)

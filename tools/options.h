@@ -16,7 +16,7 @@
 struct pml_endpoint {
 	bool is_set;
 	char host[PML_HOST_BYTES]; /* without the brackets of an IPv6 address */
-	char port[8];              /* decimal */
+	char port[8];		   /* decimal */
 };
 
 /* Standard mount options that the kernel acts on. */
@@ -43,10 +43,10 @@ struct pml_mount_options {
 
 	/* What was set of the lease configuration; the rest has defaults of the device. */
 	struct pml_lease_config lease;
-	uint32_t lease_set;         /* bit by number in the table of options.c */
-	uint32_t policy_set;        /* bit by enum pml_layout_op: policy.OP was given */
-	bool is_policy_set;         /* policy= was given, for all other operations */
-	bool is_lease_policy_set;   /* policy.lease= was given */
+	uint32_t lease_set;	  /* bit by number in the table of options.c */
+	uint32_t policy_set;	  /* bit by enum pml_layout_op: policy.OP was given */
+	bool is_policy_set;	  /* policy= was given, for all other operations */
+	bool is_lease_policy_set; /* policy.lease= was given */
 	enum pml_policy all_policy;
 };
 

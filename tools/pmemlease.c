@@ -18,7 +18,7 @@
 #include "pmemlease.h"
 
 #define DEFAULT_LEASE_BYTES (64ull << 20)
-#define LEASE_BYTES_MAX     (1ull << 30)
+#define LEASE_BYTES_MAX	    (1ull << 30)
 
 static const char help_text[] =
 	"Usage: pmemlease ls [-l] URL\n"
@@ -410,7 +410,8 @@ struct command {
 };
 
 static const struct command commands[] = {
-	{"ls", run_ls}, {"stat", run_stat}, {"get", run_get}, {"put", run_put}, {"bench", run_bench},
+	{"ls", run_ls},	  {"stat", run_stat},	{"get", run_get},
+	{"put", run_put}, {"bench", run_bench},
 };
 
 static const struct command *find_command(const char *name)

@@ -14,7 +14,7 @@
 
 /* Exit statuses, as in pmemlease(1). */
 enum {
-	EXIT_LOCAL = 1,    /* usage, or something on this side */
+	EXIT_LOCAL = 1,	   /* usage, or something on this side */
 	EXIT_CONNECT = 2,  /* cannot connect, or the connection was lost */
 	EXIT_REMOTE = 3,   /* the server refused */
 	EXIT_RECALLED = 4, /* recalled, or busy, and not obtained in time */

@@ -41,9 +41,8 @@ static void print_result(const struct options *opt, uint64_t ns)
 static int find_file(struct bench *b, struct pml_client_attr *ret_attr)
 {
 	const struct options *opt = b->opt;
-	int err = opt->is_write
-			  ? pml_client_create(b->client, opt->path, 0644, false, ret_attr)
-			  : pml_client_stat(b->client, opt->path, ret_attr);
+	int err = opt->is_write ? pml_client_create(b->client, opt->path, 0644, false, ret_attr)
+				: pml_client_stat(b->client, opt->path, ret_attr);
 	if (err)
 		return report_remote(b->client, opt->path, err);
 	b->file_size = opt->file_size;

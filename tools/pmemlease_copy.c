@@ -18,10 +18,10 @@
 
 #define CHUNK_BYTES (8u << 20)
 /* While a lease is held: how much is touched, and how often. */
-#define TOUCH_BYTES      65536u
-#define TOUCH_MS         100u
-#define TOUCH_HARD_MS    1u /* --ignore-recall */
-#define PROGRESS_MS      200u
+#define TOUCH_BYTES   65536u
+#define TOUCH_MS      100u
+#define TOUCH_HARD_MS 1u /* --ignore-recall */
+#define PROGRESS_MS   200u
 
 struct copy {
 	struct pml_client *client;
@@ -29,10 +29,10 @@ struct copy {
 	int fd;
 	bool is_put;
 	uint64_t ino;
-	uint64_t size; /* bytes to copy */
-	uint64_t pos;  /* copied; of a put: committed */
+	uint64_t size;			  /* bytes to copy */
+	uint64_t pos;			  /* copied; of a put: committed */
 	struct pml_client_buffer *buffer; /* CHUNK_BYTES */
-	struct pml_client_lease *lease;   /* or NULL */
+	struct pml_client_lease *lease;	  /* or NULL */
 	/* The last chunk, which is still in the buffer. */
 	uint64_t chunk_first;
 	size_t chunk_bytes;
@@ -119,8 +119,9 @@ static int hold_lease(struct copy *c)
 	uint32_t pause_ms = opt->ignore_recall ? TOUCH_HARD_MS : TOUCH_MS;
 	size_t bytes = PML_MIN(c->chunk_bytes, (size_t)TOUCH_BYTES);
 	while (pml_now_ms() < until_ms) {
-		int err = c->is_put ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
-				    : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
+		int err = c->is_put
+				  ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
+				  : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
 		if (err == -ESTALE) {
 			if (!opt->is_quiet)
 				fputs("lease recalled and returned\n", stderr);

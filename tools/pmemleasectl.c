@@ -192,7 +192,10 @@ static int show_pins(const char *mount, int fd, bool is_json)
 
 /* ---- stats -------------------------------------------------------------- */
 
-#define STAT(field, title) {#field, title, offsetof(struct pml_ioc_stats, field)}
+#define STAT(field, title)                                                                         \
+	{                                                                                          \
+#field, title, offsetof(struct pml_ioc_stats, field)                               \
+	}
 
 static const struct stat_line {
 	const char *name;  /* in JSON */

@@ -35,7 +35,8 @@ struct pml_service {
 
 /* ---- the device --------------------------------------------------------- */
 
-static int open_device(const struct pml_service_args *args, struct pml_fs **ret_fs, char *ret_reason)
+static int open_device(const struct pml_service_args *args, struct pml_fs **ret_fs,
+		       char *ret_reason)
 {
 	const struct pml_open_args open_args = {
 		.path = args->device,
@@ -95,8 +96,8 @@ static int start_server(struct pml_service *service, int which,
 static void announce(const struct pml_service *service, const struct pml_mount_options *options)
 {
 	for (int which = 0; which < SERVER_COUNT; which++) {
-		const struct pml_endpoint *at = which == SERVER_SOFT ? &options->soft
-								     : &options->rdma;
+		const struct pml_endpoint *at =
+			which == SERVER_SOFT ? &options->soft : &options->rdma;
 		if (!service->servers[which])
 			continue;
 		bool is_ipv6 = strchr(at->host, ':');

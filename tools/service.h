@@ -10,7 +10,7 @@
 struct pml_service;
 
 struct pml_service_args {
-	const char *device;     /* absolute */
+	const char *device;	/* absolute */
 	const char *mountpoint; /* absolute */
 	const struct pml_mount_options *options;
 };

@@ -23,7 +23,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 
-#define PML_IOC_TYPE    'P'
+#define PML_IOC_TYPE	'P'
 #define PML_IOC_VERSION 1u
 
 enum pml_ioc_mode {
@@ -35,8 +35,8 @@ enum pml_ioc_state {
 	PML_IOC_STATE_GRANTING,
 	PML_IOC_STATE_GRANTED,
 	PML_IOC_STATE_RECALLING, /* the holder was asked to return it */
-	PML_IOC_STATE_FENCING,   /* its keys are being made dead */
-	PML_IOC_STATE_STUCK,     /* no fence could be confirmed: stays pinned */
+	PML_IOC_STATE_FENCING,	 /* its keys are being made dead */
+	PML_IOC_STATE_STUCK,	 /* no fence could be confirmed: stays pinned */
 };
 
 /* Layout operations that can wait for a lease. */
@@ -57,13 +57,13 @@ struct pml_ioc_lease {
 	uint64_t age_ms;
 	uint64_t pinned_bytes;
 	uint32_t nsegments;
-	uint8_t mode;       /* enum pml_ioc_mode */
-	uint8_t state;      /* enum pml_ioc_state */
+	uint8_t mode;	    /* enum pml_ioc_mode */
+	uint8_t state;	    /* enum pml_ioc_state */
 	uint8_t waiter_op;  /* enum pml_ioc_op; of the first operation that waits */
 	uint8_t has_waiter; /* 0 or 1 */
 	int32_t waiter_pid; /* 0: unknown */
 	uint32_t reserved;
-	char peer[64];   /* the holder's address; zero-terminated */
+	char peer[64];	 /* the holder's address; zero-terminated */
 	char waiter[32]; /* command name of the waiting process; zero-terminated */
 };
 
@@ -80,7 +80,7 @@ struct pml_ioc_pin {
 	uint64_t lease_id;
 	uint64_t ino;
 	uint64_t first_byte; /* in the file */
-	uint64_t block;      /* on the device, in blocks of 4096 bytes */
+	uint64_t block;	     /* on the device, in blocks of 4096 bytes */
 	uint64_t nblocks;
 };
 
@@ -88,8 +88,8 @@ struct pml_ioc_pin {
 
 struct pml_ioc_pins {
 	uint32_t version;
-	uint32_t count;         /* out: entries filled in */
-	uint64_t after_lease;   /* cursor, first part; 0: from the start */
+	uint32_t count;		/* out: entries filled in */
+	uint64_t after_lease;	/* cursor, first part; 0: from the start */
 	uint32_t after_segment; /* cursor, second part */
 	uint32_t reserved;
 	struct pml_ioc_pin pins[PML_IOC_PINS_MAX];
@@ -109,7 +109,7 @@ struct pml_ioc_stats {
 	/* The device, in blocks of 4096 bytes. */
 	uint64_t total_blocks, free_blocks, used_blocks, shared_blocks;
 	uint64_t pinned_blocks, quarantined_blocks;
-	uint64_t pins;   /* over all blocks */
+	uint64_t pins;	 /* over all blocks */
 	uint64_t inodes; /* in use */
 
 	uint64_t device_bytes;
@@ -123,7 +123,7 @@ struct pml_ioc_stats {
 
 struct pml_ioc_audit {
 	uint32_t version;
-	int32_t status;   /* out: 0 consistent, else a negative errno value */
+	int32_t status;	  /* out: 0 consistent, else a negative errno value */
 	char reason[256]; /* out: the first difference, in words */
 };
 

@@ -25,9 +25,9 @@ struct pml_fuse_ioctl_ops {
 
 struct pml_fuse_args {
 	struct pml_fs *fs;
-	const char *source;    /* the device, for the mount table; a comma is refused with -EINVAL */
+	const char *source; /* the device, for the mount table; a comma is refused with -EINVAL */
 	const char *mountpoint;
-	const char *kernel_options; /* "allow_other,default_permissions,ro": comma list, may be "" */
+	const char *kernel_options; /* "allow_other,default_permissions": a list, may be "" */
 	struct pml_fuse_ioctl_ops ioctl;
 };
 
@@ -42,8 +42,9 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
  */
 int pml_fuse_loop(struct pml_fuse *fuse) PML_MUST_CHECK;
 /*
- * Tells the kernel that cached pages and attributes of a range are stale.  Queued to a
- * thread of its own: never blocks, safe under any lock and from any thread.
+ * Tells the kernel that cached pages and attributes of a range are stale.  Queued to
+ * threads of its own: never blocks, safe under any lock and from any thread.  Who opens
+ * the file after the call sees no stale page; who has it open may see one for a moment.
  */
 void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
 			 uint64_t len_bytes);

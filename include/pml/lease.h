@@ -179,7 +179,7 @@ struct pml_grant {
 
 /*
  * pml_lease_acquire() - lend a range of a file to a session
- * @len_bytes: 1 to PML_LEASE_BYTES_MAX
+ * @len_bytes: 1 to PML_LEASE_BYTES_MAX; a write lease is rounded out to whole blocks
  *
  * Returns 0, or
  *   -EAGAIN   a conflicting lease was recalled, or an operation waits on the range:

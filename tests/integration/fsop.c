@@ -174,7 +174,7 @@ static int op_append(char **a)
 	if (fd < 0)
 		return FAILED;
 	for (long long i = 0; i < number(a[1]); i++) {
-		char record[65];
+		char record[96];
 		snprintf(record, sizeof(record), "%-10.10s %010lld%042d", a[2], i, 0);
 		record[63] = '\n';
 		if (write(fd, record, 64) != 64)

@@ -110,8 +110,7 @@ static void check_reached(struct check *c)
 		uint64_t up = seen->ino;
 		size_t steps = 0;
 		while (S_ISDIR(seen->media->mode) && up != PML_ROOT_INO && steps++ < c->n) {
-			struct seen *s =
-				bsearch(&up, c->seen, c->n, sizeof(*c->seen), compare_ino);
+			struct seen *s = bsearch(&up, c->seen, c->n, sizeof(*c->seen), compare_ino);
 			up = s ? s->media->parent : 0;
 		}
 		if (seen->media->nlink && S_ISDIR(seen->media->mode) && up != PML_ROOT_INO)

@@ -13,9 +13,9 @@
 
 #include "service_fake_fs.h"
 
-#define FAKE_INODES      1024u
+#define FAKE_INODES	 1024u
 #define FAKE_FILE_BLOCKS 4096u
-#define NO_BLOCK         UINT32_MAX
+#define NO_BLOCK	 UINT32_MAX
 
 struct pml_inode {
 	struct pml_fs *fs;
@@ -387,8 +387,7 @@ int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit, void
 {
 	struct pml_fs *fs = dir->fs;
 	pthread_mutex_lock(&fs->lock);
-	const struct pml_dirent dot = {
-		.name = ".", .ino = dir->ino, .type = S_IFDIR, .cookie = 1};
+	const struct pml_dirent dot = {.name = ".", .ino = dir->ino, .type = S_IFDIR, .cookie = 1};
 	bool goes_on = cookie > 0 || emit(arg, &dot);
 	for (uint64_t i = PML_MAX(cookie, (uint64_t)1) + 1; goes_on && i < FAKE_INODES; i++) {
 		if (fs->inodes[i].parent != dir->ino)

@@ -10,9 +10,9 @@
 
 #include "pml/fs.h"
 
-#define FAKE_BLOCKS     8192u
+#define FAKE_BLOCKS	8192u
 #define FAKE_RUN_BLOCKS 16u /* longest contiguous piece of a file */
-#define FAKE_POISON     0xdb
+#define FAKE_POISON	0xdb
 
 struct pml_fs *fake_fs_new(void);
 void fake_fs_free(struct pml_fs *fs);

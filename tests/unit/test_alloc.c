@@ -287,8 +287,8 @@ static void test_shares_are_counted(void)
 
 /* ---- threads ------------------------------------------------------------- */
 
-#define THREADS    4u
-#define HELD       64u
+#define THREADS	   4u
+#define HELD	   64u
 #define ITERATIONS 20000u
 
 static _Atomic uint8_t *owner; /* by block: 1 while a thread has it */
@@ -382,7 +382,21 @@ static void test_groups_leave_the_reserve_to_metadata(void)
 	give_all();
 }
 
-/* Snapshots @bytes in pieces and frees objects [first, end), in one transaction. */
+#define PLACE_BYTES sizeof(struct pml_media_itable_chunk)
+
+/* Sets every second line of a place, so that snapshots do not merge. */
+static int change_place(uint8_t *place, size_t bytes, uint8_t value)
+{
+	int err = 0;
+	for (size_t at = 0; at < bytes && !err; at += 128) {
+		err = pml_tx_add(place + at, 64);
+		if (!err)
+			memset(place + at, value, 64);
+	}
+	return err;
+}
+
+/* That, and frees objects [first, end), in one transaction. */
 static int big_change(uint8_t *place, size_t bytes, uint8_t value, unsigned int first,
 		      unsigned int end)
 {
@@ -390,32 +404,31 @@ static int big_change(uint8_t *place, size_t bytes, uint8_t value, unsigned int 
 	int err = pml_tx_begin(pool.fs, &tx);
 	if (err)
 		return err;
-	for (size_t at = 0; at < bytes && !err; at += 512) {
-		err = pml_tx_add(place + at, 256); /* every second half, so they do not merge */
-		if (!err)
-			memset(place + at, value, 256);
-	}
+	err = change_place(place, bytes, value);
 	for (unsigned int i = first; i < end && !err; i++)
 		err = pml_tx_free(pool.fs, objects[i]);
 	return pml_tx_end(&tx, err);
 }
 
+static int make_place(uint64_t *ret_offset)
+{
+	struct pml_tx tx;
+	int err = pml_tx_begin(pool.fs, &tx);
+	if (err)
+		return err;
+	return pml_tx_end(&tx, pml_tx_alloc(PLACE_BYTES, PML_TYPE_ITABLE_CHUNK, ret_offset));
+}
+
 static void test_a_full_heap_can_still_be_emptied(void)
 {
+	uint64_t offset;
+	REQUIRE(make_place(&offset) == 0);
+	uint8_t *place = pml_at(pool.fs, offset);
 	take_all(512);
 	fill_heap();
 	REQUIRE(nobjects > SMALL_OBJECTS);
 	/* Far more than the 2 KiB and 40 frees that a lane holds by itself. */
-	uint8_t *place = NULL;
-	for (unsigned int i = 0; i < nobjects && !place; i++) {
-		PMEMoid oid = pmemobj_oid(pml_at(pool.fs, objects[i]));
-		if (pmemobj_alloc_usable_size(oid) >= 60u << 10) {
-			place = pml_at(pool.fs, objects[i]);
-			objects[i] = objects[--nobjects];
-		}
-	}
-	REQUIRE(place);
-	CHECK_EQ(big_change(place, 60u << 10, 0x55, 0, 500), 0);
+	CHECK_EQ(big_change(place, PLACE_BYTES / 2, 0x55, 0, 500), 0);
 	CHECK_EQ(place[0], 0x55);
 	/* And the rest, which makes room again. */
 	for (unsigned int i = 500; i < nobjects; i += 100)
@@ -428,24 +441,18 @@ static void test_a_large_rollback_brings_everything_back(void)
 {
 	struct pml_tx tx;
 	uint64_t offset;
-	REQUIRE(pml_tx_begin(pool.fs, &tx) == 0);
-	REQUIRE(pml_tx_end(&tx, pml_tx_alloc(200u << 10, PML_TYPE_DIRENT, &offset)) == 0);
+	REQUIRE(make_place(&offset) == 0);
 	uint8_t *place = pml_at(pool.fs, offset);
 	CHECK_EQ(place[0], 0);
-	CHECK_EQ(place[(200u << 10) - 1], 0);
-	CHECK_EQ(big_change(place, 200u << 10, 1, 0, 0), 0);
+	CHECK_EQ(place[PLACE_BYTES - 1], 0);
+	CHECK_EQ(big_change(place, PLACE_BYTES, 1, 0, 0), 0);
 
 	REQUIRE(pml_tx_begin(pool.fs, &tx) == 0);
-	int err = 0;
-	for (size_t at = 0; at < 200u << 10 && !err; at += 512) {
-		err = pml_tx_add(place + at, 256);
-		memset(place + at, 2, 256);
-	}
-	CHECK_EQ(err, 0);
+	CHECK_EQ(change_place(place, PLACE_BYTES, 2), 0);
 	CHECK_EQ(pml_tx_end(&tx, -EBUSY), -EBUSY);
 	unsigned int wrong = 0;
-	for (size_t at = 0; at < 200u << 10; at++)
-		wrong += place[at] != (at % 512 < 256 ? 1 : 0);
+	for (size_t at = 0; at < PLACE_BYTES; at++)
+		wrong += place[at] != (at % 128 < 64 ? 1 : 0);
 	CHECK_EQ(wrong, 0);
 }
 
@@ -456,11 +463,9 @@ static void *big_changes(void *arg)
 	for (int i = 0; i < 50; i++) {
 		struct pml_tx tx;
 		uint64_t offset;
-		int err = pml_tx_begin(pool.fs, &tx);
+		int err = make_place(&offset);
 		if (!err)
-			err = pml_tx_end(&tx, pml_tx_alloc(40u << 10, PML_TYPE_DIRENT, &offset));
-		if (!err)
-			err = big_change(pml_at(pool.fs, offset), 40u << 10, (uint8_t)(i + 1), 0, 0);
+			err = big_change(pml_at(pool.fs, offset), PLACE_BYTES, (uint8_t)i, 0, 0);
 		if (!err)
 			err = pml_tx_begin(pool.fs, &tx);
 		if (!err)

@@ -48,8 +48,8 @@ static void begin(void)
 	memset(model, 0, sizeof(model));
 	int err = pml_tx_begin(pool.fs, &tx);
 	if (!err)
-		err = pml_tx_end(&tx, pml_tx_alloc(sizeof(uint64_t), PML_TYPE_SYMLINK,
-						   &slot_offset));
+		err = pml_tx_end(&tx,
+				 pml_tx_alloc(sizeof(uint64_t), PML_TYPE_SYMLINK, &slot_offset));
 	if (err)
 		BAIL_OUT("no slot: %d", err);
 }

@@ -238,8 +238,8 @@ static void expect_no_other_length(const struct sample *s)
 		h.bytes = (uint32_t)len;
 		memcpy(bytes, &h, sizeof(h));
 		if (check(s, bytes, len) != -EPROTO)
-			TAP_FAIL("type %u to %u: %zu of %zu bytes pass, header too",
-				 s->msg.h.type, s->msg.h.reply_to, len, s->bytes);
+			TAP_FAIL("type %u to %u: %zu of %zu bytes pass, header too", s->msg.h.type,
+				 s->msg.h.reply_to, len, s->bytes);
 		memcpy(bytes, &s->msg.h, sizeof(h));
 	}
 }

@@ -131,7 +131,7 @@ static void test_a_million_pins_fit_beside_all_shares(void)
 /* ---- threads ------------------------------------------------------------- */
 
 #define THREADS 4
-#define ROUNDS  20000
+#define ROUNDS	20000
 
 static atomic_bool stop;
 static atomic_uint zeros;

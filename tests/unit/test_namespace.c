@@ -188,8 +188,8 @@ static void test_bad_names_are_refused_everywhere(void)
 	const struct {
 		const char *name;
 		int err;
-	} bad[] = {{"", -EINVAL},     {".", -EINVAL},  {"..", -EINVAL},
-		   {"a/b", -EINVAL},  {"/", -EINVAL}, {long_name, -ENAMETOOLONG}};
+	} bad[] = {{"", -EINVAL},    {".", -EINVAL}, {"..", -EINVAL},
+		   {"a/b", -EINVAL}, {"/", -EINVAL}, {long_name, -ENAMETOOLONG}};
 	struct pml_inode *file = fs_pool_create(root, "file", FILE_MODE);
 	for (size_t i = 0; i < PML_ARRAY_LEN(bad); i++) {
 		CHECK_EQ(make(root, bad[i].name, FILE_MODE), bad[i].err);
@@ -1017,8 +1017,8 @@ static void test_read_only_refuses_every_change(void)
 /* ---- many threads ------------------------------------------------------- */
 
 #define THREADS 4
-#define DIRS    3
-#define NAMES   12
+#define DIRS	3
+#define NAMES	12
 
 struct worker {
 	pthread_t thread;

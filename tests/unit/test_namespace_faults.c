@@ -547,6 +547,8 @@ static void test_loops_of_directories_end(void)
 		a->media->parent = no_dir[i];
 		CHECK_EQ(pml_dir_rename(c, "f", b, "f", 0), -EIO);
 	}
+	uint64_t n = 0;
+	CHECK_EQ(pml_dir_read(a, 0, count_entry, &n), -EIO);
 	a->media->parent = (uint64_t)look(c, "f");
 	CHECK_EQ(pml_dir_rename(c, "f", b, "f", 0), -EIO);
 	a->media->parent = PML_ROOT_INO;
@@ -605,8 +607,8 @@ static void test_bad_inode_table_is_refused(void)
 	uint64_t chunk = ((const struct pml_media_itable_level *)pml_at(pool.fs, level))->chunk[0];
 	uint64_t super_offset = pml_offset_of(pool.fs, super);
 	pml_inode_put(root, 1);
-	const uint64_t bad[] = {1, 7, FS_POOL_BYTES, FS_POOL_BYTES - 8, UINT64_MAX & ~7ull, level,
-				chunk, level + 64, chunk + 4096, super_offset};
+	const uint64_t bad[] = {1,     7,     FS_POOL_BYTES, FS_POOL_BYTES - 8, UINT64_MAX & ~7ull,
+				level, chunk, level + 64,    chunk + 4096,	super_offset};
 	for (size_t i = 0; i < PML_ARRAY_LEN(bad); i++) {
 		CHECK_EQ(open_with_word(slot, bad[i]), -EUCLEAN);
 		CHECK_EQ(open_with_word(slot, 0), 0);

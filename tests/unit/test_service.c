@@ -139,9 +139,18 @@ static void test_create_makes_or_opens(void)
 static void test_bad_urls_are_refused_in_words(void)
 {
 	static const char *const urls[] = {
-		"",	 "soft:",	     "soft://",		     "soft://h",
-		"http://h:1", "soft://h:",   "soft://:1",	     "soft://h:1x",
-		"soft://[::1:1", "soft://[::1]", "soft://h:123456789", "soft://[]:1/",
+		"",
+		"soft:",
+		"soft://",
+		"soft://h",
+		"http://h:1",
+		"soft://h:",
+		"soft://:1",
+		"soft://h:1x",
+		"soft://[::1:1",
+		"soft://[::1]",
+		"soft://h:123456789",
+		"soft://[]:1/",
 	};
 	struct pml_client *client;
 	char reason[PML_REASON_BYTES];

@@ -206,8 +206,8 @@ static void test_server_survives_random_valid_and_damaged_requests(void)
 				uint64_t small = random_of(&state) % 9;
 				memcpy(msg.bytes + n, &small, 8);
 			}
-			enum pml_wire_type type = (enum pml_wire_type)(
-				PML_WIRE_LOOKUP + random_of(&state) % 9);
+			enum pml_wire_type type =
+				(enum pml_wire_type)(PML_WIRE_LOOKUP + random_of(&state) % 9);
 			if (random_of(&state) % 4)
 				bytes &= ~(size_t)7;
 			if (raw_send(ep, &msg, bytes, type))
@@ -243,11 +243,10 @@ static void answer(struct pml_ep *ep, const union pml_message *request, union pm
 
 static void answer_hello(struct pml_ep *ep, const union pml_message *request)
 {
-	union pml_message reply = {
-		.hello_reply = {.root_ino = 1,
-				.term_ms = 60000,
-				.durability = PML_WIRE_SERVER_COMMIT,
-				.max_lease_bytes = 1 << 20}};
+	union pml_message reply = {.hello_reply = {.root_ino = 1,
+						   .term_ms = 60000,
+						   .durability = PML_WIRE_SERVER_COMMIT,
+						   .max_lease_bytes = 1 << 20}};
 	answer(ep, request, &reply, sizeof(reply.hello_reply), 0);
 }
 
