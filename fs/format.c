@@ -309,8 +309,6 @@ static int fill_pool(struct pml_fs *fs, const char *label)
 {
 	int err = fill_super(fs, label);
 	if (!err)
-		err = pml_tx_logs_format(fs);
-	if (!err)
 		err = pml_tx_logs_open(fs);
 	if (err)
 		return err;

@@ -39,7 +39,6 @@ enum pml_media_type {
 	PML_TYPE_DIRENT,
 	PML_TYPE_SYMLINK,
 	PML_TYPE_GROUP,
-	PML_TYPE_TX_LOG,
 };
 
 /* A run of blocks for file data, inside one object of type PML_TYPE_GROUP; 2 MiB-aligned. */
@@ -82,8 +81,7 @@ struct pml_media_super {
 	uint32_t ngroups;
 	uint32_t reserved0;
 	uint64_t next_generation;   /* of the next inode made */
-	uint64_t tx_logs;           /* object of preallocated transaction logs, 0 none */
-	uint64_t tx_logs_bytes;
+	uint64_t reserved1[2];
 	uint64_t itable[PML_ITABLE_FANOUT]; /* offsets of struct pml_media_itable_level */
 	struct pml_media_group groups[PML_GROUPS_MAX];
 };

@@ -11,9 +11,8 @@
  *	return pml_tx_end(&tx, err);    -- commits on 0, else rolls back; returns the result
  *
  * Wraps libpmemobj transactions with POBJ_TX_FAILURE_RETURN, so no longjmp.
- * One that outgrows its lane's own 2 KiB takes a preallocated log, so that
- * freeing works on a full device; where none is free, libpmemobj allocates its
- * own.  Not nested; one per thread.
+ * Memory for their logs is kept free, so that freeing works on a full device.
+ * Not nested; one per thread.
  */
 #ifndef PML_FS_TX_H
 #define PML_FS_TX_H
@@ -22,16 +21,9 @@
 
 struct pml_tx {
 	struct pml_fs *fs;
-	/* Private to tx.c: */
-	int log; /* index of the preallocated log, -1 none yet, -2 none was free */
-	bool has_snapshot_log;
-	bool has_intent_log;
-	size_t snapshot_bytes; /* upper bound of what the undo log holds */
-	unsigned int nintents; /* upper bound of the entries of the redo log */
 };
 
-/* Preallocated logs: made at mkfs time, handed out in DRAM. */
-int pml_tx_logs_format(struct pml_fs *fs) PML_MUST_CHECK;
+/* Sets the pool up for transactions: before the first one after opening it. */
 int pml_tx_logs_open(struct pml_fs *fs) PML_MUST_CHECK;
 void pml_tx_logs_close(struct pml_fs *fs);
 

@@ -26,10 +26,8 @@
 #define RNR_TIMER_CODE 12
 /* After the end of a connection the device reports what it flushed within: */
 #define FLUSH_MS 1000
-/*
- * A waiter looks for completions before it sleeps, at most so long.  It adapts:
- * an idle connection costs nothing.
- */
+/* A waiter looks for completions before it sleeps, for between so long, as it learns. */
+#define LOOK_US_MIN 100u
 #define LOOK_US_MAX 400u
 /*
  * Where waking up takes long, two peers that both sleep between messages stay
@@ -38,7 +36,7 @@
  * when it does not help.
  */
 #define LONG_LOOK_US	   10000u
-#define LONG_LOOK_EACH_MIN 16u
+#define LONG_LOOK_EACH_MIN 8u
 #define LONG_LOOK_EACH_MAX 4096u
 /* How often a caller that never sleeps looks for a disconnect. */
 #define GLANCE_NS 1000000u
@@ -193,11 +191,11 @@ static void wait_end(const struct wait *w)
 		look->long_each = LONG_LOOK_EACH_MIN;
 		look->waits = 0;
 	} else if (w->is_long_look) {
-		look->us = took_us < LONG_LOOK_US ? LOOK_US_MAX : 0;
+		look->us = took_us < LONG_LOOK_US ? LOOK_US_MAX : LOOK_US_MIN;
 		look->long_each = PML_MIN(look->long_each * 2, LONG_LOOK_EACH_MAX);
 		look->waits = 0;
 	} else {
-		look->us /= 2;
+		look->us = PML_MAX(look->us / 2, LOOK_US_MIN);
 	}
 }
 

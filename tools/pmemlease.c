@@ -31,6 +31,7 @@ static const char help_text[] =
 	"fabric.  FILE \"-\" of get is standard output.\n"
 	"\n"
 	"  -l, --long             ls: type, size and time too\n"
+	"  -r, --recursive        get: a directory, with all files below it, as FILE\n"
 	"      --lease-bytes=N    get, put: size of each lease (default 64M)\n"
 	"      --hold=SECONDS     get, put: keep the last lease that long afterwards\n"
 	"      --ignore-recall    get, put: never answer a recall, use the lease until\n"
@@ -271,6 +272,7 @@ enum {
 
 static const struct option long_options[] = {
 	{"long", no_argument, NULL, 'l'},
+	{"recursive", no_argument, NULL, 'r'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
@@ -332,6 +334,9 @@ static int take_option(struct options *opt, int c, const char *text)
 	case 'l':
 		opt->is_long = true;
 		return 0;
+	case 'r':
+		opt->is_recursive = true;
+		return 0;
 	case 'q':
 		opt->is_quiet = true;
 		return 0;
@@ -389,7 +394,7 @@ static int take_operands(struct options *opt, int count, char **operands)
 static int parse_command_line(struct options *opt, int argc, char **argv)
 {
 	for (;;) {
-		int c = getopt_long(argc, argv, "lqhV", long_options, NULL);
+		int c = getopt_long(argc, argv, "lrqhV", long_options, NULL);
 		if (c == -1)
 			break;
 		int err = take_option(opt, c, optarg);

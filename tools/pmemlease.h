@@ -4,6 +4,7 @@
  *
  * pmemlease.c        command line, ls, stat
  * pmemlease_copy.c   get, put
+ * pmemlease_tree.c   get -r
  * pmemlease_bench.c  bench
  */
 #ifndef PML_TOOLS_PMEMLEASE_H
@@ -31,6 +32,7 @@ struct options {
 	uint32_t wait_ms;
 	uint32_t timeout_ms;
 	bool is_long;
+	bool is_recursive;
 	bool ignore_recall;
 	bool is_quiet;
 	bool force_progress;
@@ -53,6 +55,8 @@ int report_local(const char *fmt, ...) PML_PRINTF(1, 2);
 
 /* The commands.  Each returns an exit status. */
 int run_get(struct pml_client *client, const struct options *opt);
+/* get -r of a directory. */
+int run_get_tree(struct pml_client *client, const struct options *opt);
 int run_put(struct pml_client *client, const struct options *opt);
 int run_bench(struct pml_client *client, const struct options *opt);
 

@@ -31,7 +31,7 @@ struct copy {
 	uint64_t ino;
 	uint64_t size;			  /* bytes to copy */
 	uint64_t pos;			  /* copied; of a put: committed */
-	struct pml_client_buffer *buffer; /* CHUNK_BYTES */
+	struct pml_client_buffer *buffer; /* CHUNK_BYTES, less for a small file */
 	struct pml_client_lease *lease;	  /* or NULL */
 	/* The last chunk, which is still in the buffer. */
 	uint64_t chunk_first;
@@ -212,7 +212,9 @@ static int open_output(const char *file, int *ret_fd)
 static int run_copy(struct copy *c, int (*copy_all)(struct copy *c))
 {
 	c->start_ms = c->moved_ms = pml_now_ms();
-	int err = pml_client_buffer_new(c->client, CHUNK_BYTES, &c->buffer);
+	/* No more than the file needs: a tree has many small ones. */
+	size_t bytes = PML_MIN(PML_MAX(c->size, (uint64_t)TOUCH_BYTES), (uint64_t)CHUNK_BYTES);
+	int err = pml_client_buffer_new(c->client, bytes, &c->buffer);
 	if (err)
 		return report_local("%s", pml_client_reason(c->client));
 	int status = copy_all(c);
@@ -230,8 +232,10 @@ int run_get(struct pml_client *client, const struct options *opt)
 	int err = pml_client_stat(client, opt->path, &attr);
 	if (err)
 		return report_remote(client, opt->path, err);
+	if (S_ISDIR(attr.mode) && opt->is_recursive)
+		return run_get_tree(client, opt);
 	if (!S_ISREG(attr.mode)) {
-		fprintf(stderr, "pmemlease: %s: not a regular file: use ls\n",
+		fprintf(stderr, "pmemlease: %s: not a regular file: use ls, or get -r\n",
 			opt->path[0] ? opt->path : "/");
 		return EXIT_REMOTE;
 	}

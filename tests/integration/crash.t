@@ -21,7 +21,7 @@ mkdir "$mnt/put"
 
 # ---- workers: each has a directory and a model ------------------------------
 
-to=() from=() pids=()
+to=() from=() pids=() operations=()
 for w in $(seq 0 $((workers - 1))); do
 	mkdir "$mnt/w$w"
 	mkfifo "$work/ground/to.$w" "$work/ground/from.$w"
@@ -53,7 +53,7 @@ answers() {
 			*) rc=1 && note "worker $w says \"$line\"" && break ;;
 			esac
 		done
-		[ -z "$line" ] || last_count=${line#stopped }
+		[[ $line != stopped* ]] || operations[w]=${line//[^0-9]/}
 	done
 	return $rc
 }
@@ -111,8 +111,10 @@ is "$audits" "$kills" "after every crash the counters agree"
 is "$bad_rounds" 0 "after every crash all acknowledged operations are there, the last one wholly or not"
 is "$(bad_puts | paste -sd' ')" "" "what a remote client has committed is there"
 in_range "$(wc -l <"$work/ground/put")" 1 1000000 "remote files committed"
-in_range "${last_count:-0}" 0 1000000000 "the model was compared"
-for w in "${!to[@]}"; do eval "exec ${to[w]}>&-"; done
+for w in "${!to[@]}"; do
+	in_range "${operations[w]}" "$kills" 1000000000 "worker $w: operations acknowledged"
+done
+tell quit
 wait "${pids[@]}"
 
 # ---- an open file that was removed; a crash while it is mounted read-only ----

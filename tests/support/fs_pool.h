@@ -9,7 +9,8 @@
  *	fs_pool_remove(&pool);
  *
  * The pool is a file in $PML_TEST_DIR, or /dev/shm.  It is removed at exit if the
- * test did not.  What fails here ends the program with "Bail out!".
+ * test did not, after a crash by the next test program.  What fails here ends the
+ * program with "Bail out!".
  */
 #ifndef TEST_FS_POOL_H
 #define TEST_FS_POOL_H
