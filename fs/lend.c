@@ -155,7 +155,8 @@ static int pin_segments(struct pml_fs *fs, const struct gather *g)
 static int pin_locked(struct gather *g)
 {
 	struct pml_inode *inode = g->inode;
-	int err = pml_extent_punch_resume(inode->fs, inode->media);
+	int err = inode->fs->is_read_only ? 0
+					  : pml_extent_punch_resume(inode->fs, inode->media);
 	if (err)
 		return err;
 	if (!g->for_write) {
@@ -197,11 +198,12 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 		if (g.end_byte > (uint64_t)PML_FILE_BYTES_MAX)
 			return -EFBIG;
 	}
+	if (for_write && inode->fs->is_read_only)
+		return -EROFS;
 	/* Exclusively for reading too: an interrupted punch is finished first. */
-	int err = pml_inode_begin_change(inode);
-	if (err)
-		return err;
-	err = pin_locked(&g);
+	(void)pthread_rwlock_rdlock(&inode->fs->audit_lock);
+	(void)pthread_rwlock_wrlock(&inode->lock);
+	int err = pin_locked(&g);
 	pml_inode_end_change(inode);
 	if (err)
 		return err;

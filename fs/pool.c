@@ -235,8 +235,11 @@ static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 	if (!fs->pool && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return pml_reason(reason, -EBUSY, "%s is in use by another program", path);
 	if (!fs->pool && errno == EINVAL)
-		return pml_reason(reason, -EUCLEAN, "%s: libpmemobj refuses the pool: %s", path,
-				  pmemobj_errormsg());
+		return pml_reason(
+			reason, -EUCLEAN,
+			"%s: libpmemobj refuses the pool (%s); if mkfs was interrupted, run "
+			"it again with -f",
+			path, pmemobj_errormsg());
 	if (!fs->pool)
 		return pml_reason(reason, -errno, "%s: %s", path, pmemobj_errormsg());
 

@@ -11,9 +11,8 @@
  *
  * So the extensions get memory that nothing else can use.  libpmemobj serves
  * each arena and each class of sizes from a block of memory that stays with them
- * even while it is empty.  At mount every arena gets such a block for the classes
- * of the extensions, and no object of ours is ever of these classes: a B+tree
- * node has a class of its own, what else would fall into them is made larger.
+ * even while it is empty.  At mount every arena gets such blocks for the classes
+ * that extensions fall into, and all objects of ours are of other classes.
  */
 #include <stdio.h>
 
@@ -21,32 +20,41 @@
 #include "tx.h"
 
 /*
- * Classes of sizes of libpmemobj 1.12, in bytes with the object's header:
- * (4480, 5376] holds 195 undo log extensions, if their data has the following size
- * (lane_undo_extend(), alloc_class_new() there), and (704, 832] and (832, 1088] hold
- * some 200 redo log extensions.
+ * Sizes of log extensions in libpmemobj (lane_undo_extend(), lane_redo_extend() and
+ * SIZEOF_ALIGNED_ULOG() there; the last one has two variants).  An undo log extension is
+ * as large as we say; this size just fits a class of which 1 MiB holds 195.
  */
 #define UNDO_EXTENSION_BYTES 5120u
-#define REDO_CLASSES_FROM    705u
-#define REDO_CLASSES_TO	     1088u
-static const size_t log_object_bytes[] = {5300, 832, 1088};
+#define REDO_EXTENSION_BYTES 640u
+#define VARIANT_1(bytes)     ((bytes) + 128u)
+#define VARIANT_2(bytes)     ((bytes) + 192u)
+static const size_t log_bytes[] = {
+	VARIANT_1(UNDO_EXTENSION_BYTES),
+	VARIANT_2(UNDO_EXTENSION_BYTES),
+	VARIANT_1(REDO_EXTENSION_BYTES),
+	VARIANT_2(REDO_EXTENSION_BYTES),
+};
 
 #define OBJECT_HEADER_BYTES 16u
 #define CLASS_IDS	    255u
 #define ARENAS_MAX	    256u
 
 /*
- * Classes of our own.  For the inode table because the default ones take 2 and 4 MiB of
+ * Classes of our own.  An object may take up to 64 units (8 where libpmemobj chooses the
+ * class).  That of symlinks is a default one that it does not choose for extensions.
+ * Another reason for those of the inode table: the default classes take 2 and 4 MiB of
  * contiguous heap at a time, which a full device does not have.
  */
 static const struct {
 	enum pml_media_type type;
-	size_t object_bytes;
-	unsigned int objects; /* that a block of memory holds: 256 KiB, 1 MiB, 256 KiB */
+	unsigned int units; /* that a block of memory holds: 1 MiB for chunks, else 256 KiB */
+	size_t unit_bytes;  /* with the object's header */
 } classes[] = {
-	{PML_TYPE_ITABLE_LEVEL, sizeof(struct pml_media_itable_level), 31},
-	{PML_TYPE_ITABLE_CHUNK, sizeof(struct pml_media_itable_chunk), 15},
-	{PML_TYPE_BTREE_NODE, sizeof(struct pml_media_btree_node), 251},
+	{PML_TYPE_ITABLE_LEVEL, 31, sizeof(struct pml_media_itable_level) + OBJECT_HEADER_BYTES},
+	{PML_TYPE_ITABLE_CHUNK, 15, sizeof(struct pml_media_itable_chunk) + OBJECT_HEADER_BYTES},
+	{PML_TYPE_BTREE_NODE, 252, sizeof(struct pml_media_btree_node) + OBJECT_HEADER_BYTES},
+	{PML_TYPE_DIRENT, 4087, 64},
+	{PML_TYPE_SYMLINK, 1364, 192},
 };
 
 struct pml_tx_logs {
@@ -86,27 +94,26 @@ static uint64_t class_flag(PMEMobjpool *pool, size_t unit_bytes, unsigned int un
 	return 0;
 }
 
-/* Every arena gets a block of memory for each class of log extensions. */
+/* Every arena gets blocks of memory for log extensions. */
 static void provide_logs(PMEMobjpool *pool)
 {
-	enum { NCLASSES = PML_ARRAY_LEN(log_object_bytes) };
+	enum { NSIZES = PML_ARRAY_LEN(log_bytes) };
 	long long undo_bytes = UNDO_EXTENSION_BYTES;
 	unsigned int narenas = 0;
-	struct pobj_action action[NCLASSES];
+	struct pobj_action action[NSIZES];
 
 	if (pmemobj_ctl_set(pool, "tx.cache.size", &undo_bytes) != 0 ||
 	    pmemobj_ctl_get(pool, "heap.narenas.automatic", &narenas) != 0)
 		pml_log_warning("libpmemobj: %s", pmemobj_errormsg());
 	for (unsigned int arena = 1; arena <= narenas && arena <= ARENAS_MAX; arena++) {
 		size_t n = 0;
-		for (size_t i = 0; i < NCLASSES; i++) {
-			PMEMoid oid = pmemobj_xreserve(pool, &action[n],
-						       log_object_bytes[i] - OBJECT_HEADER_BYTES,
-						       PML_TYPE_DIRENT, POBJ_ARENA_ID(arena));
+		for (size_t i = 0; i < NSIZES; i++) {
+			PMEMoid oid = pmemobj_xreserve(pool, &action[n], log_bytes[i], 0,
+						       POBJ_ARENA_ID(arena));
 			n += !OID_IS_NULL(oid);
 		}
 		pmemobj_cancel(pool, action, n);
-		if (n < NCLASSES)
+		if (n < NSIZES)
 			pml_log_warning("the device is full: removing large files may fail");
 	}
 }
@@ -117,11 +124,10 @@ int pml_tx_logs_open(struct pml_fs *fs)
 	if (!logs)
 		return -ENOMEM;
 	logs->pool_uuid = pmemobj_oid(fs->super).pool_uuid_lo;
+	provide_logs(fs->pool);
 	for (size_t i = 0; i < PML_ARRAY_LEN(classes); i++)
 		logs->class_flag[classes[i].type] =
-			class_flag(fs->pool, classes[i].object_bytes + OBJECT_HEADER_BYTES,
-				   classes[i].objects);
-	provide_logs(fs->pool);
+			class_flag(fs->pool, classes[i].unit_bytes, classes[i].units);
 	fs->tx_logs = logs;
 	return 0;
 }
@@ -177,12 +183,9 @@ int pml_tx_add_fresh(const void *addr, size_t bytes)
 int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 {
 	struct pml_fs *fs = pmemobj_tx_get_user_data();
-	const uint64_t class = fs->tx_logs->class_flag[type];
-	const uint64_t flags = POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | class;
+	const uint64_t flags =
+		POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | fs->tx_logs->class_flag[type];
 
-	if (!class && bytes + OBJECT_HEADER_BYTES >= REDO_CLASSES_FROM &&
-	    bytes + OBJECT_HEADER_BYTES <= REDO_CLASSES_TO)
-		bytes = REDO_CLASSES_TO - OBJECT_HEADER_BYTES + 1;
 	PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
 	if (OID_IS_NULL(oid)) {
 		/* The allocator may be holding back free memory for a moment, to measure it. */

@@ -139,11 +139,11 @@ static void put_data(struct file *f, size_t at, const struct op *op)
 		f->size = at + op->bytes;
 }
 
-static void clone_data(struct file *from, struct file *to)
+static void clone_data(const struct file *from, struct file *to, size_t bytes)
 {
-	memcpy(to->data, from->data, from->size);
-	if (from->size > to->size)
-		to->size = from->size;
+	memcpy(to->data, from->data, bytes);
+	if (bytes > to->size)
+		to->size = bytes;
 }
 
 static void apply(struct state *s, const struct op *op)
@@ -182,7 +182,7 @@ static void apply(struct state *s, const struct op *op)
 		f->size = op->at;
 		break;
 	case CLONE:
-		clone_data(f, s->file[op->to]);
+		clone_data(f, s->file[op->to], op->bytes);
 		break;
 	case PUNCH:
 		if (op->at < f->size) {
@@ -268,10 +268,9 @@ static int act_clone(int fd, const struct op *op)
 	int to = open(path_of(op->to), O_WRONLY | O_CLOEXEC);
 	if (to < 0)
 		return -errno;
-	size_t size = now.file[op->name]->size;
 	loff_t from_at = 0, to_at = 0;
-	ssize_t n = copy_file_range(fd, &from_at, to, &to_at, size, 0);
-	int err = n < 0 ? -errno : (size_t)n == size ? 0 : -EIO;
+	ssize_t n = copy_file_range(fd, &from_at, to, &to_at, op->bytes, 0);
+	int err = n < 0 ? -errno : (size_t)n == op->bytes ? 0 : -EIO;
 	close(to);
 	return err;
 }
@@ -318,6 +317,10 @@ static struct op pick(void)
 			op.bytes = (op.bytes + 4095) & ~4095u;
 		}
 	} while (!is_possible(&now, &op));
+	if (op.kind == CLONE) { /* of all that there is */
+		op.at = 0;
+		op.bytes = now.file[op.name]->size;
+	}
 	return op;
 }
 
@@ -370,7 +373,10 @@ static bool is_quiet;
 		return false;                                                                      \
 	} while (0)
 
-/* May @op leave a mixture of old and new at this byte?  Of a punch: in the blocks at its edges. */
+/*
+ * May @op leave a mixture of old and new at this byte?  Punch and clone overwrite only the
+ * blocks at their edges.
+ */
 static bool is_overwritten(const struct op *op, size_t byte)
 {
 	size_t end = op->at + op->bytes;
@@ -430,7 +436,8 @@ static bool is_state(struct state *s, const struct state *other, const struct op
 			continue;
 		if (S_ISDIR(st.st_mode) != s->is_dir[i])
 			DIFFERENT("n%d: is %sa directory\n", i, s->is_dir[i] ? "not " : "");
-		bool is_torn = op && s->file[i] && s->file[i] == s->file[op->name];
+		bool is_torn = op && s->file[i] &&
+			       s->file[i] == s->file[op->kind == CLONE ? op->to : op->name];
 		if (s->file[i] &&
 		    !is_file(i, s->file[i], is_torn ? other->file[i] : NULL, is_torn ? op : NULL))
 			return false;
@@ -440,7 +447,7 @@ static bool is_state(struct state *s, const struct state *other, const struct op
 
 static const struct op *in_place(const struct op *op)
 {
-	return op->kind == WRITE || op->kind == PUNCH ? op : NULL;
+	return op->kind == WRITE || op->kind == PUNCH || op->kind == CLONE ? op : NULL;
 }
 
 /* Is the directory as @op leaves it?  Then the model is, too. */
@@ -467,10 +474,17 @@ static bool is_before(const struct op *op)
 	return is_so;
 }
 
-/* The kernel cuts a write(2) into requests at page boundaries: the first ones have happened. */
+/*
+ * The kernel cuts a write(2) into requests at page boundaries, and copy_file_range(2) shares
+ * blocks first and copies the edge then: the first part may have happened.
+ */
 static bool is_after_part(const struct op *op)
 {
 	struct op part = *op;
+	if (op->kind == CLONE) {
+		part.bytes &= ~(size_t)4095;
+		return is_after(&part);
+	}
 	size_t at = op->kind == APPEND ? now.file[op->name]->size : op->at;
 	if (op->kind != APPEND && op->kind != WRITE)
 		return false;

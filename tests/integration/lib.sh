@@ -204,15 +204,17 @@ start() {
 
 # helper NAME: path of a test program, compiled here if the build has none.
 helper() {
-	local name=$1
-	if [ ! -x "$build/tests/$name" ]; then
-		[ -x "$work/$name" ] ||
-			${CC:-cc} -O1 -g -D_GNU_SOURCE -DPML_LAYER=4 -I"$top/include" -pthread \
-				-o "$work/$name" "$here/$name.c" >&2 || return 1
-		echo "$work/$name"
+	local name=$1 libs=()
+	if [ -x "$build/tests/$name" ]; then
+		echo "$build/tests/$name"
 		return
 	fi
-	echo "$build/tests/$name"
+	if grep -q 'pmemleasefs/client.h' "$here/$name.c"; then
+		libs=("$build/rdma/libpml_rdma.a" -libverbs -lrdmacm)
+	fi
+	${CC:-cc} -O1 -g -D_GNU_SOURCE -DPML_LAYER=4 -I"$top/include" -pthread \
+		-o "$work/$name" "$here/$name.c" "${libs[@]}" >&2 || return 1
+	echo "$work/$name"
 }
 
 # make_device [SIZE [MKFS-OPTIONS...]]: sets device.

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+#include "../../fs/btree.h"
 #include "../../fs/itable.h"
 #include "../tap.h"
 
@@ -122,6 +123,39 @@ static void check_reached(struct check *c)
 		fault(c, "%zu inodes, counted %" PRIu64, c->n, counts.inodes);
 }
 
+/* Objects of each type that the inodes account for, or that the pool holds. */
+struct objects {
+	uint64_t n[16];
+};
+
+static int count_node(void *arg, uint64_t offset)
+{
+	++*(uint64_t *)arg;
+	return 0;
+}
+
+/* What no inode leads to any more is lost for good. */
+static void check_objects(struct check *c)
+{
+	static const enum pml_media_type types[] = {PML_TYPE_DIRENT, PML_TYPE_SYMLINK,
+						    PML_TYPE_BTREE_NODE};
+	struct objects used = {0}, held = {0};
+	for (size_t i = 0; i < c->n; i++) {
+		const struct pml_media_inode *media = c->seen[i].media;
+		used.n[PML_TYPE_SYMLINK] += S_ISLNK(media->mode);
+		used.n[PML_TYPE_DIRENT] += c->seen[i].entries;
+		if (pml_btree_nodes(c->fs, media->tree, count_node, &used.n[PML_TYPE_BTREE_NODE]))
+			fault(c, "tree of %" PRIu64, c->seen[i].ino);
+	}
+	for (PMEMoid oid = pmemobj_first(c->fs->pool); !OID_IS_NULL(oid); oid = pmemobj_next(oid))
+		if (pmemobj_type_num(oid) < PML_ARRAY_LEN(held.n))
+			held.n[pmemobj_type_num(oid)]++;
+	for (size_t i = 0; i < PML_ARRAY_LEN(types); i++)
+		if (used.n[types[i]] != held.n[types[i]])
+			fault(c, "%" PRIu64 " objects of type %d, used %" PRIu64, held.n[types[i]],
+			      types[i], used.n[types[i]]);
+}
+
 static void no_pins(void *arg, pml_audit_emit emit, void *audit)
 {
 }
@@ -137,6 +171,7 @@ const char *fs_check(struct pml_fs *fs)
 		if (S_ISDIR(c.seen[i].media->mode) && c.seen[i].media->nlink)
 			read_dir(&c, &c.seen[i]);
 	check_reached(&c);
+	check_objects(&c);
 	char reason[PML_REASON_BYTES];
 	if (pml_fs_audit(fs, no_pins, NULL, reason))
 		fault(&c, "audit: %s", reason);

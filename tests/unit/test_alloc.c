@@ -335,35 +335,50 @@ static void test_threads_never_share_a_block(void)
 
 #define OBJECTS_MAX   100000u
 #define SMALL_OBJECTS 700u
+#define PLACE_BYTES   sizeof(struct pml_media_itable_chunk)
 
 static uint64_t objects[OBJECTS_MAX];
 static unsigned int nobjects;
 
-static int add_object(size_t bytes)
+static int add_object(size_t bytes, enum pml_media_type type)
 {
 	struct pml_tx tx;
 	int err = pml_tx_begin(pool.fs, &tx);
 	if (!err)
-		err = pml_tx_end(&tx, pml_tx_alloc(bytes, PML_TYPE_DIRENT, &objects[nobjects]));
+		err = pml_tx_end(&tx, pml_tx_alloc(bytes, type, &objects[nobjects]));
 	if (!err)
 		nobjects++;
 	return err;
 }
 
-/* Some small objects, then ones of falling sizes until none of any size fits. */
+/* Some small objects, then of every kind until none fits. */
 static void fill_heap(void)
 {
-	static const size_t sizes[] = {8u << 20, 1u << 20, 240u << 10, 60u << 10, 16u << 10,
-				       4u << 10, 1u << 10, 256,	       64,	  16};
+	static const struct {
+		enum pml_media_type type;
+		size_t bytes;
+	} kinds[] = {
+		{PML_TYPE_ITABLE_CHUNK, sizeof(struct pml_media_itable_chunk)},
+		{PML_TYPE_ITABLE_LEVEL, sizeof(struct pml_media_itable_level)},
+		{PML_TYPE_BTREE_NODE, sizeof(struct pml_media_btree_node)},
+		{PML_TYPE_SYMLINK, 4096},
+		{PML_TYPE_SYMLINK, 800},
+		{PML_TYPE_SYMLINK, 10},
+		{PML_TYPE_DIRENT, 271},
+		{PML_TYPE_DIRENT, 20},
+	};
 	nobjects = 0;
-	while (nobjects < SMALL_OBJECTS && add_object(64) == 0)
+	while (nobjects < SMALL_OBJECTS && add_object(64, PML_TYPE_DIRENT) == 0)
 		;
-	for (size_t i = 0; i < PML_ARRAY_LEN(sizes); i++) {
+	for (size_t i = 0; i < PML_ARRAY_LEN(kinds); i++) {
 		int err = 0;
 		while (!err && nobjects < OBJECTS_MAX)
-			err = add_object(sizes[i]);
+			err = add_object(kinds[i].bytes, kinds[i].type);
 		CHECK_EQ(err, -ENOSPC);
 	}
+	/* Not even libpmemobj itself finds anything. */
+	PMEMoid oid;
+	CHECK(pmemobj_alloc(pool.fs->pool, &oid, 300u << 10, 0, NULL, NULL) != 0);
 }
 
 static void test_groups_leave_the_reserve_to_metadata(void)
@@ -371,8 +386,8 @@ static void test_groups_leave_the_reserve_to_metadata(void)
 	take_all(512);
 	uint64_t sum = 0;
 	nobjects = 0;
-	while (nobjects < OBJECTS_MAX && add_object(60u << 10) == 0)
-		sum += 60u << 10;
+	while (nobjects < OBJECTS_MAX && add_object(PLACE_BYTES, PML_TYPE_ITABLE_CHUNK) == 0)
+		sum += PLACE_BYTES;
 	CHECK(sum >= PML_METADATA_RESERVE_MIN * 8 / 10);
 	for (unsigned int i = 0; i < nobjects; i++) {
 		struct pml_tx tx;
@@ -381,8 +396,6 @@ static void test_groups_leave_the_reserve_to_metadata(void)
 	}
 	give_all();
 }
-
-#define PLACE_BYTES sizeof(struct pml_media_itable_chunk)
 
 /* Sets every second line of a place, so that snapshots do not merge. */
 static int change_place(uint8_t *place, size_t bytes, uint8_t value)
@@ -433,7 +446,7 @@ static void test_a_full_heap_can_still_be_emptied(void)
 	/* And the rest, which makes room again. */
 	for (unsigned int i = 500; i < nobjects; i += 100)
 		CHECK_EQ(big_change(place, 8192, 0x66, i, PML_MIN(i + 100, nobjects)), 0);
-	CHECK_EQ(add_object(1u << 20), 0);
+	CHECK_EQ(add_object(PLACE_BYTES, PML_TYPE_ITABLE_CHUNK), 0);
 	give_all();
 }
 
@@ -476,7 +489,6 @@ static void *big_changes(void *arg)
 	return arg;
 }
 
-/* More at once than there are preallocated logs. */
 static void test_many_large_transactions_at_once(void)
 {
 	pthread_t thread[12];
@@ -485,6 +497,64 @@ static void test_many_large_transactions_at_once(void)
 	for (size_t i = 0; i < PML_ARRAY_LEN(thread); i++)
 		(void)pthread_join(thread[i], NULL);
 	CHECK_EQ(atomic_load(&failed), 0);
+}
+
+/* ---- a full heap and several arenas --------------------------------------- */
+
+#define EMPTIERS 4u
+
+static pthread_barrier_t barrier;
+static uint64_t places[EMPTIERS];
+
+/* Frees its share of the objects in large transactions. */
+static void *empty_heap(void *arg)
+{
+	uintptr_t me = (uintptr_t)arg;
+	if (make_place(&places[me]) != 0)
+		atomic_fetch_add(&failed, 1);
+	(void)pthread_barrier_wait(&barrier);
+	/* Now the heap is filled. */
+	(void)pthread_barrier_wait(&barrier);
+	for (unsigned int i = (unsigned int)me * 100; i < nobjects; i += EMPTIERS * 100)
+		if (big_change(pml_at(pool.fs, places[me]), PLACE_BYTES / 2, (uint8_t)i, i,
+			       PML_MIN(i + 100, nobjects)) != 0)
+			atomic_fetch_add(&failed, 1);
+	return NULL;
+}
+
+static void test_every_thread_can_empty_a_full_heap(void)
+{
+	pthread_t thread[EMPTIERS];
+	fs_pool_remove(&pool);
+	fs_pool_make(&pool, 512u << 20);
+	atomic_store(&failed, 0);
+	(void)pthread_barrier_init(&barrier, NULL, EMPTIERS + 1);
+	for (uintptr_t i = 0; i < EMPTIERS; i++)
+		REQUIRE(pthread_create(&thread[i], NULL, empty_heap, (void *)i) == 0);
+	(void)pthread_barrier_wait(&barrier);
+	take_all(512);
+	fill_heap();
+	(void)pthread_barrier_wait(&barrier);
+	for (unsigned int i = 0; i < EMPTIERS; i++)
+		(void)pthread_join(thread[i], NULL);
+	CHECK_EQ(atomic_load(&failed), 0);
+	give_all();
+	CHECK_EQ(add_object(PLACE_BYTES, PML_TYPE_ITABLE_CHUNK), 0);
+}
+
+/* The blocks of memory for logs are there again after opening a full device. */
+static void test_a_full_heap_can_be_emptied_after_reopening(void)
+{
+	uint64_t offset;
+	REQUIRE(make_place(&offset) == 0);
+	take_all(512);
+	fill_heap();
+	give_all();
+	fs_pool_reopen(&pool);
+	for (unsigned int i = 0; i < nobjects; i += 100)
+		CHECK_EQ(big_change(pml_at(pool.fs, offset), PLACE_BYTES / 2, 1, i,
+				    PML_MIN(i + 100, nobjects)),
+			 0);
 }
 
 static void test_a_place_outside_the_heap_is_an_error_and_aborts(void)
@@ -525,6 +595,8 @@ int main(void)
 	TAP_RUN(test_a_large_rollback_brings_everything_back);
 	TAP_RUN(test_many_large_transactions_at_once);
 	TAP_RUN(test_a_place_outside_the_heap_is_an_error_and_aborts);
+	TAP_RUN(test_every_thread_can_empty_a_full_heap);
+	TAP_RUN(test_a_full_heap_can_be_emptied_after_reopening);
 	fs_pool_remove(&pool);
 	return tap_done();
 }

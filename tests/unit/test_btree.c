@@ -299,14 +299,20 @@ static void test_a_root_with_one_child_gives_way_to_it(void)
 static void test_keys_below_a_removed_first_child_find_their_place(void)
 {
 	begin();
-	for (unsigned int i = 1000; i < 3000; i++)
+	for (unsigned int i = 2000; i < 5000; i++)
 		CHECK_EQ(put(i), 0);
-	for (unsigned int i = 1000; i < 2500; i++)
+	const struct pml_media_btree_node *root = pml_at(pool.fs, *slot());
+	CHECK_EQ(root->level, 2);
+	/* The first child of the root with all its leaves; the second becomes the root. */
+	unsigned int end = 2000 + PML_BTREE_FANOUT * PML_BTREE_FANOUT + 2 * PML_BTREE_FANOUT;
+	for (unsigned int i = 2000; i < end; i++)
 		CHECK_EQ(drop(i), 0);
-	for (unsigned int i = 0; i < 2500; i++)
-		CHECK_EQ(put(i * 7 % 2500), 0);
+	root = pml_at(pool.fs, *slot());
+	CHECK_EQ(root->level, 1);
+	for (unsigned int i = 0; i < end; i++)
+		CHECK_EQ(put(i * 7 % end), 0);
 	check_all();
-	for (unsigned int i = 0; i < 3000; i++)
+	for (unsigned int i = 0; i < 5000; i++)
 		CHECK_EQ(drop(i), 0);
 	CHECK_EQ(*slot(), 0);
 }
@@ -315,7 +321,8 @@ static void test_keys_below_a_removed_first_child_find_their_place(void)
 static void test_a_rollback_brings_everything_back(void)
 {
 	begin();
-	for (unsigned int i = 0; i < 1000; i++)
+	/* Full leaves, and keys in between that split them. */
+	for (unsigned int i = 0; i < 1000; i += 2)
 		CHECK_EQ(put(i), 0);
 	for (unsigned int round = 0; round < 500; round++) {
 		uint64_t before[1000];

@@ -316,6 +316,7 @@ enum misuse {
 	MISUSE_PAST_END,
 	MISUSE_BEFORE_START,
 	MISUSE_WRAP_AROUND,
+	MISUSE_LONGER_THAN_KEY,
 	MISUSE_READ_OF_WRITE_KEY,
 	MISUSE_WRITE_OF_READ_KEY,
 	MISUSE_DEAD_KEY,
@@ -333,6 +334,9 @@ static void misuse_key(enum misuse how, struct pml_data_op *op, uint32_t other_r
 		break;
 	case MISUSE_BEFORE_START:
 		op->remote_addr -= 1;
+		break;
+	case MISUSE_LONGER_THAN_KEY:
+		op->bytes = 8192;
 		break;
 	case MISUSE_WRAP_AROUND:
 		op->remote_addr = UINT64_MAX - 100;

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * holder.c -- a client that takes several leases in one session and keeps them
+ *
+ * usage: holder URL COUNT [BYTES]
+ *
+ * Takes COUNT read leases of BYTES (4096) one behind the other on the file that URL
+ * names.  Prints "holding N" when it has them, or "ERROR N: REASON" at the first that
+ * is refused, with the number that it has.  A recall is acknowledged, and the leases are
+ * kept, until standard input ends; then "returned N", or why the first one had ended.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmemleasefs/client.h"
+
+#define LEASES_MAX 4096
+
+/* "The caller will return it": keeps the library from doing so. */
+static bool on_recalled(void *arg, struct pml_client_lease *lease, uint32_t drain_ms)
+{
+	(void)arg;
+	(void)lease;
+	(void)drain_ms;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	static struct pml_client_lease *lease[LEASES_MAX];
+	const struct pml_client_events events = {.recalled = on_recalled};
+	struct pml_client *client;
+	struct pml_client_attr attr;
+	char reason[256] = "";
+
+	if (argc < 3 || argc > 4) {
+		fprintf(stderr, "usage: holder URL COUNT [BYTES]\n");
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	int want = atoi(argv[2]);
+	uint64_t bytes = argc == 4 ? strtoull(argv[3], NULL, 0) : 4096;
+	int err = pml_client_connect(argv[1], 10000, &client, reason);
+	if (err) {
+		printf("%s 0: %s\n", strerrorname_np(-err), reason);
+		return 1;
+	}
+	pml_client_set_events(client, &events);
+	const char *host = strstr(argv[1], "://");
+	const char *path = host ? strchr(host + 3, '/') : NULL;
+	err = pml_client_stat(client, path ? path : "", &attr);
+	int got = 0;
+	while (!err && got < want && got < LEASES_MAX) {
+		err = pml_client_lease(client, attr.ino, (uint64_t)got * bytes, bytes, false, 1000,
+				       &lease[got]);
+		got += err == 0;
+	}
+	if (err)
+		printf("%s %d: %s\n", strerrorname_np(-err), got, pml_client_reason(client));
+	else
+		printf("holding %d\n", got);
+	while (getchar() != EOF)
+		continue;
+	err = got > 0 ? pml_client_lease_status(lease[0]) : 0;
+	for (int i = 0; i < got; i++)
+		(void)pml_client_return(lease[i]);
+	printf("returned %d %s\n", got, err ? strerrorname_np(-err) : "live");
+	pml_client_close(client);
+	return 0;
+}
