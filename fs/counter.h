@@ -9,7 +9,7 @@
  * Overflow is refused before it happens: shares up to PML_SHARES_MAX; pins only
  * while the whole counter fits.  A counter above 1024 does not say by itself how
  * it splits: the exact split is kept by alloc.h's statistics and by the owners
- * (extent maps, lease segments); see pml_counter_shares().
+ * (extent maps, pin.h); see pml_block_shares().
  *
  * Lock-free.  Who may change what: shares under the lock of the inode whose
  * extent comes or goes; pins by the owner of the segment (I2).

@@ -270,7 +270,6 @@ static int fill_super(struct pml_fs *fs, const char *label)
 	if (label)
 		(void)snprintf(super->label, sizeof(super->label), "%s", label);
 	super->created_ns = pml_time_now();
-	super->next_generation = ROOT_GENERATION + 1;
 	pmemobj_persist(fs->pool, super, sizeof(*super));
 	return 0;
 }

@@ -152,27 +152,71 @@ static int pin_segments(struct pml_fs *fs, const struct gather *g)
 	return 0;
 }
 
-static int pin_locked(struct gather *g)
+/* Frees what lies past the end of the file in [first, end) bytes (pml_file_trim()). */
+static void trim_locked(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
+{
+	uint64_t first = PML_MAX(first_byte >> PML_BLOCK_SHIFT,
+				 block_above(inode->media->size_bytes));
+	uint64_t end = block_above(end_byte);
+	if (first >= end || inode->media->flags & PML_INODE_KEEPS_PREALLOC)
+		return;
+	int err = pml_extent_punch(inode->fs, inode->media, first, end);
+	if (err)
+		pml_log_warning("inode %lu keeps uncommitted blocks past its end: %s",
+				(unsigned long)inode->ino, strerror(-err));
+}
+
+static int pin_for_read_locked(struct gather *g)
+{
+	uint64_t size = g->inode->media->size_bytes;
+	if (g->first_byte >= size)
+		return -ENODATA;
+	g->end_byte = PML_MIN(g->end_byte, size);
+	int err = gather_segments(g);
+	return err ? err : pin_segments(g->inode->fs, g);
+}
+
+static int pin_for_write_locked(struct gather *g)
 {
 	struct pml_inode *inode = g->inode;
-	int err = inode->fs->is_read_only ? 0
-					  : pml_extent_punch_resume(inode->fs, inode->media);
+	uint64_t asked_end = g->end_byte;
+	int err = pml_extent_punch_resume(inode->fs, inode->media);
 	if (err)
 		return err;
-	if (!g->for_write) {
-		if (g->first_byte >= inode->media->size_bytes)
-			return -ENODATA;
-		g->end_byte = PML_MIN(g->end_byte, inode->media->size_bytes);
-	} else {
-		err = own_range(inode, g->first_byte, g->end_byte);
-		if (err)
-			return err;
-	}
-	err = gather_segments(g);
+	err = own_range(inode, g->first_byte, g->end_byte);
+	if (!err)
+		err = gather_segments(g);
 	if (!err)
 		err = pin_segments(inode->fs, g);
-	if (!err && g->for_write)
+	if (!err)
 		atomic_store(&inode->is_remote_dirty, true);
+	/* What was prepared and not lent. */
+	trim_locked(inode, err ? g->first_byte : g->end_byte, asked_end);
+	return err;
+}
+
+static int pin_for_read(struct gather *g)
+{
+	/* The inode's lock is enough, and a read-only filesystem lends too. */
+	pthread_rwlock_rdlock(&g->inode->fs->audit_lock);
+	pthread_rwlock_rdlock(&g->inode->lock);
+	int err = pin_for_read_locked(g);
+	pthread_rwlock_unlock(&g->inode->lock);
+	pthread_rwlock_unlock(&g->inode->fs->audit_lock);
+	return err;
+}
+
+static int pin_for_write(struct gather *g)
+{
+	g->first_byte = pml_round_down(g->first_byte, PML_BLOCK_BYTES);
+	g->end_byte = pml_round_up(g->end_byte, PML_BLOCK_BYTES);
+	if (g->end_byte > (uint64_t)PML_FILE_BYTES_MAX)
+		return -EFBIG;
+	int err = pml_inode_begin_change(g->inode);
+	if (err)
+		return err;
+	err = pin_for_write_locked(g);
+	pml_inode_end_change(g->inode);
 	return err;
 }
 
@@ -192,19 +236,7 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 		.segment = segments,
 		.max = max,
 	};
-	if (for_write) {
-		g.first_byte = pml_round_down(g.first_byte, PML_BLOCK_BYTES);
-		g.end_byte = pml_round_up(g.end_byte, PML_BLOCK_BYTES);
-		if (g.end_byte > (uint64_t)PML_FILE_BYTES_MAX)
-			return -EFBIG;
-	}
-	if (for_write && inode->fs->is_read_only)
-		return -EROFS;
-	/* Exclusively for reading too: an interrupted punch is finished first. */
-	(void)pthread_rwlock_rdlock(&inode->fs->audit_lock);
-	(void)pthread_rwlock_wrlock(&inode->lock);
-	int err = pin_locked(&g);
-	pml_inode_end_change(inode);
+	int err = for_write ? pin_for_write(&g) : pin_for_read(&g);
 	if (err)
 		return err;
 	*ret_count = g.n;
@@ -321,14 +353,6 @@ void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_by
 {
 	if (pml_inode_begin_change(inode))
 		return;
-	uint64_t first =
-		PML_MAX(first_byte >> PML_BLOCK_SHIFT, block_above(inode->media->size_bytes));
-	uint64_t end = block_above(end_byte);
-	if (first < end && !(inode->media->flags & PML_INODE_KEEPS_PREALLOC)) {
-		int err = pml_extent_punch(inode->fs, inode->media, first, end);
-		if (err)
-			pml_log_warning("inode %lu keeps uncommitted blocks past its end: %s",
-					(unsigned long)inode->ino, strerror(-err));
-	}
+	trim_locked(inode, first_byte, end_byte);
 	pml_inode_end_change(inode);
 }

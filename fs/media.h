@@ -80,8 +80,7 @@ struct pml_media_super {
 	uint64_t payload_blocks;    /* what groups may come to in all; statfs total */
 	uint32_t ngroups;
 	uint32_t reserved0;
-	uint64_t next_generation;   /* of the next inode made */
-	uint64_t reserved1[2];
+	uint64_t reserved1[3];
 	uint64_t itable[PML_ITABLE_FANOUT]; /* offsets of struct pml_media_itable_level */
 	struct pml_media_group groups[PML_GROUPS_MAX];
 };

@@ -96,7 +96,8 @@ uint64_t pml_time_now(void)
 int pml_corrupt(const struct pml_fs *fs, const char *what, uint64_t where)
 {
 	(void)fs;
-	pml_log_error("the device contradicts itself: %s (at %#" PRIx64 "); run fsck.pmemleasefs",
+	pml_log_error("the device contradicts itself: %s (at %#" PRIx64 "); copy off what can be "
+		      "read and make it anew",
 		      what, where);
 	return -EIO;
 }
@@ -177,7 +178,7 @@ static int check_super(const struct pml_fs *fs, const char *path, char *reason)
 	if (super->size_bytes != fs->info.size_bytes ||
 	    memchr(super->label, 0, sizeof(super->label)) == NULL || !are_groups_sane(fs))
 		return pml_reason(reason, -EUCLEAN,
-				  "%s: the super block contradicts itself: run fsck.pmemleasefs",
+				  "%s: the super block contradicts itself: restore it from a copy",
 				  path);
 	return 0;
 }
@@ -363,7 +364,7 @@ int pml_fs_open(const struct pml_open_args *args, struct pml_fs **ret_fs, char *
 		if (err)
 			(void)pml_reason(ret_reason, err, "%s: %s", args->path,
 					 err == -EUCLEAN ? "its structures contradict themselves: "
-							   "run fsck.pmemleasefs"
+							   "restore it from a copy"
 							 : strerror(-err));
 	}
 	if (err) {

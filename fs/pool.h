@@ -3,8 +3,8 @@
  * pool.h -- the open filesystem: libpmemobj pool, store functions, shared state
  *
  * Private to fs/.  Lock order (docs/locking.md), first taken first:
- *   fs.rename_lock, directory inode locks (ancestor first, else by number),
- *   file inode locks (by number), fs.itable_lock, fs.alloc_lock, icache lock, tx log lock.
+ *   audit_lock, rename_lock, directory inode locks (ancestor first, else by number),
+ *   file inode locks (by number), inode table, pin index, allocator, inode cache.
  * A libpmemobj transaction is opened after the inode locks and ended before
  * they are dropped (transactions give no isolation).
  */

@@ -238,8 +238,9 @@ mount_fs() {
 daemon_of() {
 	local pid
 	for pid in $(processes_of "$id"); do
-		tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qxF -- "$1" || continue
-		grep -q '^mount.pmemlease' "/proc/$pid/comm" && echo "$pid" && return
+		grep -qzxF -- "$1" "/proc/$pid/cmdline" 2>/dev/null || continue
+		# The second name is the one for mount.fuse(8).
+		grep -qxE 'mount.pmemlease|pmemleasefs' "/proc/$pid/comm" && echo "$pid" && return
 	done
 	return 1
 }

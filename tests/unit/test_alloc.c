@@ -326,7 +326,7 @@ static void test_threads_never_share_a_block(void)
 		REQUIRE(pthread_create(&thread[i], NULL, churn, (void *)i) == 0);
 	for (unsigned int i = 0; i < THREADS; i++)
 		(void)pthread_join(thread[i], NULL);
-	free((void *)owner);
+	free((void *)(uintptr_t)owner);
 	CHECK_EQ(atomic_load(&twice), 0);
 	CHECK_EQ(free_blocks(), before);
 }

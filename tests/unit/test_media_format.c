@@ -35,7 +35,6 @@ static const struct fact {
 	{FIELD(pml_media_super, payload_blocks)},
 	{FIELD(pml_media_super, ngroups)},
 	{FIELD(pml_media_super, reserved0)},
-	{FIELD(pml_media_super, next_generation)},
 	{FIELD(pml_media_super, reserved1)},
 	{FIELD(pml_media_super, itable)},
 	{FIELD(pml_media_super, groups)},
