@@ -20,7 +20,7 @@
 /* An edge append or prepend leaves a full node; other splits leave two halves. */
 #define HALF (PML_BTREE_FANOUT / 2)
 /* With this few entries before the first that moves, one snapshot is cheaper than two. */
-#define MERGE_SNAPSHOT_ENTRIES 4u
+#define MERGE_SNAPSHOT_ENTRIES 20u
 
 /* A path from the root, at[0], to a leaf, at[depth - 1]. */
 struct path {

@@ -21,7 +21,7 @@
 
 #include "pml/base.h"
 
-#define PML_PIN_BIAS   1024u
+#define PML_PIN_BIAS 1024u
 /* Shares are refused above this, so that a million pins still fit in 32 bits. */
 #define PML_SHARES_MAX (1u << 30)
 
@@ -35,6 +35,18 @@ static inline bool pml_counter_is_free(const pml_counter *c)
 static inline bool pml_counter_maybe_pinned(const pml_counter *c)
 {
 	return atomic_load_explicit(c, memory_order_acquire) >= PML_PIN_BIAS;
+}
+
+/*
+ * Gives blocks that are free their first share.  Assumes: the counters are 0 and nobody
+ * else changes them (the allocator has just taken the blocks).
+ */
+static inline void pml_counter_take(pml_counter *c, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		assert(atomic_load_explicit(&c[i], memory_order_relaxed) == 0);
+		atomic_store_explicit(&c[i], 1, memory_order_relaxed);
+	}
 }
 
 /* Batch operations on @n consecutive counters; all or none of them change. */

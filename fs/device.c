@@ -116,7 +116,7 @@ int pml_device_dax_zero(int fd, size_t bytes)
 
 /* ---- kinds --------------------------------------------------------------- */
 
-/* An attribute of a character device's sysfs directory, as a link's last part or a number. */
+/* Where sysfs keeps an attribute of a character device. */
 static void sysfs_path(dev_t rdev, const char *attribute, char *ret_path, size_t bytes)
 {
 	(void)snprintf(ret_path, bytes, "/sys/dev/char/%u:%u/%s", major(rdev), minor(rdev),

@@ -13,7 +13,7 @@
 #include "inode.h"
 
 struct pml_dir_entry {
-	uint64_t key;    /* of the entry in the tree */
+	uint64_t key;	 /* of the entry in the tree */
 	uint64_t object; /* offset of struct pml_media_dirent */
 	uint64_t ino;
 	uint32_t type;
@@ -26,8 +26,8 @@ int pml_name_check(const char *name, size_t *ret_bytes) PML_MUST_CHECK;
 int pml_dir_find(const struct pml_fs *fs, const struct pml_media_inode *dir, const char *name,
 		 size_t name_bytes, struct pml_dir_entry *ret_entry) PML_MUST_CHECK;
 /* Assumes: @name is not there.  -ENOSPC: no room, or 256 names of one hash. */
-int pml_dir_add(struct pml_fs *fs, struct pml_media_inode *dir, const char *name,
-		size_t name_bytes, uint64_t ino, uint32_t type) PML_MUST_CHECK;
+int pml_dir_add(struct pml_fs *fs, struct pml_media_inode *dir, const char *name, size_t name_bytes,
+		uint64_t ino, uint32_t type) PML_MUST_CHECK;
 int pml_dir_remove(struct pml_fs *fs, struct pml_media_inode *dir,
 		   const struct pml_dir_entry *entry) PML_MUST_CHECK;
 /* Points an existing entry at another inode (rename). */

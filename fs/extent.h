@@ -15,7 +15,7 @@
 
 struct pml_extent {
 	uint64_t file_block;
-	uint64_t block;    /* on the device; 0: a hole */
+	uint64_t block;	   /* on the device; 0: a hole */
 	uint64_t nblocks;  /* at least 1; for a hole up to the next extent or the asked end */
 	bool is_unwritten; /* allocated, reads as zeros */
 };
@@ -36,9 +36,8 @@ struct pml_unmapped {
  * Blocks under the punch marker are holes.
  * Validates what it reads: -EIO on blocks outside groups or overlapping extents.
  */
-int pml_extent_at(const struct pml_fs *fs, const struct pml_media_inode *inode,
-		  uint64_t file_block, uint64_t end_block,
-		  struct pml_extent *ret_extent) PML_MUST_CHECK;
+int pml_extent_at(const struct pml_fs *fs, const struct pml_media_inode *inode, uint64_t file_block,
+		  uint64_t end_block, struct pml_extent *ret_extent) PML_MUST_CHECK;
 
 /*
  * Maps [extent->file_block, +nblocks), a hole until now, to extent->block; merges with its
@@ -51,8 +50,8 @@ int pml_extent_map(struct pml_fs *fs, struct pml_media_inode *inode,
  * Unmaps what is mapped in [first, end), splitting extents at its ends, and appends it to
  * @unmapped.  Stops after PML_UNMAP_MAX extents: *ret_next is where to go on (@end: done).
  */
-int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
-		     uint64_t end, struct pml_unmapped *unmapped, uint64_t *ret_next) PML_MUST_CHECK;
+int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first, uint64_t end,
+		     struct pml_unmapped *unmapped, uint64_t *ret_next) PML_MUST_CHECK;
 
 /* Drops the shares of what was unmapped.  After the commit. */
 void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped);

@@ -16,8 +16,8 @@ struct pml_inode {
 	struct pml_media_inode *media;
 	/* Readers of anything in media or its tree hold it shared, changers exclusively. */
 	pthread_rwlock_t lock;
-	uint64_t refs;               /* under icache lock */
-	bool is_published;           /* pml_inode_get() may find it; under icache lock */
+	uint64_t refs;		     /* under icache lock */
+	bool is_published;	     /* pml_inode_get() may find it; under icache lock */
 	struct pml_inode *hash_next; /* under icache lock */
 	/* A remote writer may have left bytes in CPU caches since this came into core. */
 	_Atomic bool is_remote_dirty;

@@ -155,8 +155,8 @@ static int pin_segments(struct pml_fs *fs, const struct gather *g)
 /* Frees what lies past the end of the file in [first, end) bytes (pml_file_trim()). */
 static void trim_locked(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
-	uint64_t first = PML_MAX(first_byte >> PML_BLOCK_SHIFT,
-				 block_above(inode->media->size_bytes));
+	uint64_t first =
+		PML_MAX(first_byte >> PML_BLOCK_SHIFT, block_above(inode->media->size_bytes));
 	uint64_t end = block_above(end_byte);
 	if (first >= end || inode->media->flags & PML_INODE_KEEPS_PREALLOC)
 		return;

@@ -24,9 +24,9 @@
  * opened, which must not happen when the device has changed its size
  * (libpmemobj dies of SIGSEGV on an enlarged pool).
  */
-#define PML_LAYOUT_OFFSET 4096
-#define PML_LAYOUT_FORMAT "pmemleasefs/%u size=%" PRIu64
-#define PML_LAYOUT_SCAN   "pmemleasefs/%u size=%" SCNu64
+#define PML_LAYOUT_OFFSET  4096
+#define PML_LAYOUT_FORMAT  "pmemleasefs/%u size=%" PRIu64
+#define PML_LAYOUT_SCAN	   "pmemleasefs/%u size=%" SCNu64
 #define PML_FORMAT_VERSION 1u
 
 #define PML_MEDIA_MAGIC 0x314546534c4d50ull /* "PMLSFE1" */
@@ -45,8 +45,8 @@ enum pml_media_type {
 struct pml_media_group {
 	uint64_t first_block;
 	uint64_t nblocks;
-	uint64_t object;   /* offset of the object that holds it */
-	uint32_t device;   /* 0: this pool */
+	uint64_t object; /* offset of the object that holds it */
+	uint32_t device; /* 0: this pool */
 	uint32_t reserved;
 };
 static_assert(sizeof(struct pml_media_group) == 32, "on-media size");
@@ -61,9 +61,9 @@ static_assert(sizeof(struct pml_media_group) == 32, "on-media size");
  * The inode table: inode number n - 1 indexes three levels of 1024 offsets of
  * levels, 1024 offsets of chunks, and 256 inodes.
  */
-#define PML_ITABLE_FANOUT   1024u
-#define PML_CHUNK_INODES    256u
-#define PML_INO_MAX         ((uint64_t)PML_ITABLE_FANOUT * PML_ITABLE_FANOUT * PML_CHUNK_INODES)
+#define PML_ITABLE_FANOUT 1024u
+#define PML_CHUNK_INODES  256u
+#define PML_INO_MAX	  ((uint64_t)PML_ITABLE_FANOUT * PML_ITABLE_FANOUT * PML_CHUNK_INODES)
 
 /* The root object of the pool. */
 struct pml_media_super {
@@ -72,12 +72,12 @@ struct pml_media_super {
 	uint32_t feature_compat;    /* unknown bits are harmless */
 	uint32_t feature_ro_compat; /* unknown bits: read-only */
 	uint32_t feature_incompat;  /* unknown bits: refuse */
-	uint64_t size_bytes;        /* of the device at mkfs */
+	uint64_t size_bytes;	    /* of the device at mkfs */
 	uint8_t uuid[16];
-	uint8_t hash_key[16];       /* SipHash key for directory entries */
+	uint8_t hash_key[16]; /* SipHash key for directory entries */
 	char label[PML_LABEL_BYTES];
-	uint64_t created_ns;        /* as inode times */
-	uint64_t payload_blocks;    /* what groups may come to in all; statfs total */
+	uint64_t created_ns;	 /* as inode times */
+	uint64_t payload_blocks; /* what groups may come to in all; statfs total */
 	uint32_t ngroups;
 	uint32_t reserved0;
 	uint64_t reserved1[3];
@@ -97,7 +97,7 @@ struct pml_media_itable_level {
 
 /* An inode; free when mode is 0. */
 struct pml_media_inode {
-	uint32_t mode; /* type and permission bits */
+	uint32_t mode;	/* type and permission bits */
 	uint32_t nlink; /* 0 with mode set: an orphan, freed at mount */
 	uint32_t uid;
 	uint32_t gid;
@@ -108,18 +108,18 @@ struct pml_media_inode {
 	uint64_t ctime_ns;
 	uint64_t btime_ns;
 	uint64_t rdev;
-	uint64_t tree;          /* B+tree root node: extents of a file, entries of a directory */
-	uint64_t nblocks;       /* file: mapped blocks (shared ones too) */
-	uint64_t nentries;      /* directory: entries without "." and ".." */
-	uint64_t parent;        /* directory: inode of ".." */
-	uint64_t symlink;       /* offset of the target, zero-terminated; its length is size_bytes */
+	uint64_t tree;	   /* B+tree root node: extents of a file, entries of a directory */
+	uint64_t nblocks;  /* file: mapped blocks (shared ones too) */
+	uint64_t nentries; /* directory: entries without "." and ".." */
+	uint64_t parent;   /* directory: inode of ".." */
+	uint64_t symlink;  /* offset of the target, zero-terminated; its length is size_bytes */
 	/*
 	 * Blocks [punch_first, punch_end) are being unmapped in several transactions:
 	 * mount finishes it.  Equal: none.
 	 */
 	uint64_t punch_first;
 	uint64_t punch_end;
-	uint64_t flags;         /* PML_INODE_ bits */
+	uint64_t flags; /* PML_INODE_ bits */
 	uint64_t reserved[15];
 };
 static_assert(sizeof(struct pml_media_inode) == 256, "on-media size");

@@ -18,9 +18,9 @@ void pml_pin_index_free(struct pml_fs *fs);
 
 /*
  * One pin more / less on each block of a run; drop takes exactly what one add pinned
- * and cannot fail.  A block is not pinned for reading and for writing at once.  Blocks that reach 0 become free.  The index's lock comes before the
- * allocator's.
- *   -EUSERS a counter would overflow; -ENOMEM
+ * and cannot fail.  A block is not pinned for reading and for writing at once.  Blocks that reach 0
+ * become free.  The index's lock comes before the allocator's. -EUSERS a counter would overflow;
+ * -ENOMEM
  */
 int pml_pin_add(struct pml_fs *fs, uint64_t first, uint64_t n, bool for_write) PML_MUST_CHECK;
 void pml_pin_drop(struct pml_fs *fs, uint64_t first, uint64_t n);

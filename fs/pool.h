@@ -20,10 +20,10 @@
 #include "pml/fs.h"
 #include "pml/log.h"
 
-struct pml_alloc;   /* alloc.h */
-struct pml_itable;  /* itable.h */
-struct pml_icache;  /* inode.h */
-struct pml_tx_logs; /* tx.h */
+struct pml_alloc;     /* alloc.h */
+struct pml_itable;    /* itable.h */
+struct pml_icache;    /* inode.h */
+struct pml_tx_logs;   /* tx.h */
 struct pml_pin_index; /* pin.h */
 
 struct pml_fs {

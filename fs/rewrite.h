@@ -17,15 +17,15 @@
 
 enum pml_piece_kind {
 	PML_PIECE_IN_PLACE, /* written and unshared: stays where it is */
-	PML_PIECE_FILL,     /* a hole: gets a new block */
-	PML_PIECE_COPY,     /* shared: gets a new block, old contents copied (I5) */
+	PML_PIECE_FILL,	    /* a hole: gets a new block */
+	PML_PIECE_COPY,	    /* shared: gets a new block, old contents copied (I5) */
 	PML_PIECE_CONVERT,  /* preallocated: becomes readable where it is */
 };
 
 struct pml_piece {
 	uint64_t file_block;
 	uint64_t nblocks;
-	uint64_t block;     /* where it will be; 0 until pml_rewrite_allocate() */
+	uint64_t block;	    /* where it will be; 0 until pml_rewrite_allocate() */
 	uint64_t old_block; /* of a copy */
 	enum pml_piece_kind kind;
 };

@@ -55,7 +55,7 @@ static void die_locked(struct pml_client *client, const char *reason)
 		pml_client_end_all_locked(client);
 		struct call *call;
 		struct call *tmp;
-		pml_list_for_each_safe (call, tmp, &client->calls, link) {
+		pml_list_for_each_safe(call, tmp, &client->calls, link) {
 			pml_list_remove(&call->link);
 			call->is_done = true;
 			call->status = -ENOTCONN;
@@ -173,7 +173,7 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 		client->term_ms = msg->hello_reply.term_ms;
 	}
 	struct call *call;
-	pml_list_for_each (call, &client->calls, link) {
+	pml_list_for_each(call, &client->calls, link) {
 		if (call->request_id != msg->h.request_id)
 			continue;
 		if (call->type != msg->h.reply_to)

@@ -74,8 +74,8 @@ static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
 	if (lease->is_returned && why == PML_END_RETURNED)
 		return;
 	lease->needs_ack = false;
-	/* Also after a recall: what is not returned yet never will be. */
-	if (atomic_load(&lease->status) == -ESTALE && !lease->is_returned)
+	/* Also after a recall, and when our RETURN crossed it: the fence came first (I10). */
+	if (atomic_load(&lease->status) == -ESTALE)
 		atomic_store(&lease->status, 0);
 	if (atomic_load(&lease->status))
 		return;
@@ -86,7 +86,7 @@ static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
 static struct pml_client_lease *find_lease_locked(struct pml_client *client, uint64_t lease_id)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each (lease, &client->leases, link)
+	pml_list_for_each(lease, &client->leases, link)
 		if (lease->id == lease_id)
 			return lease;
 	return NULL;
@@ -139,14 +139,14 @@ static void end_with_connection_locked(struct pml_client_lease *lease)
 void pml_client_end_all_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each (lease, &client->leases, link)
+	pml_list_for_each(lease, &client->leases, link)
 		end_with_connection_locked(lease);
 }
 
 struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each (lease, &client->leases, link)
+	pml_list_for_each(lease, &client->leases, link)
 		if (lease->needs_ack)
 			return lease;
 	return NULL;
@@ -169,7 +169,7 @@ static bool may_send_return(const struct pml_client_lease *lease)
 static struct pml_client_lease *find_work_locked(struct pml_client *client)
 {
 	struct pml_client_lease *lease;
-	pml_list_for_each (lease, &client->leases, link)
+	pml_list_for_each(lease, &client->leases, link)
 		if (lease->has_revoke_event || lease->has_recall_event || may_send_return(lease))
 			return lease;
 	return NULL;

@@ -66,7 +66,7 @@ static void *run_connection(void *arg)
 static struct connection *take_finished_locked(struct pml_server *server)
 {
 	struct connection *conn;
-	pml_list_for_each (conn, &server->connections, link) {
+	pml_list_for_each(conn, &server->connections, link) {
 		if (!conn->is_finished)
 			continue;
 		pml_list_remove(&conn->link);
@@ -248,6 +248,19 @@ static int start_accepting(struct pml_server *server)
 	return err;
 }
 
+int pml_server_check(const struct pml_server_args *args, char *ret_reason)
+{
+	int err = args->allow_unauthenticated ? 0 : check_loopback(args->host, ret_reason);
+	if (err)
+		return err;
+	struct pml_fabric *fabric;
+	err = pml_fabric_listen(args->is_soft ? PML_TRANSPORT_SOFT : PML_TRANSPORT_VERBS,
+				args->host, "0", &fabric, ret_reason);
+	if (!err)
+		pml_fabric_close(fabric);
+	return err;
+}
+
 int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,
 		     char *ret_reason)
 {
@@ -288,7 +301,7 @@ uint16_t pml_server_port(const struct pml_server *server)
 static bool are_all_finished_locked(const struct pml_server *server)
 {
 	const struct connection *conn;
-	pml_list_for_each (conn, &server->connections, link)
+	pml_list_for_each(conn, &server->connections, link)
 		if (!conn->is_finished)
 			return false;
 	return true;
@@ -301,7 +314,7 @@ static bool end_connections(struct pml_server *server)
 	pthread_mutex_lock(&server->lock);
 	server->is_stopping = true;
 	struct connection *conn;
-	pml_list_for_each (conn, &server->connections, link)
+	pml_list_for_each(conn, &server->connections, link)
 		pml_remote_kill(conn->remote, PML_END_UNMOUNT);
 	while (!are_all_finished_locked(server) && pml_now_ms() < deadline_ms)
 		pml_cond_wait_until(&server->changed, &server->lock, deadline_ms);

@@ -16,13 +16,13 @@
 #include "pml/base.h"
 
 struct pml_fabric;   /* a listening address, or the client's way to connect */
-struct pml_ep;       /* one connection */
-struct pml_key;      /* server: remote access to one range of memory */
+struct pml_ep;	     /* one connection */
+struct pml_key;	     /* server: remote access to one range of memory */
 struct pml_local_mr; /* client: a registered buffer for one-sided transfers */
 
 /* Largest message, and how many may be in flight towards a receiver. */
 #define PML_MSG_BYTES_MAX 8192u
-#define PML_MSG_DEPTH     32u
+#define PML_MSG_DEPTH	  32u
 /* One-sided operations that a client may have in flight. */
 #define PML_DATA_DEPTH 128u
 /* Largest single one-sided operation. */
@@ -32,7 +32,7 @@ enum pml_transport_kind { PML_TRANSPORT_SOFT, PML_TRANSPORT_VERBS };
 
 /* How a fence on this endpoint ends an access; strongest last. */
 enum pml_ep_fence {
-	PML_EP_FENCE_KEY,        /* invalidate the key alone */
+	PML_EP_FENCE_KEY,	 /* invalidate the key alone */
 	PML_EP_FENCE_CONNECTION, /* destroy the connection, then the key */
 };
 
@@ -75,8 +75,8 @@ int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperativ
 
 /* ---- client side -------------------------------------------------------- */
 
-int pml_ep_connect(enum pml_transport_kind kind, const char *host, const char *port,
-		   int timeout_ms, struct pml_ep **ret_ep, char *ret_reason) PML_MUST_CHECK;
+int pml_ep_connect(enum pml_transport_kind kind, const char *host, const char *port, int timeout_ms,
+		   struct pml_ep **ret_ep, char *ret_reason) PML_MUST_CHECK;
 
 /* Registers a buffer for data transfers of this endpoint; soft: nothing to do. */
 int pml_local_mr_new(struct pml_ep *ep, void *buf, size_t bytes,
@@ -85,12 +85,12 @@ void pml_local_mr_free(struct pml_local_mr *mr);
 
 struct pml_data_op {
 	struct pml_local_mr *mr;
-	void *buf;            /* inside mr */
-	uint32_t bytes;       /* 1 to PML_DATA_BYTES_MAX */
+	void *buf;	/* inside mr */
+	uint32_t bytes; /* 1 to PML_DATA_BYTES_MAX */
 	uint64_t remote_addr;
 	uint32_t rkey;
 	bool is_write;
-	uint64_t cookie;      /* comes back in the completion */
+	uint64_t cookie; /* comes back in the completion */
 };
 /*
  * Queues a one-sided operation.  -EAGAIN: PML_DATA_DEPTH in flight; -ENOTCONN.
@@ -133,11 +133,12 @@ const char *pml_ep_fence_text(const struct pml_ep *ep);
  * made afterwards and before.  All zero: none.
  */
 struct pml_soft_faults {
-	uint32_t delay_data_us;    /* server side: each one-sided operation takes this long, in pieces */
+	uint32_t delay_data_us; /* server side: each one-sided operation takes this long, in pieces
+				 */
 	uint32_t fail_key_fences;  /* the next N fences with PML_EP_FENCE_KEY fail with -EIO */
-	uint32_t late_fence_us;    /* a fence takes this long */
+	uint32_t late_fence_us;	   /* a fence takes this long */
 	uint32_t drop_server_msgs; /* the next N server-sent messages are lost */
-	uint32_t tear_writes;      /* the next N writes stop half way and break the connection */
+	uint32_t tear_writes;	   /* the next N writes stop half way and break the connection */
 };
 void pml_soft_set_faults(const struct pml_soft_faults *faults);
 

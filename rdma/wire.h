@@ -14,7 +14,7 @@
 
 #include "pml/base.h"
 
-#define PML_WIRE_MAGIC   0x314c4d50u /* "PML1" */
+#define PML_WIRE_MAGIC	 0x314c4d50u /* "PML1" */
 #define PML_WIRE_VERSION 1u
 
 enum pml_wire_type {
@@ -27,7 +27,7 @@ enum pml_wire_type {
 	PML_WIRE_RETURN,
 	PML_WIRE_COMMIT,
 	PML_WIRE_RENEW,
-	PML_WIRE_ACK, /* client: recall seen; no reply */
+	PML_WIRE_ACK,	       /* client: recall seen; no reply */
 	PML_WIRE_REPLY = 64,   /* + type of the request in header.reply_to */
 	PML_WIRE_RECALL = 128, /* server-sent, no reply */
 	PML_WIRE_REVOKED,
@@ -37,9 +37,10 @@ struct pml_wire_header {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t type;
-	uint32_t bytes;      /* of the whole message */
-	uint32_t request_id; /* chosen by the client, never 0; echoed in the reply; 0 in server-sent */
-	int32_t status;      /* reply: 0 or -errno (Linux numbers); else 0 */
+	uint32_t bytes;	     /* of the whole message */
+	uint32_t request_id; /* chosen by the client, never 0; echoed in the reply; 0 in server-sent
+			      */
+	int32_t status;	     /* reply: 0 or -errno (Linux numbers); else 0 */
 	uint16_t reply_to;   /* reply: type of the request; else 0 */
 	uint16_t reserved;
 };
@@ -87,7 +88,7 @@ struct pml_wire_create { /* tail: name; makes a regular file, or opens an existi
 	struct pml_wire_header h;
 	uint64_t dir_ino;
 	uint32_t name_bytes;
-	uint32_t mode;      /* permission bits */
+	uint32_t mode;	    /* permission bits */
 	uint32_t exclusive; /* 1: -EEXIST if it is there */
 	uint32_t reserved;
 };

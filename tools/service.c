@@ -73,31 +73,55 @@ static void make_config(const struct pml_service *service, const struct pml_moun
 	pml_options_apply(options, ret_config);
 }
 
-static int start_server(struct pml_service *service, int which,
-			const struct pml_mount_options *options, uint32_t term_ms, char *ret_reason)
+static const struct pml_endpoint *endpoint_of(const struct pml_mount_options *options, int which)
 {
-	const struct pml_endpoint *at = which == SERVER_SOFT ? &options->soft : &options->rdma;
-	if (!at->is_set)
-		return 0;
-	const struct pml_server_args args = {
-		.fs = service->fs,
-		.leases = service->leases,
+	return which == SERVER_SOFT ? &options->soft : &options->rdma;
+}
+
+/* What the options say of a server; filesystem and leases are still to be filled in. */
+static struct pml_server_args server_args(const struct pml_mount_options *options, int which)
+{
+	const struct pml_endpoint *at = endpoint_of(options, which);
+	return (struct pml_server_args){
 		.is_soft = which == SERVER_SOFT,
 		.host = at->host,
 		.port = at->port,
 		.allow_unauthenticated = options->allow_unauthenticated,
 		.client_cred = {.uid = options->client_uid, .gid = options->client_gid},
 		.is_read_only = options->flags & PML_MOUNT_RO,
-		.term_ms = term_ms,
 	};
+}
+
+/* Refuses a wrong address while the device is still untouched. */
+static int check_servers(const struct pml_mount_options *options, char *ret_reason)
+{
+	for (int which = 0; which < SERVER_COUNT; which++) {
+		if (!endpoint_of(options, which)->is_set)
+			continue;
+		const struct pml_server_args args = server_args(options, which);
+		int err = pml_server_check(&args, ret_reason);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int start_server(struct pml_service *service, int which,
+			const struct pml_mount_options *options, uint32_t term_ms, char *ret_reason)
+{
+	if (!endpoint_of(options, which)->is_set)
+		return 0;
+	struct pml_server_args args = server_args(options, which);
+	args.fs = service->fs;
+	args.leases = service->leases;
+	args.term_ms = term_ms;
 	return pml_server_start(&args, &service->servers[which], ret_reason);
 }
 
 static void announce(const struct pml_service *service, const struct pml_mount_options *options)
 {
 	for (int which = 0; which < SERVER_COUNT; which++) {
-		const struct pml_endpoint *at =
-			which == SERVER_SOFT ? &options->soft : &options->rdma;
+		const struct pml_endpoint *at = endpoint_of(options, which);
 		if (!service->servers[which])
 			continue;
 		bool is_ipv6 = strchr(at->host, ':');
@@ -151,7 +175,9 @@ static int start_leases(struct pml_service *service, const struct pml_mount_opti
 static int start_all(struct pml_service *service, const struct pml_service_args *args,
 		     char *ret_reason)
 {
-	int err = open_device(args, &service->fs, ret_reason);
+	int err = check_servers(args->options, ret_reason);
+	if (!err)
+		err = open_device(args, &service->fs, ret_reason);
 	if (err)
 		return err;
 	uint32_t term_ms = 0;

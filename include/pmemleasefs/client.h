@@ -93,7 +93,7 @@ void pml_client_set_events(struct pml_client *client, const struct pml_client_ev
 int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
 		     uint64_t len_bytes, bool for_write, int wait_ms,
 		     struct pml_client_lease **ret_lease);
-uint64_t pml_client_lease_end(const struct pml_client_lease *lease);  /* exclusive */
+uint64_t pml_client_lease_end(const struct pml_client_lease *lease); /* exclusive */
 uint64_t pml_client_lease_file_size(const struct pml_client_lease *lease);
 uint64_t pml_client_lease_id(const struct pml_client_lease *lease);
 /* 0 while it is live; else -ESTALE, -EKEYREVOKED or -ENOTCONN. */

@@ -24,9 +24,9 @@
 #define PML_BLOCK_BYTES 4096u
 #define PML_BLOCK_SHIFT 12
 
-#define PML_MUST_CHECK __attribute__((warn_unused_result))
+#define PML_MUST_CHECK	      __attribute__((warn_unused_result))
 #define PML_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define PML_UNUSED __attribute__((unused))
+#define PML_UNUSED	      __attribute__((unused))
 
 #define PML_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define PML_MIN(a, b)                                                                              \
@@ -41,8 +41,7 @@
 		__auto_type max_b_ = (b);                                                          \
 		max_a_ > max_b_ ? max_a_ : max_b_;                                                 \
 	})
-#define PML_CONTAINER_OF(ptr, type, member)                                                        \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define PML_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Longest explanation of an error in words, with its terminating zero. */
 #define PML_REASON_BYTES 256
@@ -70,7 +69,7 @@ static inline void pml_auto_close_(const int *fd)
 }
 
 /* The variable is freed / closed when it leaves its scope. */
-#define pml_auto_free __attribute__((cleanup(pml_auto_free_)))
+#define pml_auto_free  __attribute__((cleanup(pml_auto_free_)))
 #define pml_auto_close __attribute__((cleanup(pml_auto_close_)))
 
 /* Hands an owned descriptor or pointer out of its pml_auto_ variable. */

@@ -5,9 +5,9 @@
  * Everything here may be called from any thread without locks held; each call
  * takes the locks it needs (docs/locking.md) and is one atomic change of the
  * device: after an error or a crash it happened wholly or not at all (I8),
- * except that a data write may be torn between blocks when it overwrites in
- * place.  Metadata is durable when a call returns.  File data is durable when
- * a write returns on a cache-line device, and after pml_file_sync() on a
+ * except that contents stored in place may be torn: by an overwrite, at the
+ * edges of a punch, where a clone has to copy.  Metadata is durable when a call returns.  File data
+ * is durable when a write returns on a cache-line device, and after pml_file_sync() on a
  * page-granularity device (a plain file); see docs/design.md, "Durability".
  *
  * Errors that any changing call may return besides its own:
@@ -33,13 +33,13 @@
 struct pml_fs;
 struct pml_inode;
 
-#define PML_ROOT_INO       1u
-#define PML_NAME_BYTES_MAX 255u
-#define PML_SYMLINK_MAX    4095u
-#define PML_LINK_MAX       65000u
-#define PML_LABEL_BYTES    64u            /* with the terminating zero */
-#define PML_FILE_BYTES_MAX INT64_MAX      /* largest file size */
-#define PML_DEVICE_BYTES_MIN (64u << 20)  /* smallest device */
+#define PML_ROOT_INO	     1u
+#define PML_NAME_BYTES_MAX   255u
+#define PML_SYMLINK_MAX	     4095u
+#define PML_LINK_MAX	     65000u
+#define PML_LABEL_BYTES	     64u	 /* with the terminating zero */
+#define PML_FILE_BYTES_MAX   INT64_MAX	 /* largest file size */
+#define PML_DEVICE_BYTES_MIN (64u << 20) /* smallest device */
 
 /* ---- format and open ---------------------------------------------------- */
 
@@ -47,7 +47,7 @@ struct pml_format_args {
 	const char *path;
 	uint64_t size_bytes; /* for a plain file that does not exist yet; 0: device's own size */
 	const char *label;   /* NULL: none; below PML_LABEL_BYTES bytes */
-	bool force;          /* overwrite what the device already holds */
+	bool force;	     /* overwrite what the device already holds */
 };
 
 /* What was made, or what a device says of itself. */
@@ -56,9 +56,9 @@ struct pml_device_info {
 	uint32_t format_version;
 	uint8_t uuid[16];
 	char label[PML_LABEL_BYTES];
-	const char *kind;        /* "device-DAX", "fsdax file", "plain file" */
-	const char *durability;  /* in words: what makes a store durable in this mode */
-	bool is_cache_line;      /* stores are durable by cache flush (else by msync) */
+	const char *kind;	/* "device-DAX", "fsdax file", "plain file" */
+	const char *durability; /* in words: what makes a store durable in this mode */
+	bool is_cache_line;	/* stores are durable by cache flush (else by msync) */
 };
 
 /*
@@ -105,14 +105,14 @@ void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *
 
 /* Numbers of now; each read atomically, not all at one instant. */
 struct pml_fs_counts {
-	uint64_t total_blocks; /* payload of the device: blocks that can hold file data */
-	uint64_t free_blocks;  /* can be allocated now */
-	uint64_t used_blocks;  /* with one share or more */
-	uint64_t shared_blocks;      /* with two shares or more */
-	uint64_t pinned_blocks;      /* with one pin or more */
+	uint64_t total_blocks;	     /* payload of the device: blocks that can hold file data */
+	uint64_t free_blocks;	     /* can be allocated now */
+	uint64_t used_blocks;	     /* with one share or more */
+	uint64_t shared_blocks;	     /* with two shares or more */
+	uint64_t pinned_blocks;	     /* with one pin or more */
 	uint64_t quarantined_blocks; /* no share, but pinned */
-	uint64_t pins;               /* sum of pins over all blocks (I2) */
-	uint64_t inodes;             /* in use */
+	uint64_t pins;		     /* sum of pins over all blocks (I2) */
+	uint64_t inodes;	     /* in use */
 };
 void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts);
 
@@ -159,8 +159,7 @@ uint64_t pml_inode_size(const struct pml_inode *inode);
 void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat);
 
 /* POSIX permission bits; @mask of R_OK, W_OK, X_OK.  0 or -EACCES. */
-int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred,
-		     int mask) PML_MUST_CHECK;
+int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask) PML_MUST_CHECK;
 
 enum {
 	PML_SET_MODE = 1 << 0,
@@ -187,7 +186,7 @@ int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK
 struct pml_create_args {
 	mode_t mode; /* type and permission bits, umask applied; setgid inheritance is done here */
 	struct pml_cred cred;
-	dev_t rdev;         /* of a device node */
+	dev_t rdev;	    /* of a device node */
 	const char *target; /* of a symlink: 1 to PML_SYMLINK_MAX bytes */
 };
 
@@ -208,8 +207,8 @@ int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *t
 struct pml_dirent {
 	const char *name; /* zero-terminated; valid during the call only */
 	uint64_t ino;
-	mode_t type;      /* S_IFMT bits */
-	uint64_t cookie;  /* pass to pml_dir_read() to go on behind this entry; 1 to INT64_MAX */
+	mode_t type;	 /* S_IFMT bits */
+	uint64_t cookie; /* pass to pml_dir_read() to go on behind this entry; 1 to INT64_MAX */
 };
 /* Returns false to stop before taking this entry. */
 typedef bool (*pml_dir_emit)(void *arg, const struct pml_dirent *entry);
@@ -228,7 +227,7 @@ int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit,
  */
 
 /* Holds any read of up to PML_IO_BYTES_MAX, however fragmented the file is. */
-#define PML_IOV_MAX      260
+#define PML_IOV_MAX	 260
 #define PML_IO_BYTES_MAX (1u << 20) /* of one read or write */
 
 /*
@@ -247,8 +246,8 @@ void pml_file_read_end(struct pml_inode *inode);
  * All of @len_bytes (at most PML_IO_BYTES_MAX, else -EINVAL) or nothing.  @is_append:
  * @first_byte is ignored, the size taken instead.
  */
-int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes,
-		   uint64_t first_byte, bool is_append, struct pml_waiter *w) PML_MUST_CHECK;
+int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, uint64_t first_byte,
+		   bool is_append, struct pml_waiter *w) PML_MUST_CHECK;
 
 int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes,
 		      struct pml_waiter *w) PML_MUST_CHECK;
@@ -285,8 +284,8 @@ int pml_file_sync(struct pml_inode *inode) PML_MUST_CHECK;
 struct pml_segment {
 	uint64_t first_byte; /* in the file */
 	uint64_t len_bytes;
-	uint8_t *addr;       /* of first_byte in the device's mapping */
-	uint64_t block;      /* first pinned device block */
+	uint8_t *addr;	/* of first_byte in the device's mapping */
+	uint64_t block; /* first pinned device block */
 	uint64_t nblocks;
 };
 
@@ -298,8 +297,8 @@ struct pml_segment {
  *
  * For reading, holes and preallocated blocks have no segment: the holder reads zeros.
  * For writing, the range is rounded out to whole blocks, shared blocks are copied, holes
- * allocated, and all fresh blocks zeroed first (I5, I6); the range may reach past the end of the file: those blocks read as
- * zeros to everybody else until pml_file_commit().
+ * allocated, and all fresh blocks zeroed first (I5, I6); the range may reach past the end of the
+ * file: those blocks read as zeros to everybody else until pml_file_commit().
  *
  * Assumes: the lease table already excludes conflicting leases and holds back layout
  * operations on the range.  Returns 0, or

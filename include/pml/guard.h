@@ -26,8 +26,8 @@
 /* Layout operations, by the names that policies use (docs/lease-protocol.md). */
 enum pml_layout_op {
 	PML_OP_TRUNCATE,  /* size changes inside a leased range, O_TRUNC too */
-	PML_OP_PUNCH,     /* blocks taken out of a range */
-	PML_OP_UNSHARE,   /* copy-on-write of a block under somebody's read lease */
+	PML_OP_PUNCH,	  /* blocks taken out of a range */
+	PML_OP_UNSHARE,	  /* copy-on-write of a block under somebody's read lease */
 	PML_OP_CLONE_SRC, /* blocks under a write lease would become shared */
 	PML_OP_CLONE_DST, /* a range's blocks are replaced by shared ones */
 	PML_OP_COUNT,
@@ -37,9 +37,9 @@ enum pml_layout_op {
 struct pml_layout_change {
 	uint64_t ino;
 	uint64_t first_byte;
-	uint64_t end_byte;      /* exclusive; UINT64_MAX: to infinity */
+	uint64_t end_byte; /* exclusive; UINT64_MAX: to infinity */
 	enum pml_layout_op op;
-	bool writers_only;      /* only write leases are in the way (clone-src) */
+	bool writers_only; /* only write leases are in the way (clone-src) */
 };
 
 /* Longest name of a waiting process that is kept, with its terminating zero. */
@@ -59,7 +59,7 @@ struct pml_waiter {
 	 */
 	void (*resume)(struct pml_waiter *w);
 	uint64_t session; /* lease session on whose behalf it runs; 0: a local process */
-	int32_t pid;      /* for display; 0 unknown */
+	int32_t pid;	  /* for display; 0 unknown */
 	char name[PML_WAITER_NAME_BYTES];
 
 	/* The guard's.  Under its lock. */
@@ -68,7 +68,7 @@ struct pml_waiter {
 	struct pml_layout_change change; /* what it waits for */
 	uint64_t since_ms;
 	uint64_t deadline_ms; /* 0: none */
-	int verdict;          /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */
+	int verdict;	      /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */
 	bool is_cancelled;    /* cancel() came while it ran: it may not park again */
 	bool is_parked;
 	bool is_queued; /* holds its place: done() is due */

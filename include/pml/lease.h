@@ -38,29 +38,29 @@ enum pml_policy {
 struct pml_lease_config {
 	enum pml_policy policy[PML_OP_COUNT];
 	enum pml_policy lease_policy; /* when a lease request meets a conflicting lease */
-	uint32_t ack_ms;   /* recall to first sign of life; default 2000 */
-	uint32_t drain_ms; /* recall to return; default 10000 */
-	uint32_t block_deadline_ms; /* policy block ends in EBUSY after this; 0: never */
-	uint32_t term_ms;           /* a session that is silent this long has died; default 30000 */
-	uint32_t fence_ms;          /* a fence unconfirmed this long is escalated; default 5000 */
-	uint32_t max_sessions;      /* default 64 */
-	uint32_t max_leases;        /* in all; default 65536 */
-	uint32_t max_session_leases; /* default 1024 */
-	uint32_t max_waiters;        /* parked operations in all; default 4096 */
+	uint32_t ack_ms;	      /* recall to first sign of life; default 2000 */
+	uint32_t drain_ms;	      /* recall to return; default 10000 */
+	uint32_t block_deadline_ms;   /* policy block ends in EBUSY after this; 0: never */
+	uint32_t term_ms;      /* a session that is silent this long has died; default 30000 */
+	uint32_t fence_ms;     /* a fence unconfirmed this long is escalated; default 5000 */
+	uint32_t max_sessions; /* default 64 */
+	uint32_t max_leases;   /* in all; default 65536 */
+	uint32_t max_session_leases;	   /* default 1024 */
+	uint32_t max_waiters;		   /* parked operations in all; default 4096 */
 	uint64_t max_session_pinned_bytes; /* default: half of the device */
-	uint64_t max_pinned_bytes;         /* default: 3/4 of the device */
+	uint64_t max_pinned_bytes;	   /* default: 3/4 of the device */
 };
 
 /* Fills in the defaults for a device of this payload. */
 void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t device_bytes);
 
-#define PML_LEASE_SEGMENTS_MAX 64u          /* segments in one lease */
+#define PML_LEASE_SEGMENTS_MAX 64u	    /* segments in one lease */
 #define PML_LEASE_BYTES_MAX    (1ull << 30) /* bytes in one lease */
 
 enum pml_lease_mode { PML_LEASE_READ, PML_LEASE_WRITE };
 
 enum pml_lease_state {
-	PML_LEASE_GRANTING,  /* in the table, pins and keys being made */
+	PML_LEASE_GRANTING, /* in the table, pins and keys being made */
 	PML_LEASE_GRANTED,
 	PML_LEASE_RECALLING, /* the holder was asked to return it */
 	PML_LEASE_FENCING,   /* keys being made dead */
@@ -69,18 +69,19 @@ enum pml_lease_state {
 
 /* Why a lease ends; travels to the client in words (I10). */
 enum pml_end_reason {
-	PML_END_RETURNED,   /* the holder gave it back */
-	PML_END_CONFLICT,   /* a layout operation or lease request needed the range, no return in time */
-	PML_END_SILENT,     /* no sign of life after a recall (ack clock) */
-	PML_END_EXPIRED,    /* the session's term ran out */
-	PML_END_SESSION,    /* the session ended */
-	PML_END_UNMOUNT,    /* the filesystem is going away */
+	PML_END_RETURNED, /* the holder gave it back */
+	PML_END_CONFLICT, /* a layout operation or lease request needed the range, no return in time
+			   */
+	PML_END_SILENT,	  /* no sign of life after a recall (ack clock) */
+	PML_END_EXPIRED,  /* the session's term ran out */
+	PML_END_SESSION,  /* the session ended */
+	PML_END_UNMOUNT,  /* the filesystem is going away */
 	PML_END_OWN_CHANGE, /* the holder's own layout operation (counts as a return) */
 };
 
 /* How hard a fence is; the ladder that escalation climbs. */
 enum pml_fence_step {
-	PML_FENCE_KEY,        /* make this one key dead; the connection lives on */
+	PML_FENCE_KEY,	      /* make this one key dead; the connection lives on */
 	PML_FENCE_CONNECTION, /* destroy the holder's connection, then the key */
 };
 #define PML_FENCE_STEPS 2
@@ -237,12 +238,12 @@ struct pml_pin_view {
 	uint64_t lease_id;
 	uint64_t ino;
 	uint64_t first_byte; /* in the file */
-	uint64_t block;      /* on the device */
+	uint64_t block;	     /* on the device */
 	uint64_t nblocks;
 };
 
 struct pml_lease_stats {
-	uint64_t sessions, leases, pinned_bytes, waiters; /* now */
+	uint64_t sessions, leases, pinned_bytes, waiters;		      /* now */
 	uint64_t granted, returned, recalls, revoked, expired, sessions_died; /* since mount */
 	uint64_t fences, fence_escalations, fences_stuck;
 	uint64_t parked, refused_busy, refused_limit, interrupted;
@@ -252,8 +253,8 @@ struct pml_lease_stats {
  * Copies out up to @max views of leases with an id above @after, in order of id.
  * Pins: of leases above @after_lease, or of that lease from its segment @after_segment on.
  */
-size_t pml_lease_list(struct pml_lease_manager *mgr, uint64_t after, struct pml_lease_view *ret_views,
-		      size_t max);
+size_t pml_lease_list(struct pml_lease_manager *mgr, uint64_t after,
+		      struct pml_lease_view *ret_views, size_t max);
 size_t pml_pin_list(struct pml_lease_manager *mgr, uint64_t after_lease, uint32_t after_segment,
 		    struct pml_pin_view *ret_views, size_t max);
 void pml_lease_stats(struct pml_lease_manager *mgr, struct pml_lease_stats *ret_stats);

@@ -20,13 +20,13 @@ struct pml_server;
 struct pml_server_args {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
-	bool is_soft;     /* the software fabric over TCP; else verbs */
-	const char *host; /* address to listen on */
-	const char *port; /* decimal; "0": any (soft) */
-	bool allow_unauthenticated; /* needed for an address that is not loopback */
+	bool is_soft;		     /* the software fabric over TCP; else verbs */
+	const char *host;	     /* address to listen on */
+	const char *port;	     /* decimal; "0": any (soft) */
+	bool allow_unauthenticated;  /* needed for an address that is not loopback */
 	struct pml_cred client_cred; /* whom every client acts as: nothing authenticates it yet */
-	bool is_read_only;           /* refuse create and write leases with -EROFS */
-	uint32_t term_ms;            /* as in the manager's configuration; 0: its default */
+	bool is_read_only;	     /* refuse create and write leases with -EROFS */
+	uint32_t term_ms;	     /* as in the manager's configuration; 0: its default */
 };
 
 /*
@@ -39,6 +39,12 @@ struct pml_server_args {
  */
 int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,
 		     char *ret_reason) PML_MUST_CHECK;
+/*
+ * Would an address do?  Listens for a moment at any port of @host; touches neither
+ * filesystem nor leases, so that a wrong address can be refused before the device is
+ * opened.  Errors as pml_server_start().
+ */
+int pml_server_check(const struct pml_server_args *args, char *ret_reason) PML_MUST_CHECK;
 uint16_t pml_server_port(const struct pml_server *server);
 
 /*

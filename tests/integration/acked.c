@@ -23,10 +23,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAMES      12
-#define BYTES_MAX  (256u << 10)
-#define WRITE_MAX  (64u << 10) /* one request of the kernel */
-#define RECENT     12
+#define NAMES	  12
+#define BYTES_MAX (256u << 10)
+#define WRITE_MAX (64u << 10) /* one request of the kernel */
+#define RECENT	  12
 
 struct file {
 	uint8_t *data; /* BYTES_MAX; zeros behind size */
@@ -40,13 +40,27 @@ struct state {
 	bool is_dir[NAMES];
 };
 
-enum kind { CREATE, UNLINK, RENAME, LINK, APPEND, WRITE, TRUNCATE, CLONE, PUNCH, MKDIR, RMDIR, KINDS };
-static const char *const kind_names[KINDS] = {"create", "unlink", "rename", "link", "append", "write",
-					      "truncate", "clone", "punch", "mkdir", "rmdir"};
+enum kind {
+	CREATE,
+	UNLINK,
+	RENAME,
+	LINK,
+	APPEND,
+	WRITE,
+	TRUNCATE,
+	CLONE,
+	PUNCH,
+	MKDIR,
+	RMDIR,
+	KINDS
+};
+static const char *const kind_names[KINDS] = {"create", "unlink", "rename",   "link",
+					      "append", "write",  "truncate", "clone",
+					      "punch",	"mkdir",  "rmdir"};
 
 struct op {
 	enum kind kind;
-	int name, to;     /* indexes of names */
+	int name, to;	  /* indexes of names */
 	size_t at, bytes; /* of data; truncate: the size in at */
 	unsigned int fill;
 };
@@ -309,9 +323,12 @@ static struct op pick(void)
 {
 	struct op op;
 	do {
-		op = (struct op){.kind = below(KINDS), .name = (int)below(NAMES),
-				 .to = (int)below(NAMES), .fill = below(256),
-				 .bytes = 1 + below(WRITE_MAX), .at = below(BYTES_MAX)};
+		op = (struct op){.kind = below(KINDS),
+				 .name = (int)below(NAMES),
+				 .to = (int)below(NAMES),
+				 .fill = below(256),
+				 .bytes = 1 + below(WRITE_MAX),
+				 .at = below(BYTES_MAX)};
 		if (below(3) == 0) { /* block edges */
 			op.at &= ~4095u;
 			op.bytes = (op.bytes + 4095) & ~4095u;
@@ -392,8 +409,8 @@ static bool is_content(const uint8_t *got, const struct file *f, const struct fi
 	for (size_t i = 0; i < f->size; i++) {
 		bool is_mixed = other && i < other->size && is_overwritten(op, i);
 		if (got[i] != f->data[i] && !(is_mixed && got[i] == other->data[i]))
-			DIFFERENT("n%d: byte %zu of %zu is %02x, not %02x\n", name, i, f->size, got[i],
-				  f->data[i]);
+			DIFFERENT("n%d: byte %zu of %zu is %02x, not %02x\n", name, i, f->size,
+				  got[i], f->data[i]);
 	}
 	return true;
 }

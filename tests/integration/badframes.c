@@ -18,15 +18,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAME   40
-#define MESSAGE 24
+#define FRAME	 40
+#define MESSAGE	 24
 #define CLOSE_MS 9000 /* the server gives a silent client 2 s and 5 s for its two hellos */
 
 static uint16_t port;
 
 static int dial(void)
 {
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port),
+	struct sockaddr_in at = {.sin_family = AF_INET,
+				 .sin_port = htons(port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) != 0) {

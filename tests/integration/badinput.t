@@ -11,7 +11,6 @@ ground=$work/ground
 
 make_device 64M
 good=$device
-is_opened= # set: the device was opened before the refusal, which leaves marks of libpmemobj
 other=$work/other
 mkdir "$other"
 echo text >"$ground/plain"
@@ -21,7 +20,7 @@ truncate -s 64M "$ground/noise"
 
 # state: what a refused command must leave alone, as far as it can be seen quickly.
 state() {
-	[ -n "$is_opened" ] || stat -c '%n %s %b %y' "$good"
+	stat -c '%n %s %b %y' "$good"
 	stat -c '%n %s %b %y' "$ground"/*
 	grep -c pmemleasefs /proc/self/mounts
 	ls /dev/shm/pml-it."$id".* "$mnt" "$other" 2>&1
@@ -143,9 +142,6 @@ bad 1 "Permission denied" "mount: a device that the user may not write" \
 	setpriv --reuid 65534 --regid 65534 --clear-groups "$build/tools/mount.pmemleasefs" "$good" "$mnt"
 chmod 600 "$good"
 
-unchanged mount
-
-is_opened=1
 option soft=0.0.0.0:0 'authenticated'
 option soft=192.0.2.1:0 'authenticated'
 bad 32 "300.1.1.1" "mount: an address that does not resolve" \
@@ -156,6 +152,7 @@ if [ "${PML_IN_GUEST:-}" != 1 ]; then
 	bad 32 "rdma" "mount: no RDMA device" \
 		mount.pmemleasefs "$good" "$mnt" -o rdma=127.0.0.1:7471
 fi
+unchanged mount
 
 # ---- while it is mounted ----------------------------------------------------
 

@@ -42,9 +42,10 @@ static int open_flags(const char *text)
 	static const struct {
 		const char *name;
 		int flag;
-	} flags[] = {{"r", O_RDONLY},    {"w", O_WRONLY},  {"rw", O_RDWR},    {"creat", O_CREAT},
-		     {"excl", O_EXCL},   {"trunc", O_TRUNC}, {"append", O_APPEND},
-		     {"dir", O_DIRECTORY}, {"direct", O_DIRECT}, {"nofollow", O_NOFOLLOW}};
+	} flags[] = {{"r", O_RDONLY},	      {"w", O_WRONLY},	    {"rw", O_RDWR},
+		     {"creat", O_CREAT},      {"excl", O_EXCL},	    {"trunc", O_TRUNC},
+		     {"append", O_APPEND},    {"dir", O_DIRECTORY}, {"direct", O_DIRECT},
+		     {"nofollow", O_NOFOLLOW}};
 	int all = 0;
 	char *copy = strdup(text);
 	for (char *word = strtok(copy, ","); word; word = strtok(NULL, ","))
@@ -85,7 +86,7 @@ static int op_rename(char **a)
 
 static int op_renameat2(char **a)
 {
-	unsigned int flags = strcmp(a[2], "exchange") == 0  ? RENAME_EXCHANGE
+	unsigned int flags = strcmp(a[2], "exchange") == 0    ? RENAME_EXCHANGE
 			     : strcmp(a[2], "noreplace") == 0 ? RENAME_NOREPLACE
 							      : RENAME_WHITEOUT;
 	return renameat2(AT_FDCWD, a[0], AT_FDCWD, a[1], flags);
@@ -118,8 +119,8 @@ static int op_chown(char **a)
 
 static int op_fallocate(char **a)
 {
-	int mode = strcmp(a[1], "punch") == 0 ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-		   : strcmp(a[1], "keep") == 0     ? FALLOC_FL_KEEP_SIZE
+	int mode = strcmp(a[1], "punch") == 0	   ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+		   : strcmp(a[1], "keep") == 0	   ? FALLOC_FL_KEEP_SIZE
 		   : strcmp(a[1], "collapse") == 0 ? FALLOC_FL_COLLAPSE_RANGE
 						   : 0;
 	int fd = open(a[0], O_RDWR);
@@ -135,8 +136,9 @@ static int op_fallocate(char **a)
 static int op_seek(char **a)
 {
 	int fd = open(a[0], O_RDONLY);
-	off_t at = fd < 0 ? -1 : lseek(fd, number(a[2]), strcmp(a[1], "hole") == 0 ? SEEK_HOLE
-										    : SEEK_DATA);
+	off_t at =
+		fd < 0 ? -1
+		       : lseek(fd, number(a[2]), strcmp(a[1], "hole") == 0 ? SEEK_HOLE : SEEK_DATA);
 	if (at < 0)
 		return FAILED;
 	printf("%lld\n", (long long)at);
@@ -303,14 +305,15 @@ static void on_alarm(int signo)
 static int op_interrupted_truncate(char **a)
 {
 	struct sigaction action = {.sa_handler = on_alarm}; /* no SA_RESTART */
-	struct itimerval timer = {.it_value = {.tv_sec = number(a[2]) / 1000,
-					       .tv_usec = number(a[2]) % 1000 * 1000}};
+	struct itimerval timer = {
+		.it_value = {.tv_sec = number(a[2]) / 1000, .tv_usec = number(a[2]) % 1000 * 1000}};
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &timer, NULL);
 	return truncate(a[0], number(a[1]));
 }
 
-/* READ-FILE...: is what was read once seen anew through the same descriptor after a line on stdin? */
+/* READ-FILE...: is what was read once seen anew through the same descriptor after a line on stdin?
+ */
 static int op_reread(char **a)
 {
 	char before[4096] = "", after[4096] = "";

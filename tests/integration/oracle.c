@@ -37,16 +37,16 @@
 #include "pml/clock.h"
 #include "pmemleasefs/client.h"
 
-#define FILES       6u  /* two groups of three: even and odd numbers */
+#define FILES	    6u /* two groups of three: even and odd numbers */
 #define FILE_BLOCKS 64u
 #define RANGE_MAX   8u /* blocks of one operation */
-#define HISTORY     32u
-#define WORDS       (PML_BLOCK_BYTES / 8u)
+#define HISTORY	    32u
+#define WORDS	    (PML_BLOCK_BYTES / 8u)
 
 /* What one block of one file may hold: values history[base .. version]. */
 struct block_model {
 	pthread_mutex_t writer; /* held through each change of the block's contents */
-	pthread_mutex_t lock;   /* of the fields below; held for moments */
+	pthread_mutex_t lock;	/* of the fields below; held for moments */
 	uint64_t version;
 	uint64_t base; /* oldest version that may still be the current one */
 	uint64_t history[HISTORY];
@@ -58,13 +58,35 @@ struct file_model {
 };
 
 enum counter {
-	READS, READ_ERRORS, WRITES, WRITE_ERRORS, WRITES_UNSURE, REVOKED, RECALLED, LEASE_BUSY,
-	RECONNECTS, LOCAL_OPS, LOCAL_BUSY, LOCAL_READS, WORDS_CHECKED, COUNTERS,
+	READS,
+	READ_ERRORS,
+	WRITES,
+	WRITE_ERRORS,
+	WRITES_UNSURE,
+	REVOKED,
+	RECALLED,
+	LEASE_BUSY,
+	RECONNECTS,
+	LOCAL_OPS,
+	LOCAL_BUSY,
+	LOCAL_READS,
+	WORDS_CHECKED,
+	COUNTERS,
 };
 static const char *const counter_names[COUNTERS] = {
-	"remote_reads", "remote_read_errors", "remote_writes", "remote_write_errors",
-	"remote_writes_unsure", "revoked", "recalled", "lease_busy", "reconnects", "local_ops",
-	"local_busy", "local_reads", "words_checked",
+	"remote_reads",
+	"remote_read_errors",
+	"remote_writes",
+	"remote_write_errors",
+	"remote_writes_unsure",
+	"revoked",
+	"recalled",
+	"lease_busy",
+	"reconnects",
+	"local_ops",
+	"local_busy",
+	"local_reads",
+	"words_checked",
 };
 
 struct shared {
@@ -122,9 +144,9 @@ static void violation(const char *who, unsigned int file, unsigned int block, un
 	struct block_model *b = &sh->file[file].block[block];
 	if (atomic_fetch_add(&sh->violations, 1) > 20)
 		return;
-	printf("# VIOLATION %s: file %u block %u word %u holds %016" PRIx64
-	       " (value %" PRIu64 "), model versions %" PRIu64 "..%" PRIu64 " end with value %" PRIu64
-	       "\n", who, file, block, i, word, word >> 24, b->base, b->version,
+	printf("# VIOLATION %s: file %u block %u word %u holds %016" PRIx64 " (value %" PRIu64
+	       "), model versions %" PRIu64 "..%" PRIu64 " end with value %" PRIu64 "\n",
+	       who, file, block, i, word, word >> 24, b->base, b->version,
 	       b->history[b->version % HISTORY]);
 	fflush(stdout);
 }
@@ -145,7 +167,8 @@ static bool is_mix(uint64_t word, const uint64_t *allowed, size_t n, unsigned in
 	for (unsigned int shift = 0; shift < 64; shift += 8) {
 		bool is_good = false;
 		for (size_t k = 0; k < n && !is_good; k++)
-			is_good = ((word ^ make_word(allowed[k], file, block, i)) >> shift & 0xff) == 0;
+			is_good = ((word ^ make_word(allowed[k], file, block, i)) >> shift &
+				   0xff) == 0;
 		if (!is_good)
 			return false;
 	}
@@ -426,7 +449,7 @@ static void pick_range(unsigned int *seed, unsigned int *file, unsigned int *fir
 
 static void run_client(unsigned int seed, bool is_bad)
 {
-	struct remote r = { .seed = seed, .is_bad = is_bad };
+	struct remote r = {.seed = seed, .is_bad = is_bad};
 	if (!remote_connect(&r)) {
 		printf("# a client cannot connect to %s\n", url);
 		atomic_fetch_add(&sh->violations, 1);
@@ -500,8 +523,8 @@ static void local_truncate(unsigned int file, unsigned int first)
 	int fd = open_file(file, O_RDWR);
 	if (fd >= 0) {
 		change_begin(&change, file, first, n, zeros);
-		change_end(&change, local_outcome("truncate",
-						  ftruncate(fd, first * PML_BLOCK_BYTES)));
+		change_end(&change,
+			   local_outcome("truncate", ftruncate(fd, first * PML_BLOCK_BYTES)));
 		close(fd);
 	}
 	unlock_writers(file, first, n);
@@ -516,10 +539,10 @@ static void local_punch(unsigned int file, unsigned int first, unsigned int n)
 	int fd = open_file(file, O_RDWR);
 	if (fd >= 0) {
 		change_begin(&change, file, first, n, zeros);
-		change_end(&change, local_outcome("punch",
-						  fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-							    first * PML_BLOCK_BYTES,
-							    n * PML_BLOCK_BYTES)));
+		change_end(&change,
+			   local_outcome("punch",
+					 fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+						   first * PML_BLOCK_BYTES, n * PML_BLOCK_BYTES)));
 		close(fd);
 	}
 	unlock_writers(file, first, n);
@@ -545,7 +568,7 @@ static void local_clone(unsigned int file, unsigned int first, unsigned int n)
 {
 	unsigned int to = (file + 2) % FILES;
 	unsigned int low = PML_MIN(file, to), high = PML_MAX(file, to);
-	uint64_t values[RANGE_MAX] = { 0 };
+	uint64_t values[RANGE_MAX] = {0};
 	struct change change;
 	struct stat st;
 

@@ -17,12 +17,16 @@ const char *__tsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void);
 
 /*
+ * libpmemobj is not instrumented: what its locks order looks like a race.
+ *
  * Directories are locked parent first, and a directory can become the parent of its
  * parent: fs.rename_lock makes that safe (docs/locking.md), but no fixed order.
  */
 const char *__tsan_default_suppressions(void)
 {
-	return "deadlock:pml_dir_rename\ndeadlock:pml_dir_rmdir\n";
+	return "race:libpmemobj.so\n"
+	       "deadlock:pml_dir_rename\n"
+	       "deadlock:pml_dir_rmdir\n";
 }
 
 /* libpmem2 1.12 keeps 144 bytes of each pmem2_map_from_existing() after pmem2_map_delete(). */

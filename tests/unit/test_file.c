@@ -357,7 +357,8 @@ static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
 	/* The remote writer fills block 5; nobody sees it before the commit. */
 	memset(seg[0].addr, 'W', 4096);
 	for (size_t i = 0; i < n; i++)
-		if (seg[i].first_byte <= 5 * 4096 && seg[i].first_byte + seg[i].len_bytes > 5 * 4096)
+		if (seg[i].first_byte <= 5 * 4096 &&
+		    seg[i].first_byte + seg[i].len_bytes > 5 * 4096)
 			memset(seg[i].addr + (5 * 4096 - seg[i].first_byte), 'N', 4096);
 	CHECK(holds(f, 0, 'a', 4096));
 	CHECK_EQ(pml_file_commit(g, 0, 6 * 4096, 5 * 4096 + 1000), 0);
@@ -443,13 +444,14 @@ static void test_a_refused_operation_changes_nothing(void)
 	CHECK_EQ(pml_file_clone(f, 0, g, 0, 1 << 20, NULL, &done), 0);
 	uint64_t free_before = free_blocks();
 	pml_fs_set_guard(pool.fs, &fake_ops, NULL);
-	const int answers[] = { -EBUSY, -EINPROGRESS, -EINTR };
+	const int answers[] = {-EBUSY, -EINPROGRESS, -EINTR};
 	for (size_t i = 0; i < PML_ARRAY_LEN(answers); i++) {
 		fake.answer = answers[i];
 		CHECK_EQ(pml_file_truncate(f, 10, NULL), answers[i]);
 		CHECK_EQ(pml_file_truncate(f, 9 * 4096, NULL), answers[i]);
 		CHECK_EQ(pml_file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10, 9000,
-					   NULL), answers[i]);
+					   NULL),
+			 answers[i]);
 		CHECK_EQ(write_bytes(f, 4096, 'b', 10, NULL), answers[i]);
 		CHECK_EQ(write_bytes(f, 20 * 4096, 'b', 10, NULL), answers[i]);
 		CHECK_EQ(pml_file_clone(f, 0, g, 4096, 4096, NULL, &done), answers[i]);
@@ -540,7 +542,8 @@ static void random_clone(int i, uint64_t first, uint64_t len)
 	uint64_t at = below(MODEL_BYTES - len + 1);
 	if (below(3))
 		at = pml_round_down(at, 4096) + first % 4096 <= MODEL_BYTES - len
-			     ? pml_round_down(at, 4096) + first % 4096 : first;
+			     ? pml_round_down(at, 4096) + first % 4096
+			     : first;
 	if (to == i && first < at + len && at < first + len)
 		return;
 	uint64_t done = 0, n = 1;
@@ -602,7 +605,8 @@ static void random_step(void)
 		break;
 	case 3:
 		CHECK_EQ(pml_file_allocate(file[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					   first, len, NULL), 0);
+					   first, len, NULL),
+			 0);
 		if (first < model[i].size)
 			memset(model[i].bytes + first, 0, PML_MIN(len, model[i].size - first));
 		break;
@@ -634,7 +638,7 @@ static void open_files(bool create)
 {
 	root = fs_pool_root(&pool);
 	for (int i = 0; i < MODEL_FILES; i++) {
-		char name[2] = { (char)('a' + i), 0 };
+		char name[2] = {(char)('a' + i), 0};
 		if (create)
 			file[i] = new_file(name);
 		else
@@ -673,7 +677,7 @@ static void test_random_operations_equal_the_model(void)
 		}
 	}
 	for (int i = 0; i < MODEL_FILES; i++) {
-		char name[2] = { (char)('a' + i), 0 };
+		char name[2] = {(char)('a' + i), 0};
 		CHECK_EQ(pml_dir_unlink(root, name), 0);
 	}
 	close_files();

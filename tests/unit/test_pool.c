@@ -119,7 +119,8 @@ static void test_mkfs_makes_a_file_that_opens(void)
 	REQUIRE(stat(path, &st) == 0);
 	CHECK_EQ(st.st_mode, S_IFREG | 0600);
 	CHECK_EQ(st.st_size, SIZE);
-	CHECK(st.st_blocks * 512ll < st.st_size / 4); /* sparse */
+	if (strcmp(info.kind, "plain file") == 0)
+		CHECK(st.st_blocks * 512ll < st.st_size / 4); /* sparse */
 
 	struct pml_fs *fs = open_good();
 	pml_fs_info(fs, &opened);
@@ -525,7 +526,7 @@ static void die_in_transaction(void)
 	_Exit(err ? 1 : 0);
 }
 
-/* The preallocated logs are found again by recovery. */
+/* Recovery finds the extensions of the log, and frees them. */
 static void test_a_death_inside_a_large_transaction_undoes_it(void)
 {
 	struct pml_tx tx;

@@ -209,7 +209,7 @@ static void test_waits_end_at_their_timeouts(void)
 	CHECK_EQ(pml_fabric_accept(suite.fabric, 0, &none), -ETIMEDOUT);
 	CHECK_EQ(pml_fabric_accept(suite.fabric, 60, &none), -ETIMEDOUT);
 	uint64_t ms = pml_now_ms() - start;
-	CHECK(ms >= 177 && ms < 2000);
+	CHECK(ms >= 177 && ms < 5000);
 	CHECK(strlen(pml_ep_peer(p.server)) > 5 && strlen(pml_ep_peer(p.client)) > 5);
 	pair_close(&p);
 }
