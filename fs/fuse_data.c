@@ -200,7 +200,7 @@ static int run_clone(struct pml_fuse_op *op, struct pml_waiter *w)
 	return 0;
 }
 
-int pml_fuse_op_run(struct pml_fuse_op *op, struct pml_waiter *w)
+static int run_once(struct pml_fuse_op *op, struct pml_waiter *w)
 {
 	switch (op->kind) {
 	case PML_FUSE_SETATTR:
@@ -214,6 +214,20 @@ int pml_fuse_op_run(struct pml_fuse_op *op, struct pml_waiter *w)
 		return run_clone(op, w);
 	}
 	return -EINVAL;
+}
+
+/* Between two tries of an operation that found the device full. */
+#define RETRY_US 5000
+
+int pml_fuse_op_run(struct pml_fuse_op *op, struct pml_waiter *w)
+{
+	/* After -EINPROGRESS op may be gone. */
+	int err = run_once(op, w);
+	while (err == -ENOSPC && pml_fs_frees_soon(op->fuse->fs)) {
+		usleep(RETRY_US);
+		err = run_once(op, w);
+	}
+	return err;
 }
 
 /*

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pml/clock.h"
 #include "dir.h"
 #include "itable.h"
 #include "tx.h"
@@ -121,7 +122,12 @@ static int drop_link(struct pml_inode *inode)
 {
 	struct pml_media_inode *media = inode->media;
 	int err = set_ctime(inode);
-	return err ? err : PML_TX_SET(media->nlink, pml_inode_is_dir(inode) ? 0 : media->nlink - 1);
+	if (err)
+		return err;
+	bool is_last = media->nlink == 1 || pml_inode_is_dir(inode);
+	if (is_last)
+		atomic_store(&inode->fs->orphan_ms, pml_now_ms());
+	return PML_TX_SET(media->nlink, is_last ? 0 : media->nlink - 1);
 }
 
 int pml_dir_lookup(struct pml_inode *dir, const char *name, struct pml_inode **ret_inode)

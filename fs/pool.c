@@ -431,6 +431,11 @@ static uint64_t count_free(const struct pml_fs *fs, uint64_t *ret_total)
 	return free_blocks + uncarved;
 }
 
+bool pml_fs_frees_soon(const struct pml_fs *fs)
+{
+	return pml_now_ms() < atomic_load(&fs->orphan_ms) + PML_FREES_SOON_MS;
+}
+
 void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts)
 {
 	struct pml_fs_counts c = {0};

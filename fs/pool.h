@@ -51,6 +51,9 @@ struct pml_fs {
 	struct pml_tx_logs *tx_logs;
 	struct pml_pin_index *pins;
 
+	/* When an inode last lost its last name; pml_fs_frees_soon(). */
+	_Atomic uint64_t orphan_ms;
+
 	pthread_mutex_t rename_lock;
 	/* Held for reading by every change, for writing by the audit; taken before all others. */
 	pthread_rwlock_t audit_lock;

@@ -116,6 +116,14 @@ struct pml_fs_counts {
 };
 void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts);
 
+/*
+ * Has a file lost its last name within the last PML_FREES_SOON_MS?  Its blocks come back
+ * when its last reference goes, which the kernel drops a moment after unlink(2) returned:
+ * who meets -ENOSPC then tries again.
+ */
+#define PML_FREES_SOON_MS 200u
+bool pml_fs_frees_soon(const struct pml_fs *fs);
+
 /* statvfs(3) of the filesystem. */
 void pml_fs_statvfs(const struct pml_fs *fs, struct statvfs *ret_stat);
 

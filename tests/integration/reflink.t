@@ -140,6 +140,9 @@ rm full
 printf x | dd of=last bs=1 conv=notrunc status=none && ok "with space it can be written" ||
 	not_ok "with space it can be written"
 rm ./*
+# The kernel drops its last reference a moment after rm has returned.
+nothing_left() { [ "$(blocks)" = "0 0" ]; }
+wait_for 5 nothing_left
 is "$(blocks)" "0 0" "everything is free at the end"
 in_range "$(stat_of free_blocks)" $((free_at_start * 98 / 100)) $((free_at_start + 1024)) \
 	"free blocks are back, but for what metadata keeps"
