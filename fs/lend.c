@@ -15,11 +15,6 @@
 #include "rewrite.h"
 #include "tx.h"
 
-static uint64_t block_above(uint64_t byte)
-{
-	return byte / PML_BLOCK_BYTES + (byte % PML_BLOCK_BYTES != 0);
-}
-
 /* ---- before a write lease ---- */
 
 /* Gives fresh blocks their contents: zeros, or the copy of the shared block. */
@@ -56,8 +51,9 @@ static int own_some(struct pml_inode *inode, uint64_t first, uint64_t end, uint6
 	struct pml_tx tx;
 	err = pml_tx_begin(inode->fs, &tx);
 	if (!err)
-		err = pml_tx_end(&tx, pml_rewrite_map(&rw, block_above(inode->media->size_bytes),
-						      &unmapped));
+		err = pml_tx_end(
+			&tx,
+			pml_rewrite_map(&rw, pml_block_above(inode->media->size_bytes), &unmapped));
 	if (err) {
 		pml_rewrite_abort(&rw);
 		return err;
@@ -70,7 +66,7 @@ static int own_some(struct pml_inode *inode, uint64_t first, uint64_t end, uint6
 static int own_range(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
 	uint64_t pos = first_byte >> PML_BLOCK_SHIFT;
-	uint64_t end = block_above(end_byte);
+	uint64_t end = pml_block_above(end_byte);
 	while (pos < end) {
 		int err = own_some(inode, pos, end, &pos);
 		if (err)
@@ -125,7 +121,7 @@ static void add_run(struct gather *g, const struct pml_extent *e)
 static int gather_segments(struct gather *g)
 {
 	uint64_t pos = g->first_byte >> PML_BLOCK_SHIFT;
-	uint64_t end = block_above(g->end_byte);
+	uint64_t end = pml_block_above(g->end_byte);
 	while (pos < end && !g->is_full) {
 		struct pml_extent e;
 		int err = pml_extent_at(g->inode->fs, g->inode->media, pos, end, &e);
@@ -156,8 +152,8 @@ static int pin_segments(struct pml_fs *fs, const struct gather *g)
 static void trim_locked(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
 	uint64_t first =
-		PML_MAX(first_byte >> PML_BLOCK_SHIFT, block_above(inode->media->size_bytes));
-	uint64_t end = block_above(end_byte);
+		PML_MAX(first_byte >> PML_BLOCK_SHIFT, pml_block_above(inode->media->size_bytes));
+	uint64_t end = pml_block_above(end_byte);
 	if (first >= end || inode->media->flags & PML_INODE_KEEPS_PREALLOC)
 		return;
 	int err = pml_extent_punch(inode->fs, inode->media, first, end);
@@ -257,7 +253,7 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
 static int flush_range(struct pml_inode *inode, uint64_t first, uint64_t end)
 {
 	uint64_t pos = first >> PML_BLOCK_SHIFT;
-	uint64_t stop = block_above(end);
+	uint64_t stop = pml_block_above(end);
 	while (pos < stop) {
 		struct pml_extent e;
 		int err = pml_extent_at(inode->fs, inode->media, pos, stop, &e);
@@ -299,7 +295,7 @@ static int publish_range(struct pml_inode *inode, uint64_t first, uint64_t end)
 static int commit_in_tx(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t size)
 {
 	int err = publish_range(inode, first >> PML_BLOCK_SHIFT,
-				PML_MIN(block_above(end), block_above(size)));
+				PML_MIN(pml_block_above(end), pml_block_above(size)));
 	if (!err && size != inode->media->size_bytes)
 		err = PML_TX_SET(inode->media->size_bytes, size);
 	return err ? err : pml_inode_touch(inode);

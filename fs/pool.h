@@ -72,6 +72,12 @@ static inline uint64_t pml_offset_of(const struct pml_fs *fs, const void *p)
 	return (uint64_t)((const uint8_t *)p - fs->base);
 }
 
+/* The number of blocks that @byte bytes reach into. */
+static inline uint64_t pml_block_above(uint64_t byte)
+{
+	return byte / PML_BLOCK_BYTES + (byte % PML_BLOCK_BYTES != 0);
+}
+
 static inline uint8_t *pml_block_addr(const struct pml_fs *fs, uint64_t block)
 {
 	return fs->base + (block << PML_BLOCK_SHIFT);

@@ -14,11 +14,6 @@
 #include "rewrite.h"
 #include "tx.h"
 
-static uint64_t block_above(uint64_t byte)
-{
-	return byte / PML_BLOCK_BYTES + (byte % PML_BLOCK_BYTES != 0);
-}
-
 static int check_file(const struct pml_inode *inode)
 {
 	if (pml_inode_is_file(inode))
@@ -68,8 +63,8 @@ static int shrink_locked(struct pml_inode *inode, uint64_t size, struct pml_wait
 		err = PML_TX_SET(inode->media->flags,
 				 inode->media->flags & ~PML_INODE_KEEPS_PREALLOC);
 	if (!err)
-		err = pml_extent_punch_begin(inode->fs, inode->media, block_above(size), UINT64_MAX,
-					     &unmapped);
+		err = pml_extent_punch_begin(inode->fs, inode->media, pml_block_above(size),
+					     UINT64_MAX, &unmapped);
 	err = pml_tx_end(&tx, err);
 	if (err)
 		return err;
@@ -217,7 +212,7 @@ static int preallocate_locked(struct pml_inode *inode, bool keeps_size, uint64_t
 			      uint64_t end_byte, struct pml_waiter *w)
 {
 	uint64_t first = first_byte >> PML_BLOCK_SHIFT;
-	uint64_t end = block_above(end_byte);
+	uint64_t end = pml_block_above(end_byte);
 	uint64_t size = inode->media->size_bytes;
 	bool grows = !keeps_size && end_byte > size;
 	bool has_moved;
@@ -305,7 +300,7 @@ struct punch {
 
 static int plan_punch(struct punch *p, uint64_t first, uint64_t end)
 {
-	p->first_block = block_above(first);
+	p->first_block = pml_block_above(first);
 	p->end_block = end >> PML_BLOCK_SHIFT;
 	p->head.first = first;
 	p->head.end = PML_MIN(end, p->first_block << PML_BLOCK_SHIFT);

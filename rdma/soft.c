@@ -81,22 +81,6 @@ static int set_blocking(int fd)
 	return 0;
 }
 
-static int resolve(const char *host, const char *port, int flags, struct addrinfo **ret_list,
-		   char *ret_reason)
-{
-	struct addrinfo hints = {
-		.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = flags | AI_NUMERICSERV,
-	};
-	int rc = getaddrinfo(host, port, &hints, ret_list);
-	if (rc == 0)
-		return 0;
-	pml_transport_reason(ret_reason, "cannot resolve %s port %s: %s", host, port,
-			     gai_strerror(rc));
-	return rc == EAI_SYSTEM ? -errno : -EINVAL;
-}
-
 static int send_hello(int fd)
 {
 	struct pml_soft_frame hello;
@@ -150,7 +134,7 @@ static int soft_listen(const char *host, const char *port, struct pml_fabric **r
 		       char *ret_reason)
 {
 	struct addrinfo *list;
-	int err = resolve(host, port, AI_PASSIVE, &list, ret_reason);
+	int err = pml_transport_resolve(host, port, AI_PASSIVE, &list, ret_reason);
 	if (err)
 		return err;
 
@@ -378,7 +362,7 @@ static int soft_connect(const char *host, const char *port, int timeout_ms, stru
 {
 	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
 	struct addrinfo *list;
-	int err = resolve(host, port, 0, &list, ret_reason);
+	int err = pml_transport_resolve(host, port, 0, &list, ret_reason);
 	if (err)
 		return err;
 

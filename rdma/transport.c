@@ -230,3 +230,19 @@ void pml_transport_reason(char *ret_reason, const char *format, ...)
 	vsnprintf(ret_reason, PML_REASON_BYTES, format, args);
 	va_end(args);
 }
+
+int pml_transport_resolve(const char *host, const char *port, int flags, struct addrinfo **ret_list,
+			  char *ret_reason)
+{
+	const struct addrinfo hints = {
+		.ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = flags | AI_NUMERICSERV,
+	};
+	int rc = getaddrinfo(host, port, &hints, ret_list);
+	if (rc == 0)
+		return 0;
+	pml_transport_reason(ret_reason, "cannot resolve %s port %s: %s", host, port,
+			     gai_strerror(rc));
+	return rc == EAI_SYSTEM ? -errno : -EINVAL;
+}

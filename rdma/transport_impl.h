@@ -16,6 +16,7 @@
 /* "[ffff:...:ffff%interface]:65535" */
 #define PML_PEER_BYTES 96
 
+struct addrinfo;
 struct pml_transport_ops {
 	int (*listen)(const char *host, const char *port, struct pml_fabric **ret_fabric,
 		      char *ret_reason);
@@ -83,6 +84,12 @@ int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock,
 /* A joinable thread that takes no signals. */
 int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg) PML_MUST_CHECK;
 
+/*
+ * getaddrinfo(3) for a stream at a numeric port; @flags of AI_.  freeaddrinfo() the list.
+ * The error is also in words in @ret_reason.
+ */
+int pml_transport_resolve(const char *host, const char *port, int flags, struct addrinfo **ret_list,
+			  char *ret_reason) PML_MUST_CHECK;
 /* "127.0.0.1:34567", "[::1]:34567" */
 void pml_transport_peer_text(const struct sockaddr *addr, char *ret_text);
 /* Puts one line into @ret_reason of PML_REASON_BYTES. */

@@ -88,22 +88,6 @@ static void explain_no_cm(char *ret_reason, int err)
 			     strerrordesc_np(-err));
 }
 
-static int resolve(const char *host, const char *port, int flags, struct addrinfo **ret_list,
-		   char *ret_reason)
-{
-	struct addrinfo hints = {
-		.ai_family = AF_UNSPEC,
-		.ai_socktype = SOCK_STREAM,
-		.ai_flags = flags | AI_NUMERICSERV,
-	};
-	int rc = getaddrinfo(host, port, &hints, ret_list);
-	if (rc == 0)
-		return 0;
-	pml_transport_reason(ret_reason, "cannot resolve %s port %s: %s", host, port,
-			     gai_strerror(rc));
-	return rc == EAI_SYSTEM ? -errno : -EINVAL;
-}
-
 static void verbs_close_fabric(struct pml_fabric *base)
 {
 	struct verbs_fabric *fabric = fabric_of(base);
@@ -130,7 +114,7 @@ static int listen_on(struct verbs_fabric *fabric, const char *host, const char *
 		return err;
 	}
 	struct addrinfo *list;
-	int err = resolve(host, port, AI_PASSIVE, &list, ret_reason);
+	int err = pml_transport_resolve(host, port, AI_PASSIVE, &list, ret_reason);
 	if (err)
 		return err;
 	err = rdma_bind_addr(fabric->id, list->ai_addr) ? -errno : 0;
@@ -467,7 +451,7 @@ static int connect_ep(struct pml_verbs_ep *ep, const char *host, const char *por
 		      uint64_t deadline_ns, char *ret_reason)
 {
 	struct addrinfo *list;
-	int err = resolve(host, port, 0, &list, ret_reason);
+	int err = pml_transport_resolve(host, port, 0, &list, ret_reason);
 	if (err)
 		return err;
 	err = find_route(ep, list->ai_addr, deadline_ns);

@@ -11,58 +11,10 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "../support/fs_check.h"
-#include "../support/fs_pool.h"
-#include "../tap.h"
+#include "../support/fs_ground.h"
 
 #define FILE_MODE (S_IFREG | 0644)
 #define DIR_MODE  (S_IFDIR | 0755)
-
-static struct fs_pool pool;
-static struct pml_inode *root;
-
-static void begin(void)
-{
-	fs_pool_make(&pool, FS_POOL_BYTES);
-	root = fs_pool_root(&pool);
-}
-
-static void reopen(void)
-{
-	pml_inode_put(root, 1);
-	fs_pool_reopen(&pool);
-	root = fs_pool_root(&pool);
-}
-
-static void end(void)
-{
-	CHECK_STR(fs_check(pool.fs), "");
-	pml_inode_put(root, 1);
-	fs_pool_remove(&pool);
-}
-
-/* Create, and drop the reference. */
-static int make(struct pml_inode *dir, const char *name, mode_t mode)
-{
-	struct pml_inode *inode;
-	const struct pml_create_args args = {.mode = mode, .target = "target"};
-	int err = pml_dir_create(dir, name, &args, &inode);
-	if (!err)
-		pml_inode_put(inode, 1);
-	return err;
-}
-
-/* The inode's number, or the error. */
-static int64_t look(struct pml_inode *dir, const char *name)
-{
-	struct pml_inode *inode;
-	int err = pml_dir_lookup(dir, name, &inode);
-	if (err)
-		return err;
-	int64_t ino = (int64_t)pml_inode_ino(inode);
-	pml_inode_put(inode, 1);
-	return ino;
-}
 
 static struct stat stat_of(struct pml_inode *inode)
 {
