@@ -87,10 +87,11 @@ dd if="$work/ground/random" of=direct bs=65536 count=40 oflag=direct status=none
 check "write: O_DIRECT" cmp -n $((40 * 65536)) "$work/ground/random" direct
 is "$(dd if=direct bs=65536 iflag=direct status=none | sha256sum)" "$(sha256sum <direct)" \
 	"read: O_DIRECT equals the page cache"
+hex() { od -An -v -tx1 | tr -d ' \n'; }
 printf XYZ | dd of=data bs=1 seek=4095 conv=notrunc status=none
-is "$(dd if=data bs=1 skip=4094 count=5 status=none | xxd -p)" \
-	"$(dd if="$work/ground/random" bs=1 skip=4094 count=1 status=none | xxd -p)58595a$(
-		dd if="$work/ground/random" bs=1 skip=4098 count=1 status=none | xxd -p)" \
+is "$(dd if=data bs=1 skip=4094 count=5 status=none | hex)" \
+	"$(dd if="$work/ground/random" bs=1 skip=4094 count=1 status=none | hex)58595a$(
+		dd if="$work/ground/random" bs=1 skip=4098 count=1 status=none | hex)" \
 	"write: across a block's edge"
 is "$(head -c 10 /dev/zero | dd of=data bs=10 seek=999999999 conv=notrunc status=none; stat -c %s data)" \
 	10000000000 "write: far behind the end"
