@@ -225,6 +225,27 @@ make_device() {
 	mkfs.pmemleasefs -q -s "$size" "$@" "$device" || bail_out "mkfs failed"
 }
 
+# choose_fabric SIZE: sets listen, clocks and device for $PML_TEST_TRANSPORT: soft (the
+# default), or rdma inside tests/vm/run.
+choose_fabric() {
+	case ${PML_TEST_TRANSPORT:-soft} in
+	soft)
+		listen=soft=127.0.0.1:0
+		clocks=ack=300ms,drain=1s,term=3s
+		make_device "$1"
+		;;
+	rdma)
+		[ "${PML_IN_GUEST:-}" = 1 ] || skip_all "real verbs need the guest: tests/vm/run"
+		# Slow emulation: longer clocks.
+		listen=rdma=$PML_RDMA_ADDR:7471,allow_unauthenticated
+		clocks=ack=1s,drain=4s,term=10s
+		device=$PML_DAX
+		mkfs.pmemleasefs -q -f "$device" || bail_out "mkfs failed"
+		;;
+	*) bail_out "PML_TEST_TRANSPORT=$PML_TEST_TRANSPORT: soft or rdma" ;;
+	esac
+}
+
 # mount_fs [OPTIONS]: $device at $mnt; sets daemon, and url if a service listens.
 mount_fs() {
 	local out

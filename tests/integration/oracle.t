@@ -12,26 +12,10 @@
 start "$@"
 oracle=$build/tests/oracle
 [ -x "$oracle" ] || bail_out "no $oracle: build first (meson compile)"
-transport=${PML_TEST_TRANSPORT:-soft}
 seconds=${PML_ORACLE_SECONDS:-8}
 seed=${PML_SEED:-$((RANDOM + 1))}
 
-case $transport in
-soft)
-	listen=soft=127.0.0.1:0
-	clocks=ack=300ms,drain=1s,term=3s
-	make_device 256M
-	;;
-rdma)
-	[ "${PML_IN_GUEST:-}" = 1 ] || skip_all "real verbs need the guest: tests/vm/run"
-	# Slow emulation: longer clocks.
-	listen=rdma=$PML_RDMA_ADDR:7471,allow_unauthenticated
-	clocks=ack=1s,drain=4s,term=10s
-	device=$PML_DAX
-	mkfs.pmemleasefs -q -f "$device" || bail_out "mkfs failed"
-	;;
-*) bail_out "PML_TEST_TRANSPORT=$transport: soft or rdma" ;;
-esac
+choose_fabric 256M
 
 for policy in ${PML_POLICIES:-revoke ebusy block}; do
 	options=$listen,client_uid=0,client_gid=0,poison,$clocks,policy=$policy

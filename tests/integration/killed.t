@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# killed.t -- clients that die with kill -9 in the middle of one-sided traffic
+#
+# usage: killed.t [BUILD_DIR]; see tests/README.md
+#   PML_TEST_TRANSPORT   soft, or rdma inside tests/vm/run
+#
+# Their leases are fenced and gone within the term, their blocks come back (I1, I2).
+. "$(dirname "$0")/lib.sh"
+start "$@"
+choose_fabric 256M
+mount_fs "$listen,client_uid=0,client_gid=0,poison,$clocks"
+term=${clocks##*term=} term=${term%s}
+free=$(stat_of free_blocks)
+head -c 16M /dev/urandom >"$mnt/read"
+
+for i in 1 2 3 4; do
+	verb=read option=
+	[ $((i % 2)) = 1 ] || verb=write option=--write
+	pmemlease bench "$url/$verb" $option --size 64k --count 100000000 --file-size 16M \
+		>/dev/null 2>"$work/client" &
+	client=$!
+	if wait_for 30 stat_at_least pins 4096; then
+		ok "$i: a client streams ${verb}s through its lease"
+	else
+		not_ok "$i: a client streams ${verb}s through its lease" "$(cat "$work/client")"
+	fi
+	sleep 0.$((RANDOM % 5))
+	kill -9 $client
+	wait $client 2>/dev/null
+	stat_becomes pins 0 "$term" "$i: no pin is left within the term of $term s"
+	is "$(stat_of leases) $(stat_of sessions) $(stat_of fences_stuck)" "0 0 0" \
+		"$i: nor lease, session or stuck fence"
+	audit "$i: counters agree with extents"
+done
+rm -f "$mnt/read" "$mnt/write"
+stat_becomes used_blocks 0 5 "its blocks come back"
+in_range "$(stat_of free_blocks)" $((free - free / 50)) "$free" "free blocks are as many as before"
+umount_fs
+is "$umount_status" 0 "umount"
+finish
