@@ -103,6 +103,17 @@ static void move_to(struct copy *c, uint64_t pos)
 	c->pos = pos;
 }
 
+/*
+ * Our RETURN may have crossed a fence (a process that was stopped and goes on).  Messages
+ * come in order: when a reply is there, so is the word of a revocation before it.
+ */
+static int ask_how_it_ended(const struct copy *c)
+{
+	struct pml_client_attr attr;
+	int err = pml_client_stat(c->client, "", &attr);
+	return err == -ENOTCONN ? err : pml_client_lease_status(c->lease);
+}
+
 /* Uses the lease until --hold is over or the lease is.  Returns an exit status. */
 static int hold_lease(struct copy *c)
 {
@@ -122,6 +133,8 @@ static int hold_lease(struct copy *c)
 		int err = c->is_put
 				  ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
 				  : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
+		if (err == -ESTALE)
+			err = ask_how_it_ended(c);
 		if (err == -ESTALE) {
 			if (!opt->is_quiet)
 				fputs("lease recalled and returned\n", stderr);
