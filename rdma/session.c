@@ -333,19 +333,6 @@ static void reply_grant(struct pml_remote *remote, const struct pml_grant *grant
 	}
 }
 
-/* What is pinned for writing are whole blocks: then the lease had better be, too. */
-static void round_range(const struct pml_wire_lease *m, uint64_t *ret_first, uint64_t *ret_len)
-{
-	uint64_t first = m->first_byte;
-	uint64_t end = m->first_byte + m->len_bytes;
-	if (m->mode == PML_LEASE_WRITE) {
-		first = pml_round_down(first, PML_BLOCK_BYTES);
-		end = pml_round_up(end, PML_BLOCK_BYTES);
-	}
-	*ret_first = first;
-	*ret_len = PML_MIN(end - first, (uint64_t)PML_LEASE_BYTES_MAX);
-}
-
 static int serve_lease(struct pml_remote *remote)
 {
 	const struct pml_wire_lease *m = &remote->in.lease;
@@ -353,12 +340,9 @@ static int serve_lease(struct pml_remote *remote)
 	if (err)
 		return err;
 
-	uint64_t first_byte;
-	uint64_t len_bytes;
-	round_range(m, &first_byte, &len_bytes);
 	struct pml_grant grant;
-	err = pml_lease_acquire(remote->env->leases, remote->session, m->ino, first_byte, len_bytes,
-				(enum pml_lease_mode)m->mode, &grant);
+	err = pml_lease_acquire(remote->env->leases, remote->session, m->ino, m->first_byte,
+				m->len_bytes, (enum pml_lease_mode)m->mode, &grant);
 	if (err == -ESTALE) {
 		/* The manager has given this session up: so do we. */
 		pml_ep_kill(remote->ep);
