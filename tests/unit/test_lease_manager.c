@@ -292,6 +292,22 @@ static void test_a_grant_names_every_segment(void)
 	CHECK_EQ(h.released, 1);
 }
 
+/* I5: a writer owns whole blocks, so two writers never meet inside one. */
+static void test_a_write_lease_is_rounded_out_to_whole_blocks(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 3, BLOCK + 100, 1, PML_LEASE_WRITE, &grant), 0);
+	CHECK_EQ(grant.first_byte, BLOCK);
+	CHECK_EQ(grant.end_byte, 2 * BLOCK);
+	struct pml_grant other;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 3, BLOCK + 4000, 10, PML_LEASE_READ, &other),
+		 -EDEADLK);
+	finish();
+}
+
 static void test_a_grant_ends_at_the_end_of_the_file_or_of_its_segments(void)
 {
 	start(NULL);
@@ -881,6 +897,7 @@ static void test_random_schedules_keep_I1_to_I4(void)
 int main(void)
 {
 	TAP_RUN(test_a_grant_names_every_segment);
+	TAP_RUN(test_a_write_lease_is_rounded_out_to_whole_blocks);
 	TAP_RUN(test_a_grant_ends_at_the_end_of_the_file_or_of_its_segments);
 	TAP_RUN(test_bad_ranges_inodes_and_sessions_are_refused);
 	TAP_RUN(test_a_failed_acquire_leaves_no_pin_no_key_no_reference);
