@@ -46,20 +46,7 @@ static int own_some(struct pml_inode *inode, uint64_t first, uint64_t end, uint6
 	if (rw.move_first == rw.move_end)
 		return 0;
 	fill_pieces(&rw);
-
-	struct pml_unmapped unmapped = {.n = 0};
-	struct pml_tx tx;
-	err = pml_tx_begin(inode->fs, &tx);
-	if (!err)
-		err = pml_tx_end(
-			&tx,
-			pml_rewrite_map(&rw, pml_block_above(inode->media->size_bytes), &unmapped));
-	if (err) {
-		pml_rewrite_abort(&rw);
-		return err;
-	}
-	pml_unmapped_drop(inode->fs, &unmapped);
-	return 0;
+	return pml_rewrite_commit(&rw, pml_block_above(inode->media->size_bytes));
 }
 
 /* Makes every block of the range the file's own (I5) and clean (I6). */

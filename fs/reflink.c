@@ -10,13 +10,13 @@
 
 #include <string.h>
 
-#include "alloc.h"
 #include "counter.h"
 #include "rewrite.h"
 #include "tx.h"
 
 /* Extents that one transaction shares. */
 #define CLONE_EXTENTS_MAX 256u
+static_assert(CLONE_EXTENTS_MAX <= PML_UNMAP_MAX, "their shares are noted in one list");
 
 struct clone {
 	struct pml_inode *src;
@@ -67,24 +67,12 @@ static int admit_share(const struct clone *c, uint64_t src_block, uint64_t dst_b
 	return err ? err : pml_tail_zero(c->dst, &has_moved);
 }
 
-/* Takes one share of each source extent; undone when the transaction fails. */
-struct shared {
-	size_t n;
-	struct {
-		uint64_t block;
-		uint64_t nblocks;
-	} run[CLONE_EXTENTS_MAX];
-};
-
-static void drop_shares(struct pml_fs *fs, const struct shared *shared)
-{
-	for (size_t i = 0; i < shared->n; i++)
-		pml_alloc_unshare(fs, shared->run[i].block, shared->run[i].nblocks);
-}
-
-/* Maps the source's extents into the (now empty) destination; *n: blocks done, may shrink. */
+/*
+ * Maps the source's extents into the (now empty) destination; *n: blocks done, may shrink.
+ * The shares it took are in @shared, to be dropped when the transaction fails.
+ */
 static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		      struct shared *shared)
+		      struct pml_unmapped *shared)
 {
 	struct pml_fs *fs = c->dst->fs;
 	uint64_t done = 0;
@@ -115,7 +103,8 @@ static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 }
 
 static int share_in_tx(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		       uint64_t end_size, struct pml_unmapped *unmapped, struct shared *shared)
+		       uint64_t end_size, struct pml_unmapped *unmapped,
+		       struct pml_unmapped *shared)
 {
 	uint64_t wanted = *n, next;
 	int err = pml_extent_unmap(c->dst->fs, c->dst->media, dst_block, dst_block + *n, unmapped,
@@ -143,7 +132,7 @@ static int share_once(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 		      uint64_t end_size)
 {
 	struct pml_unmapped unmapped = {.n = 0};
-	struct shared shared = {.n = 0};
+	struct pml_unmapped shared = {.n = 0};
 	struct pml_tx tx;
 	int err = pml_tx_begin(c->dst->fs, &tx);
 	if (err)
@@ -151,7 +140,7 @@ static int share_once(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 	err = pml_tx_end(&tx,
 			 share_in_tx(c, src_block, dst_block, n, end_size, &unmapped, &shared));
 	if (err)
-		drop_shares(c->dst->fs, &shared);
+		pml_unmapped_drop(c->dst->fs, &shared);
 	else
 		pml_unmapped_drop(c->dst->fs, &unmapped);
 	return err;

@@ -228,6 +228,20 @@ int pml_rewrite_map(const struct pml_rewrite *rw, uint64_t unwritten_from,
 	return 0;
 }
 
+int pml_rewrite_commit(const struct pml_rewrite *rw, uint64_t unwritten_from)
+{
+	struct pml_unmapped unmapped = {.n = 0};
+	struct pml_tx tx;
+	int err = pml_tx_begin(rw->inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, pml_rewrite_map(rw, unwritten_from, &unmapped));
+	if (err)
+		pml_rewrite_abort(rw);
+	else
+		pml_unmapped_drop(rw->inode->fs, &unmapped);
+	return err;
+}
+
 /* ---- the last block of a file ---- */
 
 /* Plans the block that the end of the file lies in; n == 0: nothing readable is there. */
@@ -274,16 +288,9 @@ int pml_tail_zero(struct pml_inode *inode, bool *ret_moved)
 	if (!is_copy)
 		return 0;
 
-	struct pml_unmapped unmapped = {.n = 0};
-	struct pml_tx tx;
-	err = pml_tx_begin(fs, &tx);
-	if (!err)
-		err = pml_tx_end(&tx, pml_rewrite_map(&rw, UINT64_MAX, &unmapped));
-	if (err) {
-		pml_rewrite_abort(&rw);
+	err = pml_rewrite_commit(&rw, UINT64_MAX);
+	if (err)
 		return err;
-	}
-	pml_unmapped_drop(fs, &unmapped);
 	*ret_moved = true;
 	return 0;
 }

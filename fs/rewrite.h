@@ -64,6 +64,9 @@ void pml_rewrite_abort(const struct pml_rewrite *rw);
 int pml_rewrite_map(const struct pml_rewrite *rw, uint64_t unwritten_from,
 		    struct pml_unmapped *unmapped) PML_MUST_CHECK;
 
+/* pml_rewrite_map() in a transaction of its own; on error the blocks are given back. */
+int pml_rewrite_commit(const struct pml_rewrite *rw, uint64_t unwritten_from) PML_MUST_CHECK;
+
 /* Asks the guard about one change of @inode; bytes, @end exclusive. */
 int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t first, uint64_t end,
 		    struct pml_waiter *w) PML_MUST_CHECK;

@@ -107,17 +107,7 @@ static int fill_holes(struct pml_rewrite *rw)
 	if (kept == 0)
 		return 0;
 	int err = pml_rewrite_allocate(rw);
-	if (err)
-		return err;
-
-	struct pml_unmapped unmapped = {.n = 0};
-	struct pml_tx tx;
-	err = pml_tx_begin(rw->inode->fs, &tx);
-	if (!err)
-		err = pml_tx_end(&tx, pml_rewrite_map(rw, 0, &unmapped));
-	if (err)
-		pml_rewrite_abort(rw);
-	return err;
+	return err ? err : pml_rewrite_commit(rw, 0);
 }
 
 /* Gives back the preallocation that a failed call has made: holes again (I8). */

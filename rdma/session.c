@@ -118,12 +118,6 @@ static const struct pml_holder_ops holder_ops = {
  * the header and set out_bytes when the reply has a body.
  */
 
-static void copy_name(char *ret_name, const uint8_t *bytes, size_t len)
-{
-	memcpy(ret_name, bytes, len);
-	ret_name[len] = 0;
-}
-
 /* A reference to a directory in which this client may do what @mask says. */
 static int get_dir(struct pml_remote *remote, uint64_t ino, int mask, struct pml_inode **ret_dir)
 {
@@ -165,14 +159,21 @@ static void reply_attr(struct pml_remote *remote, struct pml_inode *inode)
 	pml_inode_put(inode, 1);
 }
 
+/* The directory to search, and the name: the @name_bytes behind the fixed @body_bytes. */
+static int get_named_dir(struct pml_remote *remote, uint64_t dir_ino, size_t body_bytes,
+			 size_t name_bytes, char *ret_name, struct pml_inode **ret_dir)
+{
+	memcpy(ret_name, remote->in.bytes + body_bytes, name_bytes);
+	ret_name[name_bytes] = 0;
+	return get_dir(remote, dir_ino, X_OK, ret_dir);
+}
+
 static int serve_lookup(struct pml_remote *remote)
 {
 	const struct pml_wire_lookup *m = &remote->in.lookup;
 	char name[PML_NAME_BYTES_MAX + 1];
-	copy_name(name, remote->in.bytes + sizeof(*m), m->name_bytes);
-
 	struct pml_inode *dir;
-	int err = get_dir(remote, m->dir_ino, X_OK, &dir);
+	int err = get_named_dir(remote, m->dir_ino, sizeof(*m), m->name_bytes, name, &dir);
 	if (err)
 		return err;
 
@@ -268,10 +269,8 @@ static int serve_create(struct pml_remote *remote)
 {
 	const struct pml_wire_create *m = &remote->in.create;
 	char name[PML_NAME_BYTES_MAX + 1];
-	copy_name(name, remote->in.bytes + sizeof(*m), m->name_bytes);
-
 	struct pml_inode *dir;
-	int err = get_dir(remote, m->dir_ino, X_OK, &dir);
+	int err = get_named_dir(remote, m->dir_ino, sizeof(*m), m->name_bytes, name, &dir);
 	if (err)
 		return err;
 	struct pml_inode *inode;
