@@ -104,22 +104,27 @@ static void fill_edge(const struct write *wr, const struct pml_piece *piece, uin
 		pml_data_zero(wr->inode->fs, dst, to - from);
 }
 
-/* All stores that nobody can see before the commit. */
+/* All stores that nobody can see before the commit, and which must not come after it. */
 static void put_invisible(const struct write *wr)
 {
+	const struct pml_fs *fs = wr->inode->fs;
 	for (size_t i = 0; i < wr->rw.n; i++) {
 		const struct pml_piece *piece = &wr->rw.piece[i];
+		uint64_t bytes = piece->nblocks << PML_BLOCK_SHIFT;
 		if (piece->kind == PML_PIECE_IN_PLACE) {
 			put_data(wr, piece, wr->old_size, UINT64_MAX);
+			if (wr->end > wr->old_size)
+				pml_data_settle(fs, pml_block_addr(fs, piece->block), bytes);
 			continue;
 		}
 		uint64_t piece_first = piece->file_block << PML_BLOCK_SHIFT;
-		uint64_t piece_end = (piece->file_block + piece->nblocks) << PML_BLOCK_SHIFT;
+		uint64_t piece_end = piece_first + bytes;
 		fill_edge(wr, piece, piece_first, PML_MIN(wr->first, piece_end));
 		put_data(wr, piece, 0, UINT64_MAX);
 		fill_edge(wr, piece, PML_MAX(wr->end, piece_first), piece_end);
+		pml_data_settle(fs, pml_block_addr(fs, piece->block), bytes);
 	}
-	pml_data_drain(wr->inode->fs);
+	pml_data_drain(fs);
 }
 
 static void put_in_place(const struct write *wr)

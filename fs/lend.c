@@ -29,6 +29,8 @@ static void fill_pieces(const struct pml_rewrite *rw)
 			pml_data_copy(fs, addr, pml_block_addr(fs, piece->old_block), bytes);
 		else if (piece->kind != PML_PIECE_IN_PLACE)
 			pml_data_zero(fs, addr, bytes);
+		if (piece->kind != PML_PIECE_IN_PLACE)
+			pml_data_settle(fs, addr, bytes);
 	}
 	pml_data_drain(fs);
 }

@@ -64,6 +64,12 @@ void pml_data_drain(const struct pml_fs *fs)
 	fs->drain_fn();
 }
 
+void pml_data_settle(const struct pml_fs *fs, const void *addr, size_t bytes)
+{
+	if (!fs->info.is_cache_line)
+		fs->persist_fn(addr, bytes);
+}
+
 void pml_data_persist(const struct pml_fs *fs, const void *addr, size_t bytes)
 {
 	fs->persist_fn(addr, bytes);

@@ -92,10 +92,16 @@ bool pml_pool_has(const struct pml_fs *fs, uint64_t offset, uint64_t bytes);
 /*
  * Data stores.  On a cache-line device the data is durable after pml_data_drain();
  * on a page-granularity device after pml_data_persist() of the range (fsync).
+ *
+ * Stored bytes that a transaction is going to make visible are drained before it, and
+ * settled too, which makes them durable on a page-granularity device: nothing else orders
+ * them before the transaction there, and after a power failure a file could map a fresh
+ * block that still holds what another file left in it (I6).
  */
 void pml_data_copy(const struct pml_fs *fs, void *dst, const void *src, size_t bytes);
 void pml_data_zero(const struct pml_fs *fs, void *dst, size_t bytes);
 void pml_data_drain(const struct pml_fs *fs);
+void pml_data_settle(const struct pml_fs *fs, const void *addr, size_t bytes);
 void pml_data_persist(const struct pml_fs *fs, const void *addr, size_t bytes);
 
 /* Wall clock as inode time; and back. */

@@ -284,6 +284,7 @@ int pml_tail_zero(struct pml_inode *inode, bool *ret_moved)
 	if (is_copy)
 		pml_data_copy(fs, addr, pml_block_addr(fs, rw.piece[0].old_block), keep);
 	pml_data_zero(fs, addr + keep, PML_BLOCK_BYTES - keep);
+	pml_data_settle(fs, addr, PML_BLOCK_BYTES);
 	pml_data_drain(fs);
 	if (!is_copy)
 		return 0;

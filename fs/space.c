@@ -264,6 +264,7 @@ static int zero_edge(struct edge *edge, struct pml_unmapped *unmapped)
 	uint8_t *block = pml_block_addr(fs, edge->rw.piece[0].block);
 	pml_data_copy(fs, block, pml_block_addr(fs, edge->rw.piece[0].old_block), PML_BLOCK_BYTES);
 	pml_data_zero(fs, block + edge->first % PML_BLOCK_BYTES, edge->end - edge->first);
+	pml_data_settle(fs, block, PML_BLOCK_BYTES);
 	pml_data_drain(fs);
 	return pml_rewrite_map(&edge->rw, UINT64_MAX, unmapped);
 }

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <time.h>
 
+#include "../../fs/pool.h"
 #include "fs_pool.h"
 #include "pml/fs.h"
 #include "tap.h"
@@ -89,6 +90,57 @@ static void test_written_bytes_come_back_also_after_reopen(void)
 	root = fs_pool_root(&pool);
 	REQUIRE(pml_dir_lookup(root, "f", &f) == 0);
 	CHECK(holds(f, 5, 'a', 10000));
+	pml_inode_put(f, 1);
+	teardown();
+}
+
+/* ---- what a page-granularity device must have before a commit ---- */
+
+static struct {
+	struct pml_inode *file;
+	const uint8_t *addr;
+	size_t bytes;
+	uint64_t size_then; /* of the file */
+	int n;
+} settled;
+
+static void note_settled(const void *addr, size_t bytes)
+{
+	settled.addr = addr;
+	settled.bytes = bytes;
+	settled.size_then = pml_inode_size(settled.file);
+	settled.n++;
+}
+
+static void test_I6_bytes_are_durable_before_they_are_mapped(void)
+{
+	setup();
+	struct pml_inode *f = new_file("f");
+	settled.file = f;
+	pool.fs->info.is_cache_line = false;
+	pool.fs->persist_fn = note_settled;
+
+	CHECK_EQ(write_bytes(f, 0, 'a', 5000, NULL), 0);
+	CHECK_EQ(settled.n, 1);
+	CHECK_EQ(settled.size_then, 0);
+	CHECK_EQ(settled.bytes, 8192);
+	struct iovec iov[PML_IOV_MAX];
+	int n;
+	size_t got;
+	REQUIRE(pml_file_read_begin(f, 0, 1, iov, &n, &got) == 0);
+	CHECK(iov[0].iov_base == settled.addr);
+	pml_file_read_end(f);
+
+	/* Behind the end, in a block that is mapped already; then an overwrite, left to fsync. */
+	CHECK_EQ(write_bytes(f, 5000, 'b', 100, NULL), 0);
+	CHECK_EQ(settled.n, 2);
+	CHECK_EQ(settled.size_then, 5000);
+	CHECK_EQ(write_bytes(f, 0, 'c', 5100, NULL), 0);
+	CHECK_EQ(settled.n, 2);
+	/* The tail before the file grows over it. */
+	CHECK_EQ(pml_file_truncate(f, 9000, NULL), 0);
+	CHECK_EQ(settled.n, 3);
+	CHECK_EQ(settled.size_then, 5100);
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -688,6 +740,7 @@ static void test_random_operations_equal_the_model(void)
 int main(void)
 {
 	TAP_RUN(test_written_bytes_come_back_also_after_reopen);
+	TAP_RUN(test_I6_bytes_are_durable_before_they_are_mapped);
 	TAP_RUN(test_a_gap_behind_the_old_end_reads_as_zeros);
 	TAP_RUN(test_limits_are_refused);
 	TAP_RUN(test_a_clone_shares_blocks_and_a_write_unshares_them);
