@@ -39,7 +39,11 @@ enum pml_media_type {
 	PML_TYPE_DIRENT,
 	PML_TYPE_SYMLINK,
 	PML_TYPE_GROUP,
+	PML_TYPE_XATTR,
 };
+
+/* Bits of feature_ro_compat. */
+#define PML_FEATURE_RO_XATTR 1u /* an inode has or had extended attributes */
 
 /* A run of blocks for file data, inside one object of type PML_TYPE_GROUP; 2 MiB-aligned. */
 struct pml_media_group {
@@ -120,7 +124,8 @@ struct pml_media_inode {
 	uint64_t punch_first;
 	uint64_t punch_end;
 	uint64_t flags; /* PML_INODE_ bits */
-	uint64_t reserved[15];
+	uint64_t xattr; /* B+tree root node: extended attributes */
+	uint64_t reserved[14];
 };
 static_assert(sizeof(struct pml_media_inode) == 256, "on-media size");
 
@@ -167,6 +172,17 @@ struct pml_media_dirent {
 	uint32_t type; /* S_IFMT bits */
 	uint32_t name_bytes;
 	char name[]; /* without terminating zero */
+};
+
+/*
+ * Extended attribute: key = hash of the name, as of a directory entry; word[0] =
+ * offset of the struct below; word[1] = value_bytes | name_bytes << 32.  Behind the
+ * struct come the name with its namespace ("user.x") and the value, without zeros.
+ */
+struct pml_media_xattr {
+	uint32_t value_bytes;
+	uint32_t name_bytes;
+	char name[];
 };
 
 #endif

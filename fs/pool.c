@@ -25,7 +25,7 @@
 #include "tx.h"
 
 /* Feature bits that this version knows. */
-#define KNOWN_RO_COMPAT 0u
+#define KNOWN_RO_COMPAT PML_FEATURE_RO_XATTR
 #define KNOWN_INCOMPAT	0u
 
 /* Metadata of an inode with its name, for the number of inodes in statvfs. */

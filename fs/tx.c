@@ -49,17 +49,20 @@ static const struct {
 	enum pml_media_type type;
 	unsigned int units; /* that a block of memory holds: 1 MiB for chunks, else 256 KiB */
 	size_t unit_bytes;  /* with the object's header */
+	size_t max_bytes;   /* larger objects of this type are of its next class; 0: none is */
 } classes[] = {
-	{PML_TYPE_ITABLE_LEVEL, 31, sizeof(struct pml_media_itable_level) + OBJECT_HEADER_BYTES},
-	{PML_TYPE_ITABLE_CHUNK, 15, sizeof(struct pml_media_itable_chunk) + OBJECT_HEADER_BYTES},
-	{PML_TYPE_BTREE_NODE, 252, sizeof(struct pml_media_btree_node) + OBJECT_HEADER_BYTES},
-	{PML_TYPE_DIRENT, 4087, 64},
-	{PML_TYPE_SYMLINK, 1364, 192},
+	{PML_TYPE_ITABLE_LEVEL, 31, sizeof(struct pml_media_itable_level) + OBJECT_HEADER_BYTES, 0},
+	{PML_TYPE_ITABLE_CHUNK, 15, sizeof(struct pml_media_itable_chunk) + OBJECT_HEADER_BYTES, 0},
+	{PML_TYPE_BTREE_NODE, 252, sizeof(struct pml_media_btree_node) + OBJECT_HEADER_BYTES, 0},
+	{PML_TYPE_DIRENT, 4087, 64, 0},
+	{PML_TYPE_SYMLINK, 1364, 192, 0},
+	{PML_TYPE_XATTR, 1636, 160, 1024},
+	{PML_TYPE_XATTR, 248, 1056, 0},
 };
 
 struct pml_tx_logs {
-	uint64_t pool_uuid;			 /* upper half of every PMEMoid */
-	uint64_t class_flag[PML_TYPE_GROUP + 1]; /* of pmemobj_tx_xalloc(), by type; 0: default */
+	uint64_t pool_uuid;			     /* upper half of every PMEMoid */
+	uint64_t class_flag[PML_ARRAY_LEN(classes)]; /* of pmemobj_tx_xalloc(); 0: default */
 };
 
 /* Errors of libpmemobj, positive, as ours. */
@@ -126,8 +129,7 @@ int pml_tx_logs_open(struct pml_fs *fs)
 	logs->pool_uuid = pmemobj_oid(fs->super).pool_uuid_lo;
 	provide_logs(fs->pool);
 	for (size_t i = 0; i < PML_ARRAY_LEN(classes); i++)
-		logs->class_flag[classes[i].type] =
-			class_flag(fs->pool, classes[i].unit_bytes, classes[i].units);
+		logs->class_flag[i] = class_flag(fs->pool, classes[i].unit_bytes, classes[i].units);
 	fs->tx_logs = logs;
 	return 0;
 }
@@ -180,11 +182,20 @@ int pml_tx_add_fresh(const void *addr, size_t bytes)
 			pmemobj_tx_xadd_range_direct(addr, bytes, flags));
 }
 
+static uint64_t class_for(const struct pml_tx_logs *logs, size_t bytes, enum pml_media_type type)
+{
+	for (size_t i = 0; i < PML_ARRAY_LEN(classes); i++)
+		if (classes[i].type == type &&
+		    (classes[i].max_bytes == 0 || bytes <= classes[i].max_bytes))
+			return logs->class_flag[i];
+	return 0;
+}
+
 int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 {
 	struct pml_fs *fs = pmemobj_tx_get_user_data();
 	const uint64_t flags =
-		POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | fs->tx_logs->class_flag[type];
+		POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | class_for(fs->tx_logs, bytes, type);
 
 	PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
 	if (OID_IS_NULL(oid)) {

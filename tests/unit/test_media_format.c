@@ -68,6 +68,7 @@ static const struct fact {
 	{FIELD(pml_media_inode, punch_first)},
 	{FIELD(pml_media_inode, punch_end)},
 	{FIELD(pml_media_inode, flags)},
+	{FIELD(pml_media_inode, xattr)},
 	{FIELD(pml_media_inode, reserved)},
 	{STRUCT(pml_media_btree_node)},
 	{FIELD(pml_media_btree_node, level)},
@@ -79,6 +80,9 @@ static const struct fact {
 	{FIELD(pml_media_dirent, ino)},
 	{FIELD(pml_media_dirent, type)},
 	{FIELD(pml_media_dirent, name_bytes)},
+	{STRUCT(pml_media_xattr)},
+	{FIELD(pml_media_xattr, value_bytes)},
+	{FIELD(pml_media_xattr, name_bytes)},
 };
 
 #define FACTS (sizeof(facts) / sizeof(facts[0]))
