@@ -17,7 +17,6 @@
 
 #include "tx.h"
 
-#define COLLISIONS     256u
 #define COOKIE_DOT     1u
 #define COOKIE_DOT_DOT 2u
 
@@ -37,14 +36,13 @@ int pml_name_check(const char *name, size_t *ret_bytes)
 	return 0;
 }
 
-/* The first key that a name may have; it lies in [this, this + COLLISIONS). */
-static uint64_t name_first_key(const struct pml_fs *fs, const char *name, size_t name_bytes)
+uint64_t pml_name_first_key(const struct pml_fs *fs, const char *name, size_t name_bytes)
 {
 	uint64_t hash;
 	(void)crypto_shorthash((unsigned char *)&hash, (const unsigned char *)name, name_bytes,
 			       fs->super->hash_key);
-	hash &= (uint64_t)INT64_MAX & ~(uint64_t)(COLLISIONS - 1);
-	return hash ? hash : COLLISIONS;
+	hash &= (uint64_t)INT64_MAX & ~(uint64_t)(PML_NAME_COLLISIONS - 1);
+	return hash ? hash : PML_NAME_COLLISIONS;
 }
 
 static bool is_file_type(uint32_t type)
@@ -58,7 +56,7 @@ static int item_check(const struct pml_fs *fs, const struct pml_btree_item *item
 		      const struct pml_media_dirent **ret_dirent)
 {
 	uint64_t object = item->word[0];
-	if (item->key < COLLISIONS || item->key > INT64_MAX)
+	if (item->key < PML_NAME_COLLISIONS || item->key > INT64_MAX)
 		return pml_corrupt(fs, "key of a directory entry", item->key);
 	if (!pml_pool_has(fs, object, sizeof(struct pml_media_dirent)))
 		return pml_corrupt(fs, "offset of a directory entry", object);
@@ -107,12 +105,12 @@ static int find_visit(void *arg, const struct pml_btree_item *item)
 int pml_dir_find(const struct pml_fs *fs, const struct pml_media_inode *dir, const char *name,
 		 size_t name_bytes, struct pml_dir_entry *ret_entry)
 {
-	uint64_t key = name_first_key(fs, name, name_bytes);
+	uint64_t key = pml_name_first_key(fs, name, name_bytes);
 	struct find find = {
 		.fs = fs,
 		.name = name,
 		.name_bytes = name_bytes,
-		.end_key = key + COLLISIONS,
+		.end_key = key + PML_NAME_COLLISIONS,
 		.ret_entry = ret_entry,
 	};
 	int found = pml_btree_walk(fs, dir->tree, key, find_visit, &find);
@@ -131,14 +129,13 @@ static int free_key_visit(void *arg, const struct pml_btree_item *item)
 	return 0;
 }
 
-/* The lowest key that a new name can have. */
-static int free_key(const struct pml_fs *fs, uint64_t tree, uint64_t first_key, uint64_t *ret_key)
+int pml_name_free_key(const struct pml_fs *fs, uint64_t tree, uint64_t first_key, uint64_t *ret_key)
 {
 	uint64_t key = first_key;
 	int err = pml_btree_walk(fs, tree, first_key, free_key_visit, &key);
 	if (err < 0)
 		return err;
-	if (key >= first_key + COLLISIONS)
+	if (key >= first_key + PML_NAME_COLLISIONS)
 		return -ENOSPC;
 	*ret_key = key;
 	return 0;
@@ -148,7 +145,8 @@ int pml_dir_add(struct pml_fs *fs, struct pml_media_inode *dir, const char *name
 		uint64_t ino, uint32_t type)
 {
 	struct pml_btree_item item = {.word = {0, ino}};
-	int err = free_key(fs, dir->tree, name_first_key(fs, name, name_bytes), &item.key);
+	int err = pml_name_free_key(fs, dir->tree, pml_name_first_key(fs, name, name_bytes),
+				    &item.key);
 	if (!err)
 		err = pml_tx_alloc(sizeof(struct pml_media_dirent) + name_bytes, PML_TYPE_DIRENT,
 				   &item.word[0]);
@@ -225,7 +223,7 @@ static int read_locked(struct pml_inode *dir, uint64_t cookie, struct read *read
 			return 0;
 	if (cookie >= INT64_MAX)
 		return 0;
-	uint64_t from = PML_MAX(cookie + 1, (uint64_t)COLLISIONS);
+	uint64_t from = PML_MAX(cookie + 1, (uint64_t)PML_NAME_COLLISIONS);
 	int err = pml_btree_walk(dir->fs, dir->media->tree, from, read_visit, read);
 	return err < 0 ? err : 0;
 }

@@ -22,6 +22,16 @@ struct pml_dir_entry {
 /* -EINVAL, -ENAMETOOLONG: as fs.h says about names. */
 int pml_name_check(const char *name, size_t *ret_bytes) PML_MUST_CHECK;
 
+/*
+ * Keys of names in a tree, also of extended attributes': those of one hash lie in
+ * [first key, first key + PML_NAME_COLLISIONS), and all below 2^63.
+ */
+#define PML_NAME_COLLISIONS 256u
+uint64_t pml_name_first_key(const struct pml_fs *fs, const char *name, size_t name_bytes);
+/* The lowest key that a new name of this first key can have.  -ENOSPC: none is left. */
+int pml_name_free_key(const struct pml_fs *fs, uint64_t tree, uint64_t first_key,
+		      uint64_t *ret_key) PML_MUST_CHECK;
+
 /* -ENOENT. */
 int pml_dir_find(const struct pml_fs *fs, const struct pml_media_inode *dir, const char *name,
 		 size_t name_bytes, struct pml_dir_entry *ret_entry) PML_MUST_CHECK;

@@ -89,6 +89,7 @@ static int create(fuse_req_t req, fuse_ino_t parent, const char *name, struct pm
 		return -ESTALE;
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	args->cred = (struct pml_cred){.uid = ctx->uid, .gid = ctx->gid};
+	args->umask = ctx->umask;
 	int err = pml_dir_create(dir, name, args, ret_inode);
 	pml_inode_put(dir, 1);
 	return err;
@@ -450,12 +451,14 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	conn->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 				      FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC |
 				      FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE |
-				      FUSE_CAP_DONT_MASK | FUSE_CAP_AUTO_INVAL_DATA);
+				      FUSE_CAP_AUTO_INVAL_DATA);
 	/* We say which pages are stale (pml_fuse_invalidate); a new mtime alone says nothing. */
 	unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			      FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
 			      FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS |
 			      FUSE_CAP_EXPLICIT_INVAL_DATA;
+	/* A default ACL takes the umask's place, so the umask is ours to apply. */
+	wanted |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
 	conn->want |= wanted & conn->capable;
 	conn->max_write = 1u << 20;
 	conn->max_readahead = 1u << 20;
@@ -496,5 +499,9 @@ const struct fuse_lowlevel_ops pml_fuse_ops = {
 	.fallocate = pml_fuse_fallocate,
 	.copy_file_range = pml_fuse_copy_file_range,
 	.lseek = pml_fuse_lseek,
+	.getxattr = pml_fuse_getxattr,
+	.listxattr = pml_fuse_listxattr,
+	.setxattr = pml_fuse_setxattr,
+	.removexattr = pml_fuse_removexattr,
 	.ioctl = op_ioctl,
 };

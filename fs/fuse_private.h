@@ -5,6 +5,7 @@
  *   fuse.c        mount, threads, unmount
  *   fuse_ops.c    names, attributes, directories, ioctls
  *   fuse_data.c   file contents
+ *   fuse_xattr.c  extended attributes
  *   fuse_jobs.c   operations that can wait for a lease
  *   fuse_nodes.c  the inodes that the kernel knows (without libfuse)
  */
@@ -139,6 +140,14 @@ void pml_fuse_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 
 /* How an open file is to be treated by the kernel. */
 void pml_fuse_open_flags(struct pml_fuse *fuse, uint64_t ino, struct fuse_file_info *fi);
+
+/* ---- fuse_xattr.c ------------------------------------------------------- */
+
+void pml_fuse_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void pml_fuse_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void pml_fuse_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+		       size_t size, int flags);
+void pml_fuse_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 /* Seconds that the kernel may trust names and attributes without asking. */
 #define PML_FUSE_TIMEOUT_S 1.0

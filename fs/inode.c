@@ -19,6 +19,7 @@
 #include "extent.h"
 #include "itable.h"
 #include "tx.h"
+#include "xattr.h"
 
 #define BUCKETS_MIN	  1024u
 #define DIR_ENTRY_BYTES	  32			  /* what an entry adds to a directory's st_size */
@@ -290,7 +291,9 @@ int pml_inode_destroy(struct pml_fs *fs, uint64_t ino, struct pml_media_inode *m
 	/* A file's tree went with its last extent, a directory is removed empty. */
 	if (media->tree)
 		return pml_corrupt(fs, "tree of a deleted inode", ino);
-	err = free_slot(fs, media);
+	err = pml_xattr_destroy(fs, media);
+	if (!err)
+		err = free_slot(fs, media);
 	if (!err)
 		pml_itable_put(fs, ino);
 	return err;
@@ -347,22 +350,38 @@ void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
 	(void)pthread_rwlock_unlock(&inode->lock);
 }
 
+/* What the permission bits allow. */
+static uint32_t allowed_by_mode(const struct pml_media_inode *media, const struct pml_cred *cred)
+{
+	uint32_t mode = media->mode;
+	if (cred->uid == 0)
+		return R_OK | W_OK | (S_ISDIR(mode) || (mode & 0111) ? X_OK : 0);
+	if (cred->uid == media->uid)
+		return (mode & S_IRWXU) >> 6;
+	if (pml_cred_has_group(cred, media->gid))
+		return (mode & S_IRWXG) >> 3;
+	return mode & S_IRWXO;
+}
+
+static int access_locked(const struct pml_inode *inode, const struct pml_cred *cred, int mask)
+{
+	const struct pml_media_inode *media = inode->media;
+	struct pml_acl acl = {.nentries = 0};
+	int err = cred->uid == 0 ? 0 : pml_xattr_acl(inode->fs, media, XATTR_NAME_POSIX_ACL_ACCESS, &acl);
+	if (err)
+		return err;
+	if (acl.nentries)
+		return pml_acl_check(&acl, media->uid, media->gid, cred, mask);
+	uint32_t wanted = (uint32_t)mask & (R_OK | W_OK | X_OK);
+	return wanted & ~allowed_by_mode(media, cred) ? -EACCES : 0;
+}
+
 int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask)
 {
 	(void)pthread_rwlock_rdlock(&inode->lock);
-	uint32_t mode = inode->media->mode;
-	uint32_t uid = inode->media->uid;
-	uint32_t gid = inode->media->gid;
+	int err = access_locked(inode, cred, mask);
 	(void)pthread_rwlock_unlock(&inode->lock);
-
-	uint32_t allowed = mode & S_IRWXO;
-	if (cred->uid == 0)
-		allowed = R_OK | W_OK | (S_ISDIR(mode) || (mode & 0111) ? X_OK : 0);
-	else if (cred->uid == uid)
-		allowed = (mode & S_IRWXU) >> 6;
-	else if (cred->gid == gid)
-		allowed = (mode & S_IRWXG) >> 3;
-	return ((uint32_t)mask & (R_OK | W_OK | X_OK) & ~allowed) ? -EACCES : 0;
+	return err;
 }
 
 int pml_inode_begin_change(struct pml_inode *inode)
@@ -402,8 +421,20 @@ static uint32_t mode_after_set(const struct pml_media_inode *media, unsigned int
 	return media->mode;
 }
 
-static int set_in_tx(struct pml_media_inode *media, unsigned int what, const struct stat *attr)
+/* The entries of an access ACL that the mode has bits for follow it. */
+static int set_acl_mode_in_tx(struct pml_fs *fs, struct pml_media_inode *media, mode_t mode)
 {
+	struct pml_acl acl;
+	int err = pml_xattr_acl(fs, media, XATTR_NAME_POSIX_ACL_ACCESS, &acl);
+	if (err || acl.nentries == 0)
+		return err;
+	pml_acl_set_mode(&acl, mode);
+	return pml_xattr_put_acl(fs, media, XATTR_NAME_POSIX_ACL_ACCESS, &acl, false);
+}
+
+static int set_in_tx(struct pml_inode *inode, unsigned int what, const struct stat *attr)
+{
+	struct pml_media_inode *media = inode->media;
 	/* Mode to ctime are one cache line or two: one range. */
 	int err = pml_tx_add(media, offsetof(struct pml_media_inode, btime_ns));
 	if (err)
@@ -420,7 +451,7 @@ static int set_in_tx(struct pml_media_inode *media, unsigned int what, const str
 	if (what & PML_SET_MTIME)
 		media->mtime_ns = pml_time_from(&attr->st_mtim);
 	media->ctime_ns = what & PML_SET_CTIME ? pml_time_from(&attr->st_ctim) : pml_time_now();
-	return 0;
+	return what & PML_SET_MODE ? set_acl_mode_in_tx(inode->fs, media, media->mode) : 0;
 }
 
 int pml_inode_set(struct pml_inode *inode, unsigned int what, const struct stat *attr)
@@ -431,7 +462,7 @@ int pml_inode_set(struct pml_inode *inode, unsigned int what, const struct stat 
 	struct pml_tx tx;
 	err = pml_tx_begin(inode->fs, &tx);
 	if (!err)
-		err = pml_tx_end(&tx, set_in_tx(inode->media, what, attr));
+		err = pml_tx_end(&tx, set_in_tx(inode, what, attr));
 	pml_inode_end_change(inode);
 	return err;
 }

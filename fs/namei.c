@@ -19,6 +19,7 @@
 #include "dir.h"
 #include "itable.h"
 #include "tx.h"
+#include "xattr.h"
 
 struct name {
 	const char *text;
@@ -196,6 +197,58 @@ static int target_in_tx(struct pml_fs *fs, const char *target, struct pml_media_
 	return 0;
 }
 
+/* What a new inode gets of its directory's default ACL. */
+struct inheritance {
+	struct pml_acl access;	 /* without entries: none, or the mode says it all */
+	struct pml_acl default_; /* of a directory */
+};
+
+/* As posix_acl_create() of Linux; else the umask is what counts. */
+static int inherit_acls(const struct pml_inode *dir, const struct pml_create_args *args,
+			mode_t *mode, struct inheritance *ret_acls)
+{
+	ret_acls->access.nentries = ret_acls->default_.nentries = 0;
+	if (S_ISLNK(*mode))
+		return 0;
+	int err = pml_xattr_acl(dir->fs, dir->media, XATTR_NAME_POSIX_ACL_DEFAULT, &ret_acls->access);
+	if (err)
+		return err;
+	if (ret_acls->access.nentries == 0) {
+		*mode &= ~(args->umask & 0777);
+		return 0;
+	}
+	if (S_ISDIR(*mode))
+		ret_acls->default_ = ret_acls->access;
+	if (pml_acl_inherit(&ret_acls->access, mode))
+		ret_acls->access.nentries = 0;
+	return 0;
+}
+
+/* Of a fresh inode. */
+static int put_acls_in_tx(struct pml_fs *fs, const struct inheritance *acls,
+			  struct pml_media_inode *inode)
+{
+	int err = 0;
+	if (acls->access.nentries)
+		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_ACCESS, &acls->access, false);
+	if (!err && acls->default_.nentries)
+		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_DEFAULT, &acls->default_, false);
+	return err;
+}
+
+/* All words of the device that are the inode's; a rollback leaves the slot free. */
+static int put_inode_in_tx(struct pml_media_inode *media, const struct pml_media_inode *fresh)
+{
+	/* With mode 0 all else is meaningless, so a rollback needs no more than this word. */
+	static_assert(offsetof(struct pml_media_inode, uid) == sizeof(uint64_t), "one word");
+	int err = pml_tx_add(media, sizeof(uint64_t));
+	if (!err)
+		err = pml_tx_add_fresh(&media->uid, sizeof(*media) - sizeof(uint64_t));
+	if (!err)
+		*media = *fresh;
+	return err;
+}
+
 static int inode_fill_in_tx(const struct pml_inode *dir, const struct pml_create_args *args,
 			    struct pml_inode *inode)
 {
@@ -210,23 +263,20 @@ static int inode_fill_in_tx(const struct pml_inode *dir, const struct pml_create
 		.ctime_ns = now,
 		.btime_ns = now,
 	};
+	struct inheritance acls;
 	inherit(dir->media, args, &fresh);
+	int err = inherit_acls(dir, args, &fresh.mode, &acls);
 	if (S_ISDIR(args->mode)) {
 		fresh.nlink = 2;
 		fresh.parent = dir->ino;
 	}
 	if (S_ISCHR(args->mode) || S_ISBLK(args->mode))
 		fresh.rdev = args->rdev;
-	int err = S_ISLNK(args->mode) ? target_in_tx(dir->fs, args->target, &fresh) : 0;
-	/* With mode 0 all else is meaningless, so a rollback needs no more than this word. */
-	static_assert(offsetof(struct pml_media_inode, uid) == sizeof(uint64_t), "one word");
+	if (!err && S_ISLNK(args->mode))
+		err = target_in_tx(dir->fs, args->target, &fresh);
 	if (!err)
-		err = pml_tx_add(media, sizeof(uint64_t));
-	if (!err)
-		err = pml_tx_add_fresh(&media->uid, sizeof(*media) - sizeof(uint64_t));
-	if (!err)
-		*media = fresh;
-	return err;
+		err = put_inode_in_tx(media, &fresh);
+	return err ? err : put_acls_in_tx(dir->fs, &acls, media);
 }
 
 static int create_in_tx(struct pml_inode *dir, const struct name *name,

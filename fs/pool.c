@@ -320,6 +320,7 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 		err = check_super(fs, path, reason);
 	if (err)
 		return err;
+	fs->has_xattrs = fs->super->feature_ro_compat & PML_FEATURE_RO_XATTR;
 	memcpy(fs->info.uuid, fs->super->uuid, sizeof(fs->info.uuid));
 	memcpy(fs->info.label, fs->super->label, sizeof(fs->info.label));
 	return 0;
@@ -359,6 +360,7 @@ int pml_fs_open(const struct pml_open_args *args, struct pml_fs **ret_fs, char *
 	fs->fd = -1;
 	fs->is_read_only = args->is_read_only;
 	fs->poison_freed = args->poison_freed;
+	pthread_mutex_init(&fs->feature_lock, NULL);
 	pthread_mutex_init(&fs->rename_lock, NULL);
 	pthread_rwlock_init(&fs->audit_lock, NULL);
 
@@ -405,6 +407,7 @@ void pml_fs_close(struct pml_fs *fs)
 		(void)close(fs->fd);
 	pthread_rwlock_destroy(&fs->audit_lock);
 	pthread_mutex_destroy(&fs->rename_lock);
+	pthread_mutex_destroy(&fs->feature_lock);
 	free(fs);
 }
 

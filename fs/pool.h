@@ -4,7 +4,7 @@
  *
  * Private to fs/.  Lock order (docs/locking.md), first taken first:
  *   audit_lock, rename_lock, directory inode locks (ancestor first, else by number),
- *   file inode locks (by number), inode table, pin index, allocator, inode cache.
+ *   file inode locks (by number), feature_lock, inode table, pin index, allocator, inode cache.
  * A libpmemobj transaction is opened after the inode locks and ended before
  * they are dropped (transactions give no isolation).
  */
@@ -53,6 +53,13 @@ struct pml_fs {
 
 	/* When an inode last lost its last name; pml_fs_frees_soon(). */
 	_Atomic uint64_t orphan_ms;
+
+	/*
+	 * The super block says that there are extended attributes.  Who finds that it does not
+	 * yet holds the lock across the transaction that sets it.
+	 */
+	_Atomic bool has_xattrs;
+	pthread_mutex_t feature_lock;
 
 	pthread_mutex_t rename_lock;
 	/* Held for reading by every change, for writing by the audit; taken before all others. */

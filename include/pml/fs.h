@@ -146,6 +146,8 @@ int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg,
 struct pml_cred {
 	uid_t uid;
 	gid_t gid;
+	const gid_t *groups; /* more groups of it; may be NULL when there are none */
+	size_t ngroups;
 };
 
 /*
@@ -166,7 +168,7 @@ uint64_t pml_inode_size(const struct pml_inode *inode);
 /* st_blocks counts allocated blocks in 512-byte units; st_blksize is 4096. */
 void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat);
 
-/* POSIX permission bits; @mask of R_OK, W_OK, X_OK.  0 or -EACCES. */
+/* Permission bits or ACL; @mask of R_OK, W_OK, X_OK.  0, -EACCES; -EIO: the ACL is none. */
 int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask) PML_MUST_CHECK;
 
 enum {
@@ -177,12 +179,61 @@ enum {
 	PML_SET_MTIME = 1 << 4,
 	PML_SET_CTIME = 1 << 5,
 };
-/* Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate(). */
+/*
+ * Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate().
+ * A new mode goes to the access ACL, too.
+ */
 int pml_inode_set(struct pml_inode *inode, unsigned int what,
 		  const struct stat *attr) PML_MUST_CHECK;
 
 /* Target of a symlink into @ret_target (PML_SYMLINK_MAX + 1 bytes).  -EINVAL: not a symlink. */
 int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK;
+
+/* ---- extended attributes ------------------------------------------------ */
+/*
+ * Names begin with their namespace: "user.", "trusted.", "security.", or they are
+ * "system.posix_acl_access" and "system.posix_acl_default".  Whether the caller may is checked
+ * by the kernel before, as for names in directories (xattr_permission() of fs/xattr.c there).
+ * Symlinks and special files have no "user." attributes, symlinks no ACLs.  Attributes belong
+ * to the inode: links and renames keep them, clones do not copy them.
+ *
+ * Errors of all: -EOPNOTSUPP another namespace, an ACL on a symlink; -EINVAL nothing behind
+ * the namespace; -ERANGE a name longer than PML_XATTR_NAME_BYTES_MAX.
+ */
+
+#define PML_XATTR_NAME_BYTES_MAX  255u
+#define PML_XATTR_VALUE_BYTES_MAX 65536u
+#define PML_XATTR_LIST_BYTES_MAX  65536u
+
+/* @max_bytes 0: only its length.  -ENODATA there is none; -ERANGE more than @max_bytes. */
+int pml_xattr_get(struct pml_inode *inode, const char *name, void *value, size_t max_bytes,
+		  size_t *ret_bytes) PML_MUST_CHECK;
+
+/*
+ * All names, each with its terminating zero, in no order; "trusted." for uid 0 only.
+ * @max_bytes 0: only their length.  -ERANGE more than @max_bytes; -E2BIG more than
+ * PML_XATTR_LIST_BYTES_MAX.
+ */
+int pml_xattr_list(struct pml_inode *inode, const struct pml_cred *cred, char *names,
+		   size_t max_bytes, size_t *ret_bytes) PML_MUST_CHECK;
+
+/*
+ * pml_xattr_set() - set one, and ctime
+ * @flags: 0, XATTR_CREATE (-EEXIST if there is one) or XATTR_REPLACE (-ENODATA if there is none)
+ *
+ * An access ACL gives the inode its mode, and is stored only if it says more; setgid goes when
+ * @cred is neither uid 0 nor in the file's group.  An ACL without entries removes it; flags
+ * do not matter to ACLs.  Returns 0, or
+ *   -EPERM   a "user." attribute on something that has none
+ *   -EACCES  a default ACL on something that is no directory
+ *   -E2BIG   more than PML_XATTR_VALUE_BYTES_MAX, or an ACL of more than 511 entries
+ *   -EINVAL  flags; not an ACL.  -EOPNOTSUPP an ACL of another version
+ */
+int pml_xattr_set(struct pml_inode *inode, const struct pml_cred *cred, const char *name,
+		  const void *value, size_t bytes, int flags) PML_MUST_CHECK;
+
+/* -ENODATA: there is none, except that it does not matter for ACLs; -EPERM as above. */
+int pml_xattr_remove(struct pml_inode *inode, const char *name) PML_MUST_CHECK;
 
 /* ---- directories -------------------------------------------------------- */
 /*
@@ -192,7 +243,8 @@ int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK
  */
 
 struct pml_create_args {
-	mode_t mode; /* type and permission bits, umask applied; setgid inheritance is done here */
+	mode_t mode;  /* type and permission bits; setgid inheritance is done here */
+	mode_t umask; /* applied unless the directory has a default ACL, which is inherited then */
 	struct pml_cred cred;
 	dev_t rdev;	    /* of a device node */
 	const char *target; /* of a symlink: 1 to PML_SYMLINK_MAX bytes */

@@ -297,7 +297,11 @@ static void test_access_follows_the_permission_bits(void)
 {
 	begin();
 	static const mode_t types[] = {S_IFREG, S_IFDIR};
-	static const struct pml_cred askers[] = {{0, 0}, {1, 2}, {1, 9}, {9, 2}, {9, 9}};
+	static const struct pml_cred askers[] = {{.uid = 0, .gid = 0},
+						 {.uid = 1, .gid = 2},
+						 {.uid = 1, .gid = 9},
+						 {.uid = 9, .gid = 2},
+						 {.uid = 9, .gid = 9}};
 	for (size_t t = 0; t < PML_ARRAY_LEN(types); t++) {
 		struct pml_inode *inode = fs_pool_create(root, t ? "d" : "f", types[t]);
 		struct stat attr = {.st_uid = 1, .st_gid = 2};
