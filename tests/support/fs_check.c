@@ -9,6 +9,7 @@
 
 #include "../../fs/btree.h"
 #include "../../fs/itable.h"
+#include "../../fs/xattr.h"
 #include "../tap.h"
 
 /* What is known of one inode in use. */
@@ -134,11 +135,43 @@ static int count_node(void *arg, uint64_t offset)
 	return 0;
 }
 
+struct xattr_count {
+	struct check *c;
+	const struct seen *of;
+	uint64_t n;
+};
+
+static int count_xattr(void *arg, const struct pml_btree_item *item)
+{
+	struct xattr_count *count = arg;
+	struct pml_xattr xattr, found;
+	char name[PML_XATTR_NAME_BYTES_MAX + 1] = "";
+	int err = pml_xattr_of_item(count->c->fs, item, &xattr);
+	if (!err) {
+		memcpy(name, xattr.name, xattr.name_bytes);
+		err = pml_xattr_find(count->c->fs, count->of->media, name, &found);
+	}
+	if (err || found.object != xattr.object)
+		fault(count->c, "attribute %s of %" PRIu64, name, count->of->ino);
+	count->n++;
+	return 0;
+}
+
+static uint64_t count_xattrs(struct check *c, const struct seen *seen)
+{
+	struct xattr_count count = {.c = c, .of = seen};
+	if (pml_btree_walk(c->fs, seen->media->xattr, 0, count_xattr, &count))
+		fault(c, "attributes of %" PRIu64, seen->ino);
+	if (seen->media->xattr && !(c->fs->super->feature_ro_compat & PML_FEATURE_RO_XATTR))
+		fault(c, "the super block knows of no attributes");
+	return count.n;
+}
+
 /* What no inode leads to any more is lost for good. */
 static void check_objects(struct check *c)
 {
 	static const enum pml_media_type types[] = {PML_TYPE_DIRENT, PML_TYPE_SYMLINK,
-						    PML_TYPE_BTREE_NODE};
+						    PML_TYPE_BTREE_NODE, PML_TYPE_XATTR};
 	struct objects used = {0}, held = {0};
 	for (size_t i = 0; i < c->n; i++) {
 		const struct pml_media_inode *media = c->seen[i].media;
@@ -146,6 +179,9 @@ static void check_objects(struct check *c)
 		used.n[PML_TYPE_DIRENT] += c->seen[i].entries;
 		if (pml_btree_nodes(c->fs, media->tree, count_node, &used.n[PML_TYPE_BTREE_NODE]))
 			fault(c, "tree of %" PRIu64, c->seen[i].ino);
+		used.n[PML_TYPE_XATTR] += count_xattrs(c, &c->seen[i]);
+		if (pml_btree_nodes(c->fs, media->xattr, count_node, &used.n[PML_TYPE_BTREE_NODE]))
+			fault(c, "tree of attributes of %" PRIu64, c->seen[i].ino);
 	}
 	for (PMEMoid oid = pmemobj_first(c->fs->pool); !OID_IS_NULL(oid); oid = pmemobj_next(oid))
 		if (pmemobj_type_num(oid) < PML_ARRAY_LEN(held.n))
@@ -201,12 +237,26 @@ static bool mix_entry(void *arg, const struct pml_dirent *entry)
 	return true;
 }
 
+static int mix_xattr(void *arg, const struct pml_btree_item *item)
+{
+	struct digest *d = arg;
+	struct pml_xattr xattr;
+	mix(d, item, sizeof(*item));
+	if (pml_xattr_of_item(d->fs, item, &xattr))
+		BAIL_OUT("attribute at %#" PRIx64, item->word[0]);
+	mix(d, xattr.name, xattr.name_bytes);
+	mix(d, xattr.value, xattr.value_bytes);
+	return 0;
+}
+
 static int mix_inode(void *arg, uint64_t ino, struct pml_media_inode *media)
 {
 	struct digest *d = arg;
 	struct pml_inode *inode;
 	mix(d, &ino, sizeof(ino));
 	mix(d, media, sizeof(*media));
+	if (pml_btree_walk(d->fs, media->xattr, 0, mix_xattr, d))
+		BAIL_OUT("attributes of %" PRIu64, ino);
 	if (!S_ISDIR(media->mode) || media->nlink == 0 || pml_inode_get(d->fs, ino, &inode))
 		return 0;
 	if (pml_dir_read(inode, 0, mix_entry, d))
@@ -218,6 +268,7 @@ static int mix_inode(void *arg, uint64_t ino, struct pml_media_inode *media)
 uint64_t fs_digest(struct pml_fs *fs)
 {
 	struct digest d = {.fs = fs, .hash = 0xcbf29ce484222325ull};
+	mix(&d, &fs->super->feature_ro_compat, sizeof(fs->super->feature_ro_compat));
 	if (pml_itable_walk(fs, mix_inode, &d))
 		BAIL_OUT("walk of the inode table");
 	return d.hash;
