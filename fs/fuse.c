@@ -164,7 +164,14 @@ static int mount_session(struct pml_fuse *fuse, const struct pml_fuse_args *args
 		fuse->session = NULL;
 		return -mount_errno;
 	}
-	return 0;
+	err = pml_fuse_take_io(fuse);
+	if (err) {
+		explain(ret_reason, args->mountpoint, strerror(-err));
+		fuse_session_unmount(fuse->session);
+		fuse_session_destroy(fuse->session);
+		fuse->session = NULL;
+	}
+	return err;
 }
 
 /* Everything but the mount itself.  What fails half-way is left to undo_mount(). */

@@ -91,6 +91,7 @@ void pml_fuse_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t siz
 		.data = data,
 		/* Pages that the kernel writes back belong where they are. */
 		.is_append = (fi->flags & O_APPEND) && !fi->writepage,
+		.is_page = fi->writepage,
 	};
 	pml_fuse_op_start(&op);
 }
@@ -167,6 +168,30 @@ static unsigned int what_to_set(unsigned int to_set)
 	return what;
 }
 
+/*
+ * Setuid and setgid bits and capabilities go when a user changes what is in a file.  The
+ * kernel leaves that to us (fuse_io.c): before a write it sends a setattr that sets nothing
+ * (fuse_setattr() in fs/fuse/dir.c there), though not before each kind on each version.
+ */
+static int drop_privileges(const struct pml_fuse_op *op)
+{
+	bool is_content = op->kind == PML_FUSE_SETATTR
+				  ? op->to_set == 0 || (op->to_set & FUSE_SET_ATTR_SIZE)
+				  : !op->is_page;
+	if (!is_content || fuse_req_ctx(op->req)->uid == 0)
+		return 0;
+	pml_auto_free gid_t *groups = NULL;
+	bool has_setgid = pml_inode_mode(op->inode) & S_ISGID;
+	struct pml_cred cred = pml_fuse_caller(op->req, has_setgid, &groups);
+	bool has_dropped = false;
+	int err = pml_inode_drop_privileges(op->inode, &cred, &has_dropped);
+	/* The answer to a setattr says so; attributes alone wait for no page's lock. */
+	if (has_dropped && op->kind != PML_FUSE_SETATTR)
+		(void)fuse_lowlevel_notify_inval_inode(op->fuse->session, pml_inode_ino(op->inode),
+						       -1, 0);
+	return err;
+}
+
 /* The size first: it is what can fail for reasons that the kernel has not checked. */
 static int run_setattr(struct pml_fuse_op *op, struct pml_waiter *w)
 {
@@ -202,6 +227,9 @@ static int run_clone(struct pml_fuse_op *op, struct pml_waiter *w)
 
 static int run_once(struct pml_fuse_op *op, struct pml_waiter *w)
 {
+	int err = drop_privileges(op);
+	if (err)
+		return err;
 	switch (op->kind) {
 	case PML_FUSE_SETATTR:
 		return run_setattr(op, w);

@@ -6,6 +6,7 @@
  *   fuse_ops.c    names, attributes, directories, ioctls
  *   fuse_data.c   file contents
  *   fuse_xattr.c  extended attributes
+ *   fuse_io.c     reading and writing /dev/fuse
  *   fuse_jobs.c   operations that can wait for a lease
  *   fuse_nodes.c  the inodes that the kernel knows (without libfuse)
  */
@@ -15,6 +16,7 @@
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "fuse_nodes.h"
 #include "pml/base.h"
@@ -55,7 +57,14 @@ struct pml_fuse {
 	struct pml_fuse_jobs jobs;
 	pthread_t tellers[PML_FUSE_TELL_THREADS];
 	uint32_t ntellers; /* started */
+
+	_Atomic uint64_t init_unique; /* of the FUSE_INIT whose answer is to be changed; 0: none */
 };
+
+/* ---- fuse_io.c ---------------------------------------------------------- */
+
+/* Of a session that is mounted and has served nothing. */
+int pml_fuse_take_io(struct pml_fuse *fuse) PML_MUST_CHECK;
 
 /* ---- fuse_ops.c --------------------------------------------------------- */
 
@@ -104,6 +113,7 @@ struct pml_fuse_op {
 	struct stat attr;
 	const void *data; /* of a write; a job's own copy, else the request's */
 	bool is_append;
+	bool is_page; /* a page of a mapping that the kernel writes back */
 };
 
 /*
@@ -142,6 +152,12 @@ void pml_fuse_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 void pml_fuse_open_flags(struct pml_fuse *fuse, uint64_t ino, struct fuse_file_info *fi);
 
 /* ---- fuse_xattr.c ------------------------------------------------------- */
+
+/*
+ * The caller of a request.  Its groups are loaded into *ret_groups, to be freed, if
+ * @with_groups; a process that is gone has none.
+ */
+struct pml_cred pml_fuse_caller(fuse_req_t req, bool with_groups, gid_t **ret_groups);
 
 void pml_fuse_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void pml_fuse_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);

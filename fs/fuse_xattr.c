@@ -63,19 +63,19 @@ void pml_fuse_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	pml_inode_put(inode, 1);
 }
 
-/* The caller's groups into @cred, to be freed; a process that is gone has none. */
-static gid_t *load_groups(fuse_req_t req, struct pml_cred *cred)
+struct pml_cred pml_fuse_caller(fuse_req_t req, bool with_groups, gid_t **ret_groups)
 {
-	int n = fuse_req_getgroups(req, 0, NULL);
+	struct pml_cred cred = {.uid = fuse_req_ctx(req)->uid, .gid = fuse_req_ctx(req)->gid};
+	*ret_groups = NULL;
+	int n = with_groups ? fuse_req_getgroups(req, 0, NULL) : 0;
 	if (n <= 0 || n > GROUPS_MAX)
-		return NULL;
+		return cred;
 	gid_t *groups = calloc((size_t)n, sizeof(groups[0]));
-	if (!groups)
-		return NULL;
-	int now = fuse_req_getgroups(req, n, groups);
-	cred->groups = groups;
-	cred->ngroups = now < 0 ? 0 : (size_t)PML_MIN(n, now);
-	return groups;
+	int now = groups ? fuse_req_getgroups(req, n, groups) : 0;
+	cred.groups = groups;
+	cred.ngroups = now < 0 ? 0 : (size_t)PML_MIN(n, now);
+	*ret_groups = groups;
+	return cred;
 }
 
 void pml_fuse_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
@@ -84,11 +84,10 @@ void pml_fuse_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const c
 	struct pml_inode *inode = pml_fuse_hold(req, ino);
 	if (!inode)
 		return;
-	struct pml_cred cred = {.uid = fuse_req_ctx(req)->uid, .gid = fuse_req_ctx(req)->gid};
-	/* They matter to the setgid bit only. */
+	/* Groups matter to the setgid bit only. */
 	pml_auto_free gid_t *groups = NULL;
-	if (cred.uid != 0 && (pml_inode_mode(inode) & S_ISGID))
-		groups = load_groups(req, &cred);
+	bool has_setgid = pml_inode_mode(inode) & S_ISGID;
+	struct pml_cred cred = pml_fuse_caller(req, has_setgid, &groups);
 	pml_fuse_reply_err(req, pml_xattr_set(inode, &cred, name, value, size, flags));
 	pml_inode_put(inode, 1);
 }

@@ -367,7 +367,9 @@ static int access_locked(const struct pml_inode *inode, const struct pml_cred *c
 {
 	const struct pml_media_inode *media = inode->media;
 	struct pml_acl acl = {.nentries = 0};
-	int err = cred->uid == 0 ? 0 : pml_xattr_acl(inode->fs, media, XATTR_NAME_POSIX_ACL_ACCESS, &acl);
+	int err = cred->uid == 0
+			  ? 0
+			  : pml_xattr_acl(inode->fs, media, XATTR_NAME_POSIX_ACL_ACCESS, &acl);
 	if (err)
 		return err;
 	if (acl.nentries)
@@ -411,13 +413,24 @@ int pml_inode_touch(struct pml_inode *inode)
 	return err;
 }
 
+/*
+ * Without set-user-id, and without set-group-id where that is what it means: where the group
+ * may not execute, it once asked for mandatory locks and stays.
+ */
+static uint32_t mode_without_privileges(uint32_t mode)
+{
+	if (mode & S_IXGRP)
+		mode &= ~(uint32_t)S_ISGID;
+	return mode & ~(uint32_t)S_ISUID;
+}
+
 /* A new owner does not get what set-user-id promised of the old one. */
 static uint32_t mode_after_set(const struct pml_media_inode *media, unsigned int what, mode_t mode)
 {
 	if (what & PML_SET_MODE)
 		return (media->mode & S_IFMT) | (mode & 07777);
-	if ((what & (PML_SET_UID | PML_SET_GID)) && S_ISREG(media->mode) && (media->mode & 0111))
-		return media->mode & ~(uint32_t)(S_ISUID | S_ISGID);
+	if ((what & (PML_SET_UID | PML_SET_GID)) && !S_ISDIR(media->mode))
+		return mode_without_privileges(media->mode);
 	return media->mode;
 }
 
@@ -464,6 +477,58 @@ int pml_inode_set(struct pml_inode *inode, unsigned int what, const struct stat 
 	if (!err)
 		err = pml_tx_end(&tx, set_in_tx(inode, what, attr));
 	pml_inode_end_change(inode);
+	return err;
+}
+
+/* As setattr_should_drop_suidgid() of Linux (fs/attr.c). */
+static uint32_t mode_after_write(const struct pml_media_inode *media, const struct pml_cred *cred)
+{
+	if (cred->uid == 0)
+		return media->mode;
+	uint32_t mode = mode_without_privileges(media->mode);
+	return pml_cred_has_group(cred, media->gid) ? mode : mode & ~(uint32_t)S_ISGID;
+}
+
+static int drop_privileges_in_tx(struct pml_inode *inode, uint32_t mode)
+{
+	struct pml_media_inode *media = inode->media;
+	int err = pml_tx_add(&media->mode, sizeof(media->mode));
+	if (err)
+		return err;
+	__atomic_store_n(&media->mode, mode, __ATOMIC_RELAXED);
+	err = pml_xattr_drop(inode->fs, media, XATTR_NAME_CAPS);
+	return err && err != -ENODATA ? err : PML_TX_SET(media->ctime_ns, pml_time_now());
+}
+
+/* 0: there is something to drop; -ENODATA: nothing. */
+static int has_privileges_locked(const struct pml_inode *inode, const struct pml_cred *cred)
+{
+	struct pml_xattr xattr;
+	if (mode_after_write(inode->media, cred) != inode->media->mode)
+		return 0;
+	return pml_xattr_find(inode->fs, inode->media, XATTR_NAME_CAPS, &xattr);
+}
+
+int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
+			      bool *ret_has_dropped)
+{
+	*ret_has_dropped = false;
+	if (!pml_inode_is_file(inode))
+		return 0;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	int err = has_privileges_locked(inode, cred);
+	(void)pthread_rwlock_unlock(&inode->lock);
+	if (!err)
+		err = pml_inode_begin_change(inode);
+	if (err)
+		return err == -ENODATA ? 0 : err;
+	struct pml_tx tx;
+	err = pml_tx_begin(inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(
+			&tx, drop_privileges_in_tx(inode, mode_after_write(inode->media, cred)));
+	pml_inode_end_change(inode);
+	*ret_has_dropped = !err;
 	return err;
 }
 

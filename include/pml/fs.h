@@ -186,6 +186,14 @@ enum {
 int pml_inode_set(struct pml_inode *inode, unsigned int what,
 		  const struct stat *attr) PML_MUST_CHECK;
 
+/*
+ * Takes from a file, before @cred changes what is in it, what it must not keep then:
+ * security.capability, and unless uid 0 changes it setuid, and setgid where the group may
+ * execute it or @cred is not in it.  @ret_has_dropped: there was something.
+ */
+int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
+			      bool *ret_has_dropped) PML_MUST_CHECK;
+
 /* Target of a symlink into @ret_target (PML_SYMLINK_MAX + 1 bytes).  -EINVAL: not a symlink. */
 int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK;
 
