@@ -489,13 +489,14 @@ static uint32_t mode_after_write(const struct pml_media_inode *media, const stru
 	return pml_cred_has_group(cred, media->gid) ? mode : mode & ~(uint32_t)S_ISGID;
 }
 
-static int drop_privileges_in_tx(struct pml_inode *inode, uint32_t mode)
+static int drop_privileges_in_tx(struct pml_inode *inode, const struct pml_cred *cred)
 {
 	struct pml_media_inode *media = inode->media;
 	int err = pml_tx_add(&media->mode, sizeof(media->mode));
 	if (err)
 		return err;
-	__atomic_store_n(&media->mode, mode, __ATOMIC_RELAXED);
+	/* Read without lock by pml_inode_mode(). */
+	__atomic_store_n(&media->mode, mode_after_write(media, cred), __ATOMIC_RELAXED);
 	err = pml_xattr_drop(inode->fs, media, XATTR_NAME_CAPS);
 	return err && err != -ENODATA ? err : PML_TX_SET(media->ctime_ns, pml_time_now());
 }
@@ -509,12 +510,28 @@ static int has_privileges_locked(const struct pml_inode *inode, const struct pml
 	return pml_xattr_find(inode->fs, inode->media, XATTR_NAME_CAPS, &xattr);
 }
 
+int pml_inode_drop_privileges_locked(struct pml_inode *inode, const struct pml_cred *cred,
+				     bool *ret_has_dropped)
+{
+	*ret_has_dropped = false;
+	int err = has_privileges_locked(inode, cred);
+	if (err)
+		return err == -ENODATA ? 0 : err;
+	struct pml_tx tx;
+	err = pml_tx_begin(inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, drop_privileges_in_tx(inode, cred));
+	*ret_has_dropped = !err;
+	return err;
+}
+
 int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
 			      bool *ret_has_dropped)
 {
 	*ret_has_dropped = false;
 	if (!pml_inode_is_file(inode))
 		return 0;
+	/* Mostly there is nothing: writers do not exclude each other then. */
 	(void)pthread_rwlock_rdlock(&inode->lock);
 	int err = has_privileges_locked(inode, cred);
 	(void)pthread_rwlock_unlock(&inode->lock);
@@ -522,13 +539,8 @@ int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cr
 		err = pml_inode_begin_change(inode);
 	if (err)
 		return err == -ENODATA ? 0 : err;
-	struct pml_tx tx;
-	err = pml_tx_begin(inode->fs, &tx);
-	if (!err)
-		err = pml_tx_end(
-			&tx, drop_privileges_in_tx(inode, mode_after_write(inode->media, cred)));
+	err = pml_inode_drop_privileges_locked(inode, cred, ret_has_dropped);
 	pml_inode_end_change(inode);
-	*ret_has_dropped = !err;
 	return err;
 }
 

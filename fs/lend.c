@@ -165,7 +165,12 @@ static int pin_for_write_locked(struct gather *g)
 {
 	struct pml_inode *inode = g->inode;
 	uint64_t asked_end = g->end_byte;
-	int err = pml_extent_punch_resume(inode->fs, inode->media);
+	/* What the holder writes is not seen here: as if a stranger did. */
+	static const struct pml_cred stranger = {.uid = (uid_t)-1, .gid = (gid_t)-1};
+	bool has_dropped;
+	int err = pml_inode_drop_privileges_locked(inode, &stranger, &has_dropped);
+	if (!err)
+		err = pml_extent_punch_resume(inode->fs, inode->media);
 	if (err)
 		return err;
 	err = own_range(inode, g->first_byte, g->end_byte);

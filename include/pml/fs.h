@@ -366,7 +366,8 @@ struct pml_segment {
  * For reading, holes and preallocated blocks have no segment: the holder reads zeros.
  * For writing, the range is rounded out to whole blocks, shared blocks are copied, holes
  * allocated, and all fresh blocks zeroed first (I5, I6); the range may reach past the end of the
- * file: those blocks read as zeros to everybody else until pml_file_commit().
+ * file: those blocks read as zeros to everybody else until pml_file_commit().  The file loses
+ * setuid, setgid and capabilities, as by a write (pml_inode_drop_privileges()).
  *
  * Assumes: the lease table already excludes conflicting leases and holds back layout
  * operations on the range.  Returns 0, or

@@ -23,7 +23,8 @@ static size_t build(const struct entry *entry, size_t n, void *ret_value)
 {
 	const uint32_t version = POSIX_ACL_XATTR_VERSION;
 	memcpy(ret_value, &version, sizeof(version));
-	memcpy((char *)ret_value + sizeof(version), entry, n * sizeof(*entry));
+	if (n > 0)
+		memcpy((char *)ret_value + sizeof(version), entry, n * sizeof(*entry));
 	return sizeof(version) + n * sizeof(*entry);
 }
 

@@ -628,6 +628,62 @@ static void test_access_honours_the_acl(void)
 	end();
 }
 
+/* A file with all that a write may take away. */
+static struct pml_inode *make_privileged(mode_t mode)
+{
+	struct pml_inode *f;
+	const struct pml_create_args args = {.mode = S_IFREG | mode, .cred = {.uid = 1, .gid = 9}};
+	if (pml_dir_create(root, "f", &args, &f) || set(f, XATTR_NAME_CAPS, "caps", 4))
+		BAIL_OUT("create");
+	return f;
+}
+
+static void test_writes_take_privileges_away(void)
+{
+	static const gid_t groups[] = {9};
+	const struct {
+		mode_t mode, left;
+		struct pml_cred cred;
+	} cases[] = {
+		{06755, 06755, {.uid = 0}},
+		{06755, 0755, {.uid = 1, .gid = 9}},
+		{04644, 0644, {.uid = 1, .gid = 9}},
+		/* Without x for the group setgid is another thing; a stranger takes it, too. */
+		{06745, 02745, {.uid = 2, .gid = 9}},
+		{06745, 02745, {.uid = 2, .gid = 3, .groups = groups, .ngroups = 1}},
+		{06745, 0745, {.uid = 2, .gid = 3}},
+		{0755, 0755, {.uid = 2, .gid = 3}},
+	};
+	begin();
+	for (size_t i = 0; i < PML_ARRAY_LEN(cases); i++) {
+		struct pml_inode *f = make_privileged(cases[i].mode);
+		bool has_dropped = false;
+		CHECK_EQ(pml_inode_drop_privileges(f, &cases[i].cred, &has_dropped), 0);
+		CHECK(has_dropped);
+		CHECK_EQ(mode_of(f), cases[i].left);
+		CHECK_EQ(list(f, 0, NULL, 0), 0);
+		CHECK_EQ(pml_inode_drop_privileges(f, &cases[i].cred, &has_dropped), 0);
+		CHECK(!has_dropped);
+		pml_inode_put(f, 1);
+		CHECK_EQ(pml_dir_unlink(root, "f"), 0);
+	}
+	struct pml_inode *f = make_privileged(06755);
+	struct pml_segment segment;
+	size_t count;
+	uint64_t end_byte;
+	CHECK_EQ(pml_file_pin(f, 0, 4096, true, &segment, 1, &count, &end_byte), 0);
+	CHECK_EQ(mode_of(f), 0755);
+	CHECK_EQ(list(f, 0, NULL, 0), 0);
+	pml_fs_unpin(pool.fs, &segment);
+	pml_inode_put(f, 1);
+	struct pml_inode *d = fs_pool_create(root, "d", S_IFDIR | 06777);
+	bool has_dropped = true;
+	CHECK_EQ(pml_inode_drop_privileges(d, &cases[5].cred, &has_dropped), 0);
+	CHECK_EQ(mode_of(d), 06777);
+	pml_inode_put(d, 1);
+	end();
+}
+
 /* ---- every transaction fails at every place ------------------------------ */
 
 static struct pml_inode *swept, *swept_dir;
@@ -679,6 +735,13 @@ static int op_remove(void)
 	return pml_xattr_remove(swept, "user.first");
 }
 
+static int op_drop_privileges(void)
+{
+	const struct pml_cred cred = {.uid = 1};
+	bool has_dropped;
+	return pml_inode_drop_privileges(swept, &cred, &has_dropped);
+}
+
 static int op_set_default(void)
 {
 	return set_acl(swept_dir, XATTR_NAME_POSIX_ACL_DEFAULT, acl_of(7, 7, 7, 7, 7));
@@ -717,6 +780,8 @@ static void test_failed_operations_change_nothing(void)
 	check_acl(swept, XATTR_NAME_POSIX_ACL_ACCESS, acl_of(1, 7, 7, 2, 3));
 	SWEEP(op_remove_acl);
 	SWEEP(op_remove);
+	CHECK_EQ(set(swept, XATTR_NAME_CAPS, "caps", 4), 0);
+	SWEEP(op_drop_privileges);
 	SWEEP(op_set_default);
 	SWEEP(op_inherit_file);
 	SWEEP(op_inherit_dir);
@@ -936,6 +1001,7 @@ int main(void)
 	TAP_RUN(test_setgid_goes_with_an_acl_of_a_stranger);
 	TAP_RUN(test_default_acls_are_inherited);
 	TAP_RUN(test_access_honours_the_acl);
+	TAP_RUN(test_writes_take_privileges_away);
 	TAP_RUN(test_failed_operations_change_nothing);
 	TAP_RUN(test_failed_freeing_is_finished_at_mount);
 	TAP_RUN(test_a_full_device_changes_nothing_and_can_be_emptied);
