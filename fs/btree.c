@@ -515,3 +515,30 @@ int pml_btree_remove(struct pml_fs *fs, uint64_t *root_slot, uint64_t key)
 	}
 	return PML_TX_SET(*root_slot, 0);
 }
+
+/* Frees the last leaf and what lies above it alone. */
+static int prune_leaf(struct pml_fs *fs, uint64_t *root_slot)
+{
+	struct path path;
+	int err = descend(fs, *root_slot, UINT64_MAX, &path);
+	if (err)
+		return err;
+	for (unsigned int d = path.depth; d-- > 0;) {
+		/* Above the leaf: the child on the path, which is the last one, has gone. */
+		struct pml_media_btree_node *node = path.at[d].node;
+		if (d + 1 < path.depth && node->nkeys > 1)
+			return PML_TX_SET(node->nkeys, (uint16_t)(node->nkeys - 1u));
+		err = pml_tx_free(fs, path.at[d].offset);
+		if (err)
+			return err;
+	}
+	return PML_TX_SET(*root_slot, 0);
+}
+
+int pml_btree_prune(struct pml_fs *fs, uint64_t *root_slot, unsigned int max_leaves)
+{
+	int err = 0;
+	for (unsigned int i = 0; !err && *root_slot && i < max_leaves; i++)
+		err = prune_leaf(fs, root_slot);
+	return err;
+}

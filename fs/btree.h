@@ -45,6 +45,11 @@ int pml_btree_insert(struct pml_fs *fs, uint64_t *root_slot,
 /* Changes the words of an existing key.  -ENOENT. */
 int pml_btree_update(struct pml_fs *fs, uint64_t *root_slot,
 		     const struct pml_btree_item *item) PML_MUST_CHECK;
+/*
+ * Frees the last @max_leaves leaves, or fewer where there are no more, whatever they hold:
+ * how a tree that means nothing any more goes, piece by piece.
+ */
+int pml_btree_prune(struct pml_fs *fs, uint64_t *root_slot, unsigned int max_leaves) PML_MUST_CHECK;
 /* -ENOENT. */
 int pml_btree_remove(struct pml_fs *fs, uint64_t *root_slot, uint64_t key) PML_MUST_CHECK;
 

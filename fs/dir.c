@@ -183,6 +183,24 @@ int pml_dir_set(struct pml_fs *fs, struct pml_media_inode *dir, const struct pml
 	return err ? err : PML_TX_SET(dirent->type, type & S_IFMT);
 }
 
+int pml_dir_first(const struct pml_fs *fs, const struct pml_media_inode *dir,
+		  struct pml_dir_entry *ret_entry)
+{
+	struct pml_btree_item item;
+	const struct pml_media_dirent *dirent;
+	int err = pml_btree_ceil(fs, dir->tree, 0, &item);
+	if (!err)
+		err = item_check(fs, &item, &dirent);
+	if (!err)
+		*ret_entry = (struct pml_dir_entry){
+			.key = item.key,
+			.object = item.word[0],
+			.ino = dirent->ino,
+			.type = dirent->type,
+		};
+	return err;
+}
+
 struct read {
 	const struct pml_fs *fs;
 	pml_dir_emit emit;

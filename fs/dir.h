@@ -35,6 +35,9 @@ int pml_name_free_key(const struct pml_fs *fs, uint64_t tree, uint64_t first_key
 /* -ENOENT. */
 int pml_dir_find(const struct pml_fs *fs, const struct pml_media_inode *dir, const char *name,
 		 size_t name_bytes, struct pml_dir_entry *ret_entry) PML_MUST_CHECK;
+/* The entry with the lowest key.  -ENOENT: there is none. */
+int pml_dir_first(const struct pml_fs *fs, const struct pml_media_inode *dir,
+		  struct pml_dir_entry *ret_entry) PML_MUST_CHECK;
 /* Assumes: @name is not there.  -ENOSPC: no room, or 256 names of one hash. */
 int pml_dir_add(struct pml_fs *fs, struct pml_media_inode *dir, const char *name, size_t name_bytes,
 		uint64_t ino, uint32_t type) PML_MUST_CHECK;
@@ -43,5 +46,13 @@ int pml_dir_remove(struct pml_fs *fs, struct pml_media_inode *dir,
 /* Points an existing entry at another inode (rename). */
 int pml_dir_set(struct pml_fs *fs, struct pml_media_inode *dir, const struct pml_dir_entry *entry,
 		uint64_t ino, uint32_t type) PML_MUST_CHECK;
+
+/*
+ * namei.c: gives a directory without links, which nobody can reach yet, with all that is
+ * below it the name @name in @dir.  @nsubdirs: how many directories lie in it.  Audit lock
+ * held exclusively.  Errors as pml_dir_create().
+ */
+int pml_dir_adopt(struct pml_inode *dir, const char *name, struct pml_inode *tree,
+		  uint32_t nsubdirs) PML_MUST_CHECK;
 
 #endif

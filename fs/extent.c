@@ -21,7 +21,7 @@ static struct pml_extent to_extent(const struct pml_btree_item *item)
 	};
 }
 
-static struct pml_btree_item to_item(const struct pml_extent *e)
+struct pml_btree_item pml_extent_item(const struct pml_extent *e)
 {
 	return (struct pml_btree_item){
 		.key = e->file_block,
@@ -137,9 +137,9 @@ int pml_extent_walk(const struct pml_fs *fs, const struct pml_media_inode *inode
 	return pml_btree_walk(fs, inode->tree, e.file_block, walk_item, &w);
 }
 
-/* May @left be prolonged by @right?  Not across groups, even where they lie side by side. */
-static bool adjoin(const struct pml_fs *fs, const struct pml_extent *left,
-		   const struct pml_extent *right)
+/* Not across groups, even where they lie side by side. */
+bool pml_extent_adjoin(const struct pml_fs *fs, const struct pml_extent *left,
+		       const struct pml_extent *right)
 {
 	return left->file_block + left->nblocks == right->file_block &&
 	       left->block + left->nblocks == right->block &&
@@ -168,7 +168,7 @@ int pml_extent_map(struct pml_fs *fs, struct pml_media_inode *inode,
 		return err;
 	if (!err) {
 		struct pml_extent right = to_extent(&item);
-		if (adjoin(fs, &e, &right)) {
+		if (pml_extent_adjoin(fs, &e, &right)) {
 			err = pml_btree_remove(fs, &inode->tree, right.file_block);
 			if (err)
 				return err;
@@ -180,13 +180,13 @@ int pml_extent_map(struct pml_fs *fs, struct pml_media_inode *inode,
 		return err;
 	if (!err) {
 		struct pml_extent left = to_extent(&item);
-		if (adjoin(fs, &left, &e)) {
+		if (pml_extent_adjoin(fs, &left, &e)) {
 			left.nblocks += e.nblocks;
-			item = to_item(&left);
+			item = pml_extent_item(&left);
 			return pml_btree_update(fs, &inode->tree, &item);
 		}
 	}
-	item = to_item(&e);
+	item = pml_extent_item(&e);
 	return pml_btree_insert(fs, &inode->tree, &item);
 }
 
@@ -201,7 +201,7 @@ static int cut(struct pml_fs *fs, struct pml_media_inode *inode, const struct pm
 	if (first > old->file_block) {
 		struct pml_extent left = *old;
 		left.nblocks = first - old->file_block;
-		item = to_item(&left);
+		item = pml_extent_item(&left);
 		err = pml_btree_update(fs, &inode->tree, &item);
 	} else {
 		err = pml_btree_remove(fs, &inode->tree, old->file_block);
@@ -211,7 +211,7 @@ static int cut(struct pml_fs *fs, struct pml_media_inode *inode, const struct pm
 
 	struct pml_extent right = *old;
 	clip(&right, end, old_end);
-	item = to_item(&right);
+	item = pml_extent_item(&right);
 	return pml_btree_insert(fs, &inode->tree, &item);
 }
 
@@ -253,11 +253,15 @@ void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped)
 		pml_alloc_unshare(fs, unmapped->run[i].block, unmapped->run[i].nblocks);
 }
 
-static int set_marker(struct pml_media_inode *inode, uint64_t first, uint64_t end)
+static int set_marker(struct pml_media_inode *inode, uint64_t first, uint64_t end, bool zeroes)
 {
-	if (inode->punch_first == first && inode->punch_end == end)
-		return 0;
-	int err = PML_TX_SET(inode->punch_first, first);
+	uint64_t flags = inode->flags & ~PML_INODE_MARKER_ZEROES;
+	if (zeroes)
+		flags |= PML_INODE_MARKER_ZEROES;
+	int err = flags == inode->flags ? 0 : PML_TX_SET(inode->flags, flags);
+	if (err || (inode->punch_first == first && inode->punch_end == end))
+		return err;
+	err = PML_TX_SET(inode->punch_first, first);
 	return err ? err : PML_TX_SET(inode->punch_end, end);
 }
 
@@ -269,31 +273,91 @@ int pml_extent_punch_begin(struct pml_fs *fs, struct pml_media_inode *inode, uin
 	int err = pml_extent_unmap(fs, inode, first, end, ret_unmapped, &next);
 	if (err)
 		return err;
-	return next < end ? set_marker(inode, next, end) : set_marker(inode, 0, 0);
+	return next < end ? set_marker(inode, next, end, false) : set_marker(inode, 0, 0, false);
+}
+
+/* Maps [@e] as preallocated; the same blocks, so shares stay as they are. */
+static int set_unwritten(struct pml_fs *fs, struct pml_media_inode *inode, struct pml_extent *e)
+{
+	struct pml_unmapped same = {.n = 0};
+	uint64_t next;
+	int err = pml_extent_unmap(fs, inode, e->file_block, e->file_block + e->nblocks, &same,
+				   &next);
+	e->is_unwritten = true;
+	return err ? err : pml_extent_map(fs, inode, e);
+}
+
+int pml_extent_zero_begin(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
+			  uint64_t end)
+{
+	uint64_t pos = first;
+	for (unsigned int n = 0; pos < end; n++) {
+		struct pml_extent e;
+		int err = find_at_or_after(fs, inode, pos, &e);
+		if (err == -ENOENT || (!err && e.file_block >= end))
+			break;
+		if (!err && n == PML_UNMAP_MAX)
+			return set_marker(inode, pos, end, true);
+		if (!err) {
+			clip(&e, PML_MAX(pos, e.file_block), end);
+			pos = e.file_block + e.nblocks;
+			if (!e.is_unwritten)
+				err = set_unwritten(fs, inode, &e);
+		}
+		if (err)
+			return err;
+	}
+	return set_marker(inode, 0, 0, false);
+}
+
+/* One transaction more of what the marker stands for. */
+static int resume_once(struct pml_fs *fs, struct pml_media_inode *inode)
+{
+	struct pml_unmapped unmapped = {.n = 0};
+	struct pml_tx tx;
+	int err = pml_tx_begin(fs, &tx);
+	if (err)
+		return err;
+	if (inode->flags & PML_INODE_MARKER_ZEROES)
+		err = pml_extent_zero_begin(fs, inode, inode->punch_first, inode->punch_end);
+	else
+		err = pml_extent_punch_begin(fs, inode, inode->punch_first, inode->punch_end,
+					     &unmapped);
+	err = pml_tx_end(&tx, err);
+	if (!err)
+		pml_unmapped_drop(fs, &unmapped);
+	return err;
+}
+
+/* From now on the marker unmaps: less room is needed for that. */
+static int give_up_zeroing(struct pml_fs *fs, struct pml_media_inode *inode)
+{
+	struct pml_tx tx;
+	int err = pml_tx_begin(fs, &tx);
+	if (err)
+		return err;
+	return pml_tx_end(&tx, PML_TX_SET(inode->flags, inode->flags & ~PML_INODE_MARKER_ZEROES));
 }
 
 int pml_extent_punch_resume(struct pml_fs *fs, struct pml_media_inode *inode)
 {
-	while (inode->punch_first < inode->punch_end) {
-		struct pml_unmapped unmapped;
-		struct pml_tx tx;
-		int err = pml_tx_begin(fs, &tx);
-		if (err)
-			return err;
-		err = pml_tx_end(&tx, pml_extent_punch_begin(fs, inode, inode->punch_first,
-							     inode->punch_end, &unmapped));
-		if (err)
-			return err;
-		pml_unmapped_drop(fs, &unmapped);
+	int err = 0;
+	while (!err && inode->punch_first < inode->punch_end) {
+		err = resume_once(fs, inode);
+		/* A full device must not keep a file from being changed, or deleted. */
+		if (err == -ENOSPC && (inode->flags & PML_INODE_MARKER_ZEROES))
+			err = give_up_zeroing(fs, inode);
 	}
-	return 0;
+	return err;
 }
 
 int pml_extent_punch(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first, uint64_t end)
 {
 	struct pml_unmapped unmapped;
 	struct pml_tx tx;
-	int err = pml_extent_punch_resume(fs, inode);
+	/* What lies inside of the new range needs no finishing. */
+	bool is_inside = first <= inode->punch_first && inode->punch_end <= end;
+	int err = is_inside ? 0 : pml_extent_punch_resume(fs, inode);
 	if (!err)
 		err = pml_tx_begin(fs, &tx);
 	if (err)

@@ -46,6 +46,10 @@ int pml_extent_at(const struct pml_fs *fs, const struct pml_media_inode *inode, 
 int pml_extent_map(struct pml_fs *fs, struct pml_media_inode *inode,
 		   const struct pml_extent *extent) PML_MUST_CHECK;
 
+/* May @right, an extent or a run of blocks behind @left, become one extent with it? */
+bool pml_extent_adjoin(const struct pml_fs *fs, const struct pml_extent *left,
+		       const struct pml_extent *right);
+
 /*
  * Unmaps what is mapped in [first, end), splitting extents at its ends, and appends it to
  * @unmapped.  Stops after PML_UNMAP_MAX extents: *ret_next is where to go on (@end: done).
@@ -70,6 +74,13 @@ void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped);
 int pml_extent_punch_begin(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
 			   uint64_t end, struct pml_unmapped *ret_unmapped) PML_MUST_CHECK;
 int pml_extent_punch_resume(struct pml_fs *fs, struct pml_media_inode *inode) PML_MUST_CHECK;
+/*
+ * As pml_extent_punch_begin(), but blocks stay mapped and become preallocated; shared ones
+ * too.  What one transaction cannot hold goes under the marker with
+ * PML_INODE_MARKER_ZEROES, and pml_extent_punch_resume() goes on with it.
+ */
+int pml_extent_zero_begin(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
+			  uint64_t end) PML_MUST_CHECK;
 /* Both, in transactions of its own.  Touches no times and no size. */
 int pml_extent_punch(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first,
 		     uint64_t end) PML_MUST_CHECK;
@@ -79,6 +90,9 @@ int pml_extent_punch(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t 
  * until it returns non-zero, which is returned.
  */
 typedef int (*pml_extent_visit)(void *arg, const struct pml_extent *extent);
+
+/* The item of an extent, to build a tree with. */
+struct pml_btree_item pml_extent_item(const struct pml_extent *e);
 int pml_extent_walk(const struct pml_fs *fs, const struct pml_media_inode *inode,
 		    uint64_t from_block, pml_extent_visit visit, void *arg) PML_MUST_CHECK;
 

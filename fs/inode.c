@@ -18,6 +18,7 @@
 
 #include "extent.h"
 #include "itable.h"
+#include "spare.h"
 #include "tx.h"
 #include "xattr.h"
 
@@ -286,6 +287,8 @@ int pml_inode_destroy(struct pml_fs *fs, uint64_t ino, struct pml_media_inode *m
 {
 	assert(media->nlink == 0);
 	int err = S_ISREG(media->mode) ? pml_extent_punch(fs, media, 0, UINT64_MAX) : 0;
+	if (!err && S_ISREG(media->mode))
+		err = pml_spare_free(fs, media);
 	if (err)
 		return err;
 	/* A file's tree went with its last extent, a directory is removed empty. */

@@ -43,7 +43,9 @@ enum pml_media_type {
 };
 
 /* Bits of feature_ro_compat. */
-#define PML_FEATURE_RO_XATTR 1u /* an inode has or had extended attributes */
+#define PML_FEATURE_RO_XATTR	  1u /* an inode has or had extended attributes */
+#define PML_FEATURE_RO_SPARE_TREE 2u /* an inode may have a spare tree */
+#define PML_FEATURE_RO_HIDDEN	  4u /* an orphan may be a directory with entries */
 
 /* A run of blocks for file data, inside one object of type PML_TYPE_GROUP; 2 MiB-aligned. */
 struct pml_media_group {
@@ -125,12 +127,19 @@ struct pml_media_inode {
 	uint64_t punch_end;
 	uint64_t flags; /* PML_INODE_ bits */
 	uint64_t xattr; /* B+tree root node: extended attributes */
-	uint64_t reserved[14];
+	/*
+	 * File: B+tree root node of a map that is being built, or is no longer used, while
+	 * ranges move (spare.h).  Holds no shares; mount frees it.
+	 */
+	uint64_t spare_tree;
+	uint64_t reserved[13];
 };
 static_assert(sizeof(struct pml_media_inode) == 256, "on-media size");
 
 /* Blocks past the end were asked for by fallocate and stay (pml_file_trim()). */
 #define PML_INODE_KEEPS_PREALLOC 1ull
+/* Blocks under the punch marker become preallocated, they are not unmapped. */
+#define PML_INODE_MARKER_ZEROES 2ull
 
 struct pml_media_itable_chunk {
 	struct pml_media_inode inode[PML_CHUNK_INODES];

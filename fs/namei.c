@@ -351,6 +351,43 @@ int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_cre
 	return err;
 }
 
+/* ---- a tree that was built out of sight (snapshot.c) ---------------------- */
+
+static int adopt_in_tx(struct pml_inode *dir, const struct name *name, struct pml_inode *tree,
+		       uint32_t nsubdirs)
+{
+	int err = pml_dir_add(dir->fs, dir->media, name->text, name->bytes, tree->ino, S_IFDIR);
+	if (!err)
+		err = PML_TX_SET(tree->media->nlink, 2 + nsubdirs);
+	if (!err)
+		err = PML_TX_SET(tree->media->parent, dir->ino);
+	if (!err)
+		err = pml_inode_touch(dir);
+	return err ? err : add_links(dir, 1);
+}
+
+int pml_dir_adopt(struct pml_inode *dir, const char *text, struct pml_inode *tree,
+		  uint32_t nsubdirs)
+{
+	struct name name;
+	int err = name_of(dir, text, &name);
+	if (err)
+		return err;
+	(void)pthread_rwlock_wrlock(&dir->lock);
+	err = check_absent(dir, &name);
+	if (!err && dir->media->nlink >= PML_LINK_MAX)
+		err = -EMLINK;
+	struct pml_tx tx;
+	if (!err)
+		err = pml_tx_begin(dir->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, adopt_in_tx(dir, &name, tree, nsubdirs));
+	if (!err)
+		pml_inode_publish(tree);
+	(void)pthread_rwlock_unlock(&dir->lock);
+	return err;
+}
+
 /* ---- link, unlink, rmdir ------------------------------------------------ */
 
 static int link_in_tx(struct pml_inode *dir, const struct name *name, struct pml_inode *inode)

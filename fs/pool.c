@@ -25,7 +25,7 @@
 #include "tx.h"
 
 /* Feature bits that this version knows. */
-#define KNOWN_RO_COMPAT PML_FEATURE_RO_XATTR
+#define KNOWN_RO_COMPAT (PML_FEATURE_RO_XATTR | PML_FEATURE_RO_SPARE_TREE | PML_FEATURE_RO_HIDDEN)
 #define KNOWN_INCOMPAT	0u
 
 /* Metadata of an inode with its name, for the number of inodes in statvfs. */
@@ -362,7 +362,12 @@ int pml_fs_open(const struct pml_open_args *args, struct pml_fs **ret_fs, char *
 	fs->poison_freed = args->poison_freed;
 	pthread_mutex_init(&fs->feature_lock, NULL);
 	pthread_mutex_init(&fs->rename_lock, NULL);
-	pthread_rwlock_init(&fs->audit_lock, NULL);
+	/* A stream of changes must not keep the audit and snapshots out; no thread locks twice. */
+	pthread_rwlockattr_t attr;
+	(void)pthread_rwlockattr_init(&attr);
+	(void)pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	(void)pthread_rwlock_init(&fs->audit_lock, &attr);
+	(void)pthread_rwlockattr_destroy(&attr);
 
 	int err = open_device(fs, args->path, ret_reason);
 	if (!err) {
@@ -415,6 +420,25 @@ void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *
 {
 	fs->guard_ops = ops;
 	fs->guard = guard;
+}
+
+int pml_fs_use_feature(struct pml_fs *fs, uint32_t ro_compat_bit)
+{
+	uint32_t *bits = &fs->super->feature_ro_compat;
+	if (__atomic_load_n(bits, __ATOMIC_ACQUIRE) & ro_compat_bit)
+		return 0;
+	/* Alone: a rollback must not take back a bit that another transaction has set. */
+	pthread_mutex_lock(&fs->feature_lock);
+	struct pml_tx tx;
+	int err = pml_tx_begin(fs, &tx);
+	if (!err) {
+		err = pml_tx_add(bits, sizeof(*bits));
+		if (!err)
+			__atomic_store_n(bits, *bits | ro_compat_bit, __ATOMIC_RELEASE);
+		err = pml_tx_end(&tx, err);
+	}
+	pthread_mutex_unlock(&fs->feature_lock);
+	return err;
 }
 
 /* ---- numbers ------------------------------------------------------------- */

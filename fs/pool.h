@@ -55,8 +55,8 @@ struct pml_fs {
 	_Atomic uint64_t orphan_ms;
 
 	/*
-	 * The super block says that there are extended attributes.  Who finds that it does not
-	 * yet holds the lock across the transaction that sets it.
+	 * The super block says that there are extended attributes.  Who finds that it, or another
+	 * feature, is not noted yet holds the lock across the transaction that sets the bit.
 	 */
 	_Atomic bool has_xattrs;
 	pthread_mutex_t feature_lock;
@@ -130,6 +130,12 @@ struct pml_device_peek {
 };
 int pml_device_peek(const char *path, struct pml_device_peek *ret_peek,
 		    char *ret_reason) PML_MUST_CHECK;
+
+/*
+ * Sets a bit of feature_ro_compat, durably, before the first thing on the device that needs
+ * it.  In a transaction of its own; one load when it is set.
+ */
+int pml_fs_use_feature(struct pml_fs *fs, uint32_t ro_compat_bit) PML_MUST_CHECK;
 
 /* Logs a contradiction on the device once and returns -EIO. */
 int pml_corrupt(const struct pml_fs *fs, const char *what, uint64_t where);

@@ -4,7 +4,7 @@
  *
  * First pass: every extent of every inode adds a share to its blocks, so counters
  * and free space are derived from the one truth.  Second pass, when all blocks in
- * use are known: interrupted punches are finished and orphans freed.
+ * use are known: interrupted punches are finished, spare trees and orphans freed.
  */
 #include "recover.h"
 
@@ -12,6 +12,8 @@
 #include "counter.h"
 #include "extent.h"
 #include "itable.h"
+#include "reap.h"
+#include "spare.h"
 
 struct recovery {
 	struct pml_fs *fs;
@@ -70,7 +72,8 @@ static int count_inode(void *arg, uint64_t ino, struct pml_media_inode *inode)
 		if (err)
 			return err;
 	}
-	bool is_unfinished = inode->nlink == 0 || inode->punch_first < inode->punch_end;
+	bool is_unfinished = inode->nlink == 0 || inode->punch_first < inode->punch_end ||
+			     (S_ISREG(inode->mode) && inode->spare_tree);
 	return is_unfinished ? remember(r, ino) : 0;
 }
 
@@ -80,8 +83,12 @@ static int finish_inode(struct pml_fs *fs, uint64_t ino)
 	int err = pml_itable_at(fs, ino, &inode);
 	if (err)
 		return err;
-	return inode->nlink == 0 ? pml_inode_destroy(fs, ino, inode)
-				 : pml_extent_punch_resume(fs, inode);
+	if (inode->nlink == 0 && S_ISDIR(inode->mode) && inode->tree)
+		return pml_reap_tree(fs, ino);
+	if (inode->nlink == 0)
+		return pml_inode_destroy(fs, ino, inode);
+	err = pml_extent_punch_resume(fs, inode);
+	return err ? err : pml_spare_free(fs, inode);
 }
 
 int pml_recover(struct pml_fs *fs)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "counter.h"
+#include "reflink.h"
 #include "rewrite.h"
 #include "tx.h"
 
@@ -18,18 +19,10 @@
 #define CLONE_EXTENTS_MAX 256u
 static_assert(CLONE_EXTENTS_MAX <= PML_UNMAP_MAX, "their shares are noted in one list");
 
-struct clone {
-	struct pml_inode *src;
-	struct pml_inode *dst;
-	uint64_t src_byte;
-	uint64_t dst_byte;
-	uint64_t len;
-	struct pml_waiter *w;
-};
-
-/* Both locks, by inode number (docs/locking.md), and the audit lock once. */
-static int begin_both(const struct clone *c)
+int pml_clone_begin(const struct pml_clone *c)
 {
+	if (!pml_inode_is_file(c->src) || !pml_inode_is_file(c->dst))
+		return pml_inode_is_dir(c->src) || pml_inode_is_dir(c->dst) ? -EISDIR : -EINVAL;
 	if (c->dst->fs->is_read_only)
 		return -EROFS;
 	struct pml_inode *low = c->src->ino < c->dst->ino ? c->src : c->dst;
@@ -38,10 +31,15 @@ static int begin_both(const struct clone *c)
 	pthread_rwlock_wrlock(&low->lock);
 	if (high != low)
 		pthread_rwlock_wrlock(&high->lock);
-	return 0;
+	int err = pml_extent_punch_resume(c->src->fs, c->src->media);
+	if (!err)
+		err = pml_extent_punch_resume(c->dst->fs, c->dst->media);
+	if (err)
+		pml_clone_end(c);
+	return err;
 }
 
-static void end_both(const struct clone *c)
+void pml_clone_end(const struct pml_clone *c)
 {
 	pthread_rwlock_unlock(&c->src->lock);
 	if (c->dst != c->src)
@@ -49,9 +47,15 @@ static void end_both(const struct clone *c)
 	pthread_rwlock_unlock(&c->dst->fs->audit_lock);
 }
 
+bool pml_clone_overlaps(const struct pml_clone *c)
+{
+	return c->src == c->dst && c->src_byte < c->dst_byte + c->len &&
+	       c->dst_byte < c->src_byte + c->len;
+}
+
 /* What sharing [src_block, +n) with [dst_block, +n) has to ask and prepare. */
-static int admit_share(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t n,
-		       uint64_t new_size)
+static int admit_share(const struct pml_clone *c, uint64_t src_block, uint64_t dst_block,
+		       uint64_t n, uint64_t new_size)
 {
 	int err = pml_guard_admit(c->src, PML_OP_CLONE_SRC, src_block << PML_BLOCK_SHIFT,
 				  (src_block + n) << PML_BLOCK_SHIFT, c->w);
@@ -67,18 +71,13 @@ static int admit_share(const struct clone *c, uint64_t src_block, uint64_t dst_b
 	return err ? err : pml_tail_zero(c->dst, &has_moved);
 }
 
-/*
- * Maps the source's extents into the (now empty) destination; *n: blocks done, may shrink.
- * The shares it took are in @shared, to be dropped when the transaction fails.
- */
-static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		      struct pml_unmapped *shared)
+int pml_clone_map(struct pml_fs *fs, const struct pml_media_inode *src, struct pml_media_inode *dst,
+		  uint64_t src_block, uint64_t dst_block, uint64_t *n, struct pml_unmapped *shared)
 {
-	struct pml_fs *fs = c->dst->fs;
 	uint64_t done = 0;
 	while (done < *n) {
 		struct pml_extent e;
-		int err = pml_extent_at(fs, c->src->media, src_block + done, src_block + *n, &e);
+		int err = pml_extent_at(fs, src, src_block + done, src_block + *n, &e);
 		if (err)
 			return err;
 		uint64_t len = e.nblocks;
@@ -92,7 +91,7 @@ static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 			shared->run[shared->n].nblocks = len;
 			shared->n++;
 			e.file_block = dst_block + done;
-			err = pml_extent_map(fs, c->dst->media, &e);
+			err = pml_extent_map(fs, dst, &e);
 			if (err)
 				return err;
 		}
@@ -102,8 +101,8 @@ static int map_shared(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 	return 0;
 }
 
-static int share_in_tx(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		       uint64_t end_size, struct pml_unmapped *unmapped,
+static int share_in_tx(const struct pml_clone *c, uint64_t src_block, uint64_t dst_block,
+		       uint64_t *n, uint64_t end_size, struct pml_unmapped *unmapped,
 		       struct pml_unmapped *shared)
 {
 	uint64_t wanted = *n, next;
@@ -112,11 +111,12 @@ static int share_in_tx(const struct clone *c, uint64_t src_block, uint64_t dst_b
 	if (err)
 		return err;
 	*n = next - dst_block;
-	err = map_shared(c, src_block, dst_block, n, shared);
+	err = pml_clone_map(c->dst->fs, c->src->media, c->dst->media, src_block, dst_block, n,
+			    shared);
 	if (err)
 		return err;
 	/*
-	 * map_shared() may have stopped before @next: what was unmapped behind its end would be
+	 * pml_clone_map() may have stopped before @next: what was unmapped behind its end would be
 	 * lost.  Only whole steps are committed, so ask for a shorter one.
 	 */
 	if (*n < next - dst_block)
@@ -124,12 +124,12 @@ static int share_in_tx(const struct clone *c, uint64_t src_block, uint64_t dst_b
 	uint64_t size = *n == wanted ? end_size : (dst_block + *n) << PML_BLOCK_SHIFT;
 	if (size > c->dst->media->size_bytes)
 		err = PML_TX_SET(c->dst->media->size_bytes, size);
-	return err ? err : pml_inode_touch(c->dst);
+	return err || c->keeps_times ? err : pml_inode_touch(c->dst);
 }
 
 /* One transaction.  On -EAGAIN *n is a number of blocks that fits one. */
-static int share_once(const struct clone *c, uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		      uint64_t end_size)
+static int share_once(const struct pml_clone *c, uint64_t src_block, uint64_t dst_block,
+		      uint64_t *n, uint64_t end_size)
 {
 	struct pml_unmapped unmapped = {.n = 0};
 	struct pml_unmapped shared = {.n = 0};
@@ -146,27 +146,25 @@ static int share_once(const struct clone *c, uint64_t src_block, uint64_t dst_bl
 	return err;
 }
 
-/* Shares whole blocks; @n counts a last partial block as whole.  *ret_blocks: how many. */
-static int share_blocks(const struct clone *c, uint64_t n, uint64_t *ret_blocks)
+int pml_clone_share(const struct pml_clone *c, uint64_t n, uint64_t *ret_blocks)
 {
 	uint64_t src_block = c->src_byte >> PML_BLOCK_SHIFT;
 	uint64_t dst_block = c->dst_byte >> PML_BLOCK_SHIFT;
 	uint64_t end_size = PML_MIN(c->dst_byte + c->len, (dst_block + n) << PML_BLOCK_SHIFT);
-	int err = admit_share(c, src_block, dst_block, n, end_size);
-	if (err)
-		return err;
+	int err;
 	/* A second try asks for what the first could map, so this ends. */
 	do {
 		if ((dst_block + n) << PML_BLOCK_SHIFT < end_size)
 			end_size = (dst_block + n) << PML_BLOCK_SHIFT;
 		err = share_once(c, src_block, dst_block, &n, end_size);
 	} while (err == -EAGAIN);
-	*ret_blocks = n;
+	if (!err)
+		*ret_blocks = n;
 	return err;
 }
 
 /* How much of the request one sharing step covers; 0: it must be copied. */
-static uint64_t shareable_blocks(const struct clone *c)
+static uint64_t shareable_blocks(const struct pml_clone *c)
 {
 	if (c->src_byte % PML_BLOCK_BYTES != 0 || c->dst_byte % PML_BLOCK_BYTES != 0)
 		return 0;
@@ -178,7 +176,7 @@ static uint64_t shareable_blocks(const struct clone *c)
 }
 
 /* Copies up to the next block border (or a megabyte where offsets never line up). */
-static int copy_bytes(const struct clone *c, uint64_t *ret_bytes)
+static int copy_bytes(const struct pml_clone *c, uint64_t *ret_bytes)
 {
 	uint64_t len = PML_MIN(c->len, PML_IO_BYTES_MAX);
 	if (c->src_byte % PML_BLOCK_BYTES == c->dst_byte % PML_BLOCK_BYTES)
@@ -203,43 +201,49 @@ static int copy_bytes(const struct clone *c, uint64_t *ret_bytes)
 	return got ? pml_file_write(c->dst, bounce, got, c->dst_byte, false, c->w) : 0;
 }
 
-static int clone_locked(struct clone *c, uint64_t *ret_bytes, bool *ret_copy)
+/* Asks, and shares @n blocks or some of them. */
+static int share_blocks(const struct pml_clone *c, uint64_t n, uint64_t *ret_bytes)
 {
-	int err = pml_extent_punch_resume(c->src->fs, c->src->media);
+	uint64_t dst_block = c->dst_byte >> PML_BLOCK_SHIFT;
+	uint64_t end_size = PML_MIN(c->dst_byte + c->len, (dst_block + n) << PML_BLOCK_SHIFT);
+	int err = admit_share(c, c->src_byte >> PML_BLOCK_SHIFT, dst_block, n, end_size);
 	if (!err)
-		err = pml_extent_punch_resume(c->dst->fs, c->dst->media);
-	if (err)
-		return err;
-
-	uint64_t src_size = c->src->media->size_bytes;
-	*ret_copy = false;
-	*ret_bytes = 0;
-	if (c->src_byte >= src_size)
-		return 0;
-	c->len = PML_MIN(c->len, src_size - c->src_byte);
-	if (c->len > (uint64_t)PML_FILE_BYTES_MAX ||
-	    c->dst_byte > (uint64_t)PML_FILE_BYTES_MAX - c->len)
-		return -EFBIG;
-	if (c->src == c->dst && c->src_byte < c->dst_byte + c->len &&
-	    c->dst_byte < c->src_byte + c->len)
-		return -EINVAL;
-
-	uint64_t n = shareable_blocks(c);
-	*ret_copy = n == 0;
-	if (n == 0)
-		return 0;
-	err = share_blocks(c, n, &n);
+		err = pml_clone_share(c, n, &n);
 	if (!err)
 		*ret_bytes = PML_MIN(n << PML_BLOCK_SHIFT, c->len);
 	return err;
 }
 
+/* Cuts the request at the end of the source.  c->len 0: nothing is left. */
+static int check_range(struct pml_clone *c)
+{
+	uint64_t src_size = c->src->media->size_bytes;
+	c->len = c->src_byte >= src_size ? 0 : PML_MIN(c->len, src_size - c->src_byte);
+	if (c->len > (uint64_t)PML_FILE_BYTES_MAX ||
+	    c->dst_byte > (uint64_t)PML_FILE_BYTES_MAX - c->len)
+		return -EFBIG;
+	return pml_clone_overlaps(c) ? -EINVAL : 0;
+}
+
+static int clone_locked(struct pml_clone *c, uint64_t *ret_bytes, bool *ret_copy)
+{
+	*ret_copy = false;
+	*ret_bytes = 0;
+	int err = check_range(c);
+	if (err || c->len == 0)
+		return err;
+	uint64_t n = shareable_blocks(c);
+	if (n)
+		err = share_blocks(c, n, ret_bytes);
+	/* A block that cannot be shared once more can be copied. */
+	*ret_copy = n == 0 || err == -EMLINK;
+	return *ret_copy ? 0 : err;
+}
+
 int pml_file_clone(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
 		   uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w, uint64_t *ret_bytes)
 {
-	if (!pml_inode_is_file(src) || !pml_inode_is_file(dst))
-		return pml_inode_is_dir(src) || pml_inode_is_dir(dst) ? -EISDIR : -EINVAL;
-	struct clone c = {
+	struct pml_clone c = {
 		.src = src,
 		.dst = dst,
 		.src_byte = src_byte,
@@ -249,15 +253,57 @@ int pml_file_clone(struct pml_inode *src, uint64_t src_byte, struct pml_inode *d
 	};
 	uint64_t done = 0;
 	bool must_copy;
-	int err = begin_both(&c);
+	int err = pml_clone_begin(&c);
 	if (err)
 		return err;
 	err = clone_locked(&c, &done, &must_copy);
-	end_both(&c);
+	pml_clone_end(&c);
 	/* A copy is a read and a write, each atomic by itself, as copy_file_range(2) allows. */
 	if (!err && must_copy)
 		err = copy_bytes(&c, &done);
 	if (!err)
 		*ret_bytes = done;
+	return err;
+}
+
+static int clone_blocks_locked(struct pml_clone *c, uint64_t *ret_bytes)
+{
+	uint64_t src_size = c->src->media->size_bytes;
+	if (c->src_byte > src_size || c->len > src_size - c->src_byte)
+		return -EINVAL;
+	if (c->len == 0)
+		c->len = src_size - c->src_byte;
+	int err = check_range(c);
+	if (err)
+		return err;
+	if (c->src_byte % PML_BLOCK_BYTES != 0 || c->dst_byte % PML_BLOCK_BYTES != 0)
+		return -EINVAL;
+	*ret_bytes = 0;
+	if (c->len == 0)
+		return 0;
+	uint64_t n = shareable_blocks(c);
+	/* What is left over of a block would have to be copied. */
+	if (n << PML_BLOCK_SHIFT < c->len)
+		return -EINVAL;
+	return share_blocks(c, n, ret_bytes);
+}
+
+int pml_file_clone_blocks(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+			  uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
+			  uint64_t *ret_bytes)
+{
+	struct pml_clone c = {
+		.src = src,
+		.dst = dst,
+		.src_byte = src_byte,
+		.dst_byte = dst_byte,
+		.len = len_bytes,
+		.w = w,
+	};
+	int err = pml_clone_begin(&c);
+	if (err)
+		return err;
+	err = clone_blocks_locked(&c, ret_bytes);
+	pml_clone_end(&c);
 	return err;
 }

@@ -78,6 +78,8 @@ void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t devi
 	};
 	for (size_t i = 0; i < PML_OP_COUNT; i++)
 		ret_config->policy[i] = PML_POLICY_REVOKE;
+	/* Saving space is no reason to take a lease away. */
+	ret_config->policy[PML_OP_DEDUPE] = PML_POLICY_EBUSY;
 }
 
 /* ---- names -------------------------------------------------------------- */
@@ -85,7 +87,9 @@ void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t devi
 static const char *const op_names[] = {
 	[PML_OP_TRUNCATE] = "truncate",	  [PML_OP_PUNCH] = "punch",
 	[PML_OP_UNSHARE] = "unshare",	  [PML_OP_CLONE_SRC] = "clone-src",
-	[PML_OP_CLONE_DST] = "clone-dst", [PML_OP_COUNT] = "lease",
+	[PML_OP_CLONE_DST] = "clone-dst", [PML_OP_ZERO] = "zero",
+	[PML_OP_COLLAPSE] = "collapse",	  [PML_OP_INSERT] = "insert",
+	[PML_OP_DEDUPE] = "dedupe",	  [PML_OP_COUNT] = "lease",
 };
 
 static const char *const policy_names[] = {

@@ -85,7 +85,7 @@ struct pml_open_args {
 /*
  * pml_fs_open() - open a formatted device and rebuild counters and free space
  *
- * Walks all inodes: finishes interrupted truncations, frees orphans.
+ * Walks all inodes: finishes what was interrupted, frees orphans.
  * Returns 0, or
  *   -EMEDIUMTYPE  not a pmemleasefs device, or of an unknown format version
  *   -EUCLEAN      size changed since mkfs, or structures contradict themselves
@@ -288,6 +288,19 @@ typedef bool (*pml_dir_emit)(void *arg, const struct pml_dirent *entry);
 int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit,
 		 void *arg) PML_MUST_CHECK;
 
+/*
+ * pml_dir_snapshot() - clone a directory tree at one point in time
+ *
+ * All changes of the filesystem wait meanwhile.  The tree appears as @name in @to whole or
+ * not at all (I8).  The guard is asked about every file (clone-src) before anything is
+ * made.  -EEXIST, -EMLINK; -ENOENT @from or @to has been removed; -ELOOP more levels than
+ * PML_SNAPSHOT_DEPTH_MAX; -E2BIG more files with several names than PML_SNAPSHOT_LINKS_MAX.
+ */
+#define PML_SNAPSHOT_DEPTH_MAX 4096u
+#define PML_SNAPSHOT_LINKS_MAX (4u << 20)
+int pml_dir_snapshot(struct pml_inode *from, struct pml_inode *to, const char *name,
+		     struct pml_waiter *w) PML_MUST_CHECK;
+
 /* ---- file data ---------------------------------------------------------- */
 /*
  * @w may be NULL (cannot wait).  Errors of all that change: -EISDIR or -EINVAL not a
@@ -321,8 +334,10 @@ int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes,
 		      struct pml_waiter *w) PML_MUST_CHECK;
 
 /*
- * @mode: 0 or FALLOC_FL_KEEP_SIZE (preallocate), or FALLOC_FL_PUNCH_HOLE|KEEP_SIZE;
- * else -EOPNOTSUPP.  A punch zeroes partial blocks at its edges.
+ * @mode: 0 or FALLOC_FL_KEEP_SIZE (preallocate), FALLOC_FL_PUNCH_HOLE|KEEP_SIZE, or
+ * FALLOC_FL_ZERO_RANGE with or without KEEP_SIZE; else -EOPNOTSUPP.  A punch zeroes
+ * partial blocks at its edges.  Zeroing preallocates whole blocks, holes too, and zeroes
+ * partial ones in place; after -ENOSPC holes may be preallocated and shared blocks copied.
  */
 int pml_file_allocate(struct pml_inode *inode, int mode, uint64_t first_byte, uint64_t len_bytes,
 		      struct pml_waiter *w) PML_MUST_CHECK;
@@ -338,6 +353,64 @@ int pml_file_allocate(struct pml_inode *inode, int mode, uint64_t first_byte, ui
 int pml_file_clone(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
 		   uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
 		   uint64_t *ret_bytes) PML_MUST_CHECK;
+
+/*
+ * pml_file_clone_blocks() - FICLONERANGE: as pml_file_clone(), but shares or fails
+ *
+ * -EINVAL: offsets or length cannot be shared, or the range reaches behind the end of
+ * @src; -EMLINK: a block has PML_SHARES_MAX shares.  @len_bytes 0: to the end of @src.
+ */
+int pml_file_clone_blocks(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+			  uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
+			  uint64_t *ret_bytes) PML_MUST_CHECK;
+
+/*
+ * pml_file_dedupe() - FIDEDUPERANGE: share what holds the same bytes
+ * @ret_bytes: how much is shared now, when @ret_is_same
+ *
+ * Compares and shares under both locks; at most PML_DEDUPE_BYTES_MAX.  Leaves times alone.
+ * -EINVAL as ioctl.h says.  An error in the middle of many extents leaves the first ones
+ * shared, which nobody sees.
+ */
+#define PML_DEDUPE_BYTES_MAX (1u << 30)
+int pml_file_dedupe(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+		    uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
+		    uint64_t *ret_bytes, bool *ret_is_same) PML_MUST_CHECK;
+
+/*
+ * Takes [first_byte, +len_bytes) out of the file, or puts a hole there; what lies behind
+ * it moves.  All or nothing, also across a crash (I8).  -EINVAL: not multiples of
+ * PML_BLOCK_BYTES, 0, a collapse that reaches the end, an insertion at or behind the end.
+ */
+int pml_file_collapse(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		      struct pml_waiter *w) PML_MUST_CHECK;
+int pml_file_insert(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		    struct pml_waiter *w) PML_MUST_CHECK;
+
+/*
+ * Copies the shared blocks that the range touches, so that each has one share.  -ENOSPC
+ * before the first copy when free blocks do not suffice; a later error leaves the first
+ * ones copied.  -EINVAL: empty.
+ */
+int pml_file_unshare(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		     struct pml_waiter *w) PML_MUST_CHECK;
+
+/* Blocks that follow each other in a file and on the device, with equal shares and pins. */
+struct pml_extent_info {
+	uint64_t first_byte; /* in the file */
+	uint64_t block;	     /* on the device */
+	uint64_t nblocks;
+	uint32_t shares;
+	bool is_unwritten;
+	bool is_pinned;
+	bool is_last; /* nothing is mapped behind it */
+};
+/*
+ * The first @max of what is mapped from the block of @first_byte on; *ret_next_byte is
+ * where to go on.  May give none where nothing is mapped.
+ */
+int pml_file_extents(struct pml_inode *inode, uint64_t first_byte, struct pml_extent_info *infos,
+		     size_t max, size_t *ret_count, uint64_t *ret_next_byte) PML_MUST_CHECK;
 
 /* @whence SEEK_DATA or SEEK_HOLE; -ENXIO as lseek(2). */
 int pml_file_seek(struct pml_inode *inode, uint64_t from_byte, int whence,

@@ -30,6 +30,10 @@ enum pml_layout_op {
 	PML_OP_UNSHARE,	  /* copy-on-write of a block under somebody's read lease */
 	PML_OP_CLONE_SRC, /* blocks under a write lease would become shared */
 	PML_OP_CLONE_DST, /* a range's blocks are replaced by shared ones */
+	PML_OP_ZERO,	  /* a range becomes preallocated blocks */
+	PML_OP_COLLAPSE,  /* a range is taken out, what lies behind it moves down */
+	PML_OP_INSERT,	  /* a hole is put in, what lies behind it moves up */
+	PML_OP_DEDUPE,	  /* a range's blocks are replaced by shared ones with the same bytes */
 	PML_OP_COUNT,
 };
 

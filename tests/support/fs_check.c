@@ -182,6 +182,9 @@ static void check_objects(struct check *c)
 		used.n[PML_TYPE_XATTR] += count_xattrs(c, &c->seen[i]);
 		if (pml_btree_nodes(c->fs, media->xattr, count_node, &used.n[PML_TYPE_BTREE_NODE]))
 			fault(c, "tree of attributes of %" PRIu64, c->seen[i].ino);
+		if (pml_btree_nodes(c->fs, media->spare_tree, count_node,
+				    &used.n[PML_TYPE_BTREE_NODE]))
+			fault(c, "spare tree of %" PRIu64, c->seen[i].ino);
 	}
 	for (PMEMoid oid = pmemobj_first(c->fs->pool); !OID_IS_NULL(oid); oid = pmemobj_next(oid))
 		if (pmemobj_type_num(oid) < PML_ARRAY_LEN(held.n))

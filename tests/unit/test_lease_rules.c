@@ -169,7 +169,8 @@ static void test_defaults_are_those_documented(void)
 	struct pml_lease_config config;
 	pml_lease_config_default(&config, 1000);
 	for (int i = 0; i < PML_OP_COUNT; i++)
-		CHECK_EQ(config.policy[i], PML_POLICY_REVOKE);
+		CHECK_EQ(config.policy[i],
+			 i == PML_OP_DEDUPE ? PML_POLICY_EBUSY : PML_POLICY_REVOKE);
 	CHECK_EQ(config.ack_ms, 2000);
 	CHECK_EQ(config.drain_ms, 10000);
 	CHECK_EQ(config.term_ms, 30000);

@@ -69,6 +69,7 @@ static const struct fact {
 	{FIELD(pml_media_inode, punch_end)},
 	{FIELD(pml_media_inode, flags)},
 	{FIELD(pml_media_inode, xattr)},
+	{FIELD(pml_media_inode, spare_tree)},
 	{FIELD(pml_media_inode, reserved)},
 	{STRUCT(pml_media_btree_node)},
 	{FIELD(pml_media_btree_node, level)},

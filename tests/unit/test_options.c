@@ -258,7 +258,7 @@ static void test_errors_name_the_option(void)
 		{"max_pinned=1", "option \"max_pinned\": 1 is out of range"},
 		{"policy=maybe", "option \"policy\" wants revoke, ebusy or block, not \"maybe\""},
 		{"policy.punch=", "option \"policy.punch\" wants revoke"},
-		{"policy.dedupe=revoke", "unknown option \"policy.dedupe\": no such operation"},
+		{"policy.defrag=revoke", "unknown option \"policy.defrag\": no such operation"},
 		{"policy.=revoke", "unknown option \"policy.\""},
 		{"soft=127.0.0.1", "option \"soft\" wants ADDR:PORT"},
 		{"soft=:1", "option \"soft\" wants ADDR:PORT"},
