@@ -35,7 +35,7 @@ static void end(void)
 }
 
 /* Create, and drop the reference. */
-static int make(struct pml_inode *dir, const char *name, mode_t mode)
+static PML_UNUSED int make(struct pml_inode *dir, const char *name, mode_t mode)
 {
 	struct pml_inode *inode;
 	const struct pml_create_args args = {.mode = mode, .target = "target"};
@@ -46,7 +46,7 @@ static int make(struct pml_inode *dir, const char *name, mode_t mode)
 }
 
 /* The inode's number, or the error. */
-static int64_t look(struct pml_inode *dir, const char *name)
+static PML_UNUSED int64_t look(struct pml_inode *dir, const char *name)
 {
 	struct pml_inode *inode;
 	int err = pml_dir_lookup(dir, name, &inode);
