@@ -83,6 +83,25 @@ static int check_range(struct pml_clone *c)
 	return pml_clone_overlaps(c) ? -EINVAL : 0;
 }
 
+/*
+ * The destination's bytes may be durable: the source's must be before they take their
+ * place, or a power failure would take them away.
+ */
+static int settle_source(const struct pml_clone *c)
+{
+	for (uint64_t done = 0; done < c->len;) {
+		uint64_t n = pml_block_above(c->len - done);
+		const uint8_t *addr;
+		int err = readable_at(c->src, (c->src_byte + done) >> PML_BLOCK_SHIFT, &n, &addr);
+		if (err)
+			return err;
+		if (addr)
+			pml_data_settle(c->src->fs, addr, n << PML_BLOCK_SHIFT);
+		done += n << PML_BLOCK_SHIFT;
+	}
+	return 0;
+}
+
 static int share_all(struct pml_clone *c)
 {
 	while (c->len > 0) {
@@ -115,6 +134,8 @@ static int dedupe_locked(struct pml_clone *c, uint64_t *ret_bytes, bool *ret_is_
 	if (!err)
 		err = pml_guard_admit(c->dst, PML_OP_DEDUPE, c->dst_byte, c->dst_byte + blocks,
 				      c->w);
+	if (!err)
+		err = settle_source(c);
 	if (err)
 		return err;
 	*ret_bytes = c->len;

@@ -5,6 +5,7 @@
  * Threads, besides libfuse's workers, which serve requests:
  *   rerun    run operations again whose leases have ended (fuse_jobs.c)
  *   tell     tell the kernel what is stale; may wait in the kernel for a page
+ *   answer   answer ioctls that have changed files, when the kernel knows (fuse_calls.c)
  *   signal   during pml_fuse_loop(): takes the signals that end it
  *
  * pml_fuse_loop() blocks the signals for threads that start later; the program
@@ -184,6 +185,8 @@ static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
 	if (!fuse->mountpoint)
 		return -ENOMEM;
 	int err = pml_fuse_nodes_new(&fuse->nodes);
+	if (!err)
+		err = pml_fuse_tokens_new(&fuse->tokens);
 	if (err)
 		return err;
 	struct pml_inode *root = NULL;
@@ -198,6 +201,7 @@ static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
 
 static void free_fuse(struct pml_fuse *fuse)
 {
+	pml_fuse_tokens_free(fuse->tokens);
 	pml_fuse_nodes_free(fuse->nodes);
 	free(fuse->mountpoint);
 	free(fuse);
@@ -225,6 +229,8 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
 	err = pml_fuse_jobs_init(&fuse->jobs);
 	if (!err)
 		err = start_tellers(fuse);
+	if (!err)
+		err = pml_fuse_answers_init(fuse);
 	if (err) {
 		explain(ret_reason, args->mountpoint, strerror(-err));
 		pml_fuse_unmount(fuse);
@@ -339,6 +345,7 @@ void pml_fuse_unmount(struct pml_fuse *fuse)
 	abort_connection(fuse);
 	for (uint32_t i = 0; i < fuse->ntellers; i++)
 		(void)pthread_join(fuse->tellers[i], NULL);
+	pml_fuse_answers_fini(fuse);
 	fuse_session_unmount(fuse->session);
 	fuse_session_destroy(fuse->session);
 	free_fuse(fuse);

@@ -2,9 +2,8 @@
 /*
  * fuse_data.c -- requests on file contents, and setattr, whose size is layout
  *
- * An open file's handle is its struct pml_inode: the kernel keeps an inode that
- * it has open, so the node table's reference keeps the pointer valid from open to
- * the answer of the last request.  What goes on after an answer needs a reference.
+ * An open file's handle keeps its inode up to the answer of the last request.  What goes
+ * on after an answer needs a reference.
  */
 #include <string.h>
 
@@ -14,7 +13,7 @@
 /* The open file's inode, with a reference. */
 static struct pml_inode *hold_open(const struct fuse_file_info *fi)
 {
-	struct pml_inode *inode = (struct pml_inode *)(uintptr_t)fi->fh;
+	struct pml_inode *inode = pml_fuse_inode_of(fi);
 	pml_inode_ref(inode);
 	return inode;
 }
@@ -33,7 +32,7 @@ void pml_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct pml_inode *inode = pml_fuse_hold(req, ino);
 	if (!inode)
 		return;
-	fi->fh = (uintptr_t)inode;
+	fi->fh = pml_fuse_handle(inode, fi->flags);
 	pml_fuse_open_flags(pml_fuse_of(req), ino, fi);
 	(void)fuse_reply_open(req, fi);
 	pml_inode_put(inode, 1);
@@ -240,6 +239,8 @@ static int run_once(struct pml_fuse_op *op, struct pml_waiter *w)
 		return pml_file_allocate(op->inode, op->mode, op->first_byte, op->len_bytes, w);
 	case PML_FUSE_CLONE:
 		return run_clone(op, w);
+	case PML_FUSE_CALL:
+		return pml_fuse_call_run(op->call, w);
 	}
 	return -EINVAL;
 }
@@ -270,6 +271,10 @@ static void check_append(const struct pml_fuse_op *op)
 
 void pml_fuse_op_reply(const struct pml_fuse_op *op, int err)
 {
+	if (op->kind == PML_FUSE_CALL) {
+		pml_fuse_call_answer(op->call, err);
+		return;
+	}
 	if (err) {
 		pml_fuse_reply_err(op->req, err);
 		return;
@@ -289,6 +294,8 @@ void pml_fuse_op_reply(const struct pml_fuse_op *op, int err)
 		break;
 	case PML_FUSE_CLONE:
 		(void)fuse_reply_write(op->req, op->done_bytes);
+		break;
+	case PML_FUSE_CALL:
 		break;
 	}
 }

@@ -156,6 +156,9 @@ static bool may_be_leased(const struct pml_fuse_op *op)
 		return false;
 	if (fuse->guard_ops->may_be_leased(fuse->guard, pml_inode_ino(op->inode)))
 		return true;
+	for (uint32_t i = 0; op->call && i < op->call->nother; i++)
+		if (fuse->guard_ops->may_be_leased(fuse->guard, pml_inode_ino(op->call->other[i])))
+			return true;
 	return op->src && fuse->guard_ops->may_be_leased(fuse->guard, pml_inode_ino(op->src));
 }
 

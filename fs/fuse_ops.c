@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse_ops.c -- requests on names, attributes and directories, and ioctls
+ * fuse_ops.c -- requests on names, attributes and directories
  *
  * Node ids are inode numbers.  Each entry that the kernel learns of is counted in
  * the node table before the answer and taken back if the answer fails, so that a
@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "fuse_private.h"
-#include "pmemleasefs/ioctl.h"
 
 struct pml_inode *pml_fuse_hold(fuse_req_t req, fuse_ino_t ino)
 {
@@ -142,7 +141,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		pml_fuse_reply_err(req, err);
 		return;
 	}
-	fi->fh = (uintptr_t)inode;
+	fi->fh = pml_fuse_handle(inode, fi->flags);
 	pml_fuse_open_flags(fuse, entry.ino, fi);
 	if (fuse_reply_create(req, &entry, fi) != 0)
 		pml_fuse_nodes_forget(fuse->nodes, entry.ino, 1);
@@ -408,41 +407,6 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 		uncount(fuse, &gathering.list);
 }
 
-/* ---- ioctls ------------------------------------------------------------- */
-
-static int check_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd)
-{
-	const struct pml_fuse *fuse = pml_fuse_of(req);
-	uid_t uid = fuse_req_ctx(req)->uid;
-
-	if (ino != PML_ROOT_INO || !fuse->ioctl.ioctl || _IOC_TYPE(cmd) != PML_IOC_TYPE)
-		return -ENOTTY;
-	return uid == 0 || uid == fuse->owner ? 0 : -EPERM;
-}
-
-static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
-		     struct fuse_file_info *fi, unsigned int flags, const void *in, size_t in_bytes,
-		     size_t out_bytes)
-{
-	const struct pml_fuse *fuse = pml_fuse_of(req);
-	size_t bytes = _IOC_SIZE(cmd);
-	int err = check_ioctl(req, ino, cmd);
-	if (!err && (in_bytes > bytes || out_bytes > bytes))
-		err = -EINVAL;
-	pml_auto_free char *data = err ? NULL : calloc(1, bytes + 1);
-	if (!err && !data)
-		err = -ENOMEM;
-	if (!err) {
-		if (in_bytes > 0)
-			memcpy(data, in, in_bytes);
-		err = fuse->ioctl.ioctl(fuse->ioctl.arg, cmd, data, bytes);
-	}
-	if (err)
-		pml_fuse_reply_err(req, err);
-	else
-		(void)fuse_reply_ioctl(req, 0, data, out_bytes);
-}
-
 /* ---- the session's start ------------------------------------------------ */
 
 static void op_init(void *arg, struct fuse_conn_info *conn)
@@ -503,5 +467,5 @@ const struct fuse_lowlevel_ops pml_fuse_ops = {
 	.listxattr = pml_fuse_listxattr,
 	.setxattr = pml_fuse_setxattr,
 	.removexattr = pml_fuse_removexattr,
-	.ioctl = op_ioctl,
+	.ioctl = pml_fuse_ioctl,
 };

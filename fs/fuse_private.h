@@ -3,7 +3,11 @@
  * fuse_private.h -- what the files of the front end share; the only include of libfuse
  *
  *   fuse.c        mount, threads, unmount
- *   fuse_ops.c    names, attributes, directories, ioctls
+ *   fuse_ops.c    names, attributes, directories
+ *   fuse_ioctl.c  ioctls: who may, and what is answered at once
+ *   fuse_calls.c  ioctls that change files: run like other operations, answered when
+ *                 the kernel's pages are up to date
+ *   fuse_tokens.c what stands for an open file in an ioctl on another (without libfuse)
  *   fuse_data.c   file contents
  *   fuse_xattr.c  extended attributes
  *   fuse_io.c     reading and writing /dev/fuse
@@ -14,20 +18,26 @@
 #define PML_FUSE_PRIVATE_H
 
 #define FUSE_USE_VERSION 314
+#include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "fuse_nodes.h"
+#include "fuse_tokens.h"
 #include "pml/base.h"
 #include "pml/fs.h"
 #include "pml/fuse.h"
 #include "pml/guard.h"
 #include "pml/list.h"
+#include "pmemleasefs/ioctl.h"
 
 #define PML_FUSE_RERUN_THREADS 2
 /* More than one, because the kernel may keep a teller until a page is unlocked. */
 #define PML_FUSE_TELL_THREADS 2
+
+/* More than one, because the kernel may keep one until a page is unlocked. */
+#define PML_FUSE_ANSWER_THREADS 2
 
 /* Parked operations that may run again.  Guarded by lock. */
 struct pml_fuse_jobs {
@@ -39,6 +49,16 @@ struct pml_fuse_jobs {
 	uint32_t nthreads;	/* started */
 	bool is_stopping;
 	pthread_t threads[PML_FUSE_RERUN_THREADS];
+};
+
+/* Calls that are done and not answered yet.  Guarded by lock. */
+struct pml_fuse_answers {
+	pthread_mutex_t lock;
+	pthread_cond_t wake; /* ready or is_stopping changed, or a token was given */
+	struct pml_list ready;
+	uint32_t nthreads; /* started */
+	bool is_stopping;
+	pthread_t threads[PML_FUSE_ANSWER_THREADS];
 };
 
 struct pml_fuse {
@@ -59,6 +79,8 @@ struct pml_fuse {
 	uint32_t ntellers; /* started */
 
 	_Atomic uint64_t init_unique; /* of the FUSE_INIT whose answer is to be changed; 0: none */
+	struct pml_fuse_tokens *tokens;
+	struct pml_fuse_answers answers;
 };
 
 /* ---- fuse_io.c ---------------------------------------------------------- */
@@ -84,6 +106,69 @@ static inline void pml_fuse_reply_err(fuse_req_t req, int err)
 	(void)fuse_reply_err(req, -err);
 }
 
+/*
+ * An open file's handle: its struct pml_inode, and in the low bits what the descriptor may
+ * do, because an ioctl request does not say.  The kernel keeps an inode that it has open,
+ * so the node table's reference keeps the pointer valid until the last answer.
+ */
+static inline uint64_t pml_fuse_handle(const struct pml_inode *inode, int flags)
+{
+	uint64_t rights = 0;
+	if ((flags & O_ACCMODE) != O_WRONLY)
+		rights |= PML_FUSE_CAN_READ;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		rights |= PML_FUSE_CAN_WRITE;
+	if (flags & O_APPEND)
+		rights |= PML_FUSE_APPENDS;
+	return (uintptr_t)inode | rights;
+}
+
+static inline struct pml_inode *pml_fuse_inode_of(const struct fuse_file_info *fi)
+{
+	return (struct pml_inode *)(uintptr_t)(fi->fh & ~(uint64_t)PML_FUSE_RIGHTS);
+}
+
+/* ---- fuse_ioctl.c -------------------------------------------------------- */
+
+void pml_fuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
+		    struct fuse_file_info *fi, unsigned int flags, const void *in, size_t in_bytes,
+		    size_t out_bytes);
+
+/* ---- fuse_calls.c -------------------------------------------------------- */
+
+/* An ioctl that changes files, or waits for them. */
+struct pml_fuse_call {
+	struct pml_list link; /* on answers->ready */
+	struct pml_fuse *fuse;
+	fuse_req_t req;
+	unsigned int cmd;
+	uid_t uid;
+	int err;				     /* what it came to */
+	struct pml_inode *inode;		     /* a reference; what the call is made on */
+	struct pml_inode *other[PML_IOC_DEDUPE_MAX]; /* references; what its tokens name */
+	uint32_t nother;
+	uint32_t next; /* of other: where a rerun goes on */
+	uint32_t nruns;
+	bool has_changed; /* the inode's contents */
+	union {
+		struct pml_ioc_clone clone;
+		struct pml_ioc_dedupe dedupe;
+		struct pml_ioc_range range;
+		struct pml_ioc_snapshot snapshot;
+		char bytes[1];
+	} data;
+};
+
+int pml_fuse_call_run(struct pml_fuse_call *call, struct pml_waiter *w) PML_MUST_CHECK;
+/* Takes over the call: the request is answered by a thread of its own. */
+void pml_fuse_call_answer(struct pml_fuse_call *call, int err);
+/* Drops the references. */
+void pml_fuse_call_free(struct pml_fuse_call *call);
+
+int pml_fuse_answers_init(struct pml_fuse *fuse) PML_MUST_CHECK;
+/* Answers what is left, and stops the threads. */
+void pml_fuse_answers_fini(struct pml_fuse *fuse);
+
 /* ---- fuse_jobs.c -------------------------------------------------------- */
 
 enum pml_fuse_op_kind {
@@ -91,7 +176,10 @@ enum pml_fuse_op_kind {
 	PML_FUSE_WRITE,
 	PML_FUSE_ALLOCATE,
 	PML_FUSE_CLONE,
+	PML_FUSE_CALL, /* an ioctl: fuse_calls.c */
 };
+
+struct pml_fuse_call;
 
 /* One request that may change a layout, with all that running it again takes. */
 struct pml_fuse_op {
@@ -114,6 +202,7 @@ struct pml_fuse_op {
 	const void *data; /* of a write; a job's own copy, else the request's */
 	bool is_append;
 	bool is_page; /* a page of a mapping that the kernel writes back */
+	struct pml_fuse_call *call; /* of an ioctl */
 };
 
 /*

@@ -54,10 +54,12 @@ static int copy_pieces(struct pml_rewrite *rw)
 	if (err)
 		return err;
 	const struct pml_fs *fs = rw->inode->fs;
-	for (size_t i = 0; i < rw->n; i++)
-		pml_data_copy(fs, pml_block_addr(fs, rw->piece[i].block),
-			      pml_block_addr(fs, rw->piece[i].old_block),
-			      rw->piece[i].nblocks << PML_BLOCK_SHIFT);
+	for (size_t i = 0; i < rw->n; i++) {
+		uint8_t *addr = pml_block_addr(fs, rw->piece[i].block);
+		size_t bytes = rw->piece[i].nblocks << PML_BLOCK_SHIFT;
+		pml_data_copy(fs, addr, pml_block_addr(fs, rw->piece[i].old_block), bytes);
+		pml_data_settle(fs, addr, bytes);
+	}
 	pml_data_drain(fs);
 	return pml_rewrite_commit(rw, UINT64_MAX);
 }

@@ -23,6 +23,15 @@ static_assert((int)PML_IOC_STATE_RECALLING == (int)PML_LEASE_RECALLING, "same nu
 static_assert((int)PML_IOC_STATE_STUCK == (int)PML_LEASE_STUCK, "same numbers");
 static_assert((int)PML_IOC_OP_CLONE_SRC == (int)PML_OP_CLONE_SRC, "same numbers");
 static_assert((int)PML_IOC_OP_CLONE_DST == (int)PML_OP_CLONE_DST, "same numbers");
+static_assert((int)PML_IOC_OP_DEDUPE == (int)PML_OP_DEDUPE, "same numbers");
+static_assert((int)PML_IOC_OP_DEDUPE == (int)PML_OP_COUNT - 1, "all are named");
+static_assert(sizeof(struct pml_ioc_token) == 24, "public layout");
+static_assert(sizeof(struct pml_ioc_clone) == 56, "public layout");
+static_assert(sizeof(struct pml_ioc_dedupe) == 24 + 64 * 40, "public layout");
+static_assert(sizeof(struct pml_ioc_range) == 24, "public layout");
+static_assert(sizeof(struct pml_ioc_extents) == 24 + 400 * 32, "public layout");
+static_assert(sizeof(struct pml_ioc_extents) < 1 << 14, "passed whole by FUSE");
+static_assert(sizeof(struct pml_ioc_snapshot) == 280, "public layout");
 static_assert(sizeof(((struct pml_ioc_audit *)0)->reason) == PML_REASON_BYTES, "one size");
 
 /* Cuts what is too long. */

@@ -1,62 +1,63 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pmemleasectl.c -- shows who holds what of a mounted filesystem, and who waits for whom
+ * pmemleasectl.c -- shows who holds what of a mounted filesystem, and does with ranges of
+ * files and with directory trees what no system call offers
  */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl.h"
 #include "names.h"
 #include "pmemleasefs/ioctl.h"
-#include "pml/lease.h"
 #include "size.h"
 
-#define PROGRAM "pmemleasectl"
-
-enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_ERROR = 2 };
-
 static const char help[] =
-	"Usage: pmemleasectl MOUNT COMMAND [--json]\n"
-	"Show the leases of the pmemleasefs that is mounted at MOUNT.\n"
+	"Usage: pmemleasectl MOUNT leases|pins|stats|audit [--json]\n"
+	"       pmemleasectl COMMAND ARGUMENT... [OPTION]...\n"
+	"Show the leases of the pmemleasefs that is mounted at MOUNT, or work on its files.\n"
 	"\n"
-	"  leases          every lease: inode, range, holder, state, who waits for it\n"
-	"  pins            every run of device blocks that leases keep in place\n"
-	"  stats           numbers of the filesystem and its leases\n"
-	"  audit           recompute all counters and compare; stops changes meanwhile\n"
+	"  leases                   every lease: inode, range, holder, state, who waits for it\n"
+	"  pins                     every run of device blocks that leases keep in place\n"
+	"  stats                    numbers of the filesystem and its leases\n"
+	"  audit                    recompute all counters and compare; stops changes meanwhile\n"
 	"\n"
-	"  -j, --json      print JSON\n"
-	"  -V, --version   print the version and exit\n"
-	"  -h, --help      print this help and exit\n"
+	"  clone SRC DST            share the blocks of SRC with DST\n"
+	"  dedupe SRC DST...        share them where DST holds the same bytes already\n"
+	"  collapse FILE OFF LEN    take a range out of a file\n"
+	"  insert FILE OFF LEN      put a hole into a file\n"
+	"  unshare FILE [OFF LEN]   give a file blocks of its own\n"
+	"  extents FILE             which blocks lie behind a file, and who shares them\n"
+	"  snapshot DIR NEWDIR      clone a directory tree at one point in time\n"
 	"\n"
-	"Exit status: 0 done, 1 usage, 2 error or, for audit, a difference was found.\n";
+	"      --src-offset=SIZE    clone, dedupe: where to begin in SRC (0)\n"
+	"      --dst-offset=SIZE    and in DST (0)\n"
+	"      --length=SIZE        how much (to the end of SRC)\n"
+	"  -j, --json               print JSON (leases, pins, stats, audit, extents)\n"
+	"  -V, --version            print the version and exit\n"
+	"  -h, --help               print this help and exit\n"
+	"\n"
+	"Exit status: 0 done, 1 usage, 2 error or, for audit, a difference was found, 3 dedupe:\n"
+	"a file differs.\n";
 
-/* One command on an open root directory; complains itself. */
-struct command {
-	const char *name;
-	int (*run)(const char *mount, int fd, bool is_json);
-};
-
-static int complain(const char *mount, int err)
+int pml_ctl_complain(const char *object, int err)
 {
 	const char *text = strerror(-err);
 	if (err == -ENOTTY)
-		text = "not a pmemleasefs mount";
+		text = "not a pmemleasefs, or not an object that this is for";
 	else if (err == -EPERM)
 		text = "only root and the user who mounted it may ask";
-	else if (err == -EINVAL)
-		text = "the mounted pmemleasefs is of another version than this program";
-	fprintf(stderr, PROGRAM ": %s: %s\n", mount, text);
+	fprintf(stderr, PML_CTL_PROGRAM ": %s: %s\n", object, text);
 	return err;
 }
 
-static int ask(const char *mount, int fd, unsigned long cmd, void *data)
+int pml_ctl_ask(const char *object, int fd, unsigned long cmd, void *data)
 {
-	return ioctl(fd, cmd, data) == 0 ? 0 : complain(mount, -errno);
+	return ioctl(fd, cmd, data) == 0 ? 0 : pml_ctl_complain(object, -errno);
 }
 
-/* RFC 8259, section 7.  Bytes that are not ASCII go out as they came. */
-static void print_json_text(const char *text)
+void pml_ctl_print_json_text(const char *text)
 {
 	putchar('"');
 	for (const char *at = text; *at; at++) {
@@ -71,317 +72,143 @@ static void print_json_text(const char *text)
 	putchar('"');
 }
 
-/* Names come from other machines and processes: nothing that moves a terminal's cursor. */
-static void print_text(const char *text)
+void pml_ctl_print_text(const char *text)
 {
 	for (const char *at = text; *at; at++)
 		putchar((unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at);
 }
 
-/* ---- leases ------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------ */
 
-static const char *mode_name(const struct pml_ioc_lease *lease)
-{
-	return lease->mode == PML_IOC_MODE_WRITE ? "write" : "read";
-}
-
-static void print_lease(const struct pml_ioc_lease *lease)
-{
-	char pinned[PML_SIZE_TEXT_BYTES];
-	pml_size_format(lease->pinned_bytes, pinned);
-	printf("%-8llu %-8llu %-5s %-9s %-12llu %-12llu %10s %7llu.%llu\n",
-	       (unsigned long long)lease->lease_id, (unsigned long long)lease->ino,
-	       mode_name(lease), pml_lease_state_name((enum pml_lease_state)lease->state),
-	       (unsigned long long)lease->first_byte, (unsigned long long)lease->end_byte, pinned,
-	       (unsigned long long)(lease->age_ms / 1000),
-	       (unsigned long long)(lease->age_ms % 1000 / 100));
-	printf("         held by ");
-	print_text(lease->peer);
-	printf(" (session %llu)\n", (unsigned long long)lease->session);
-	if (!lease->has_waiter)
-		return;
-	printf("         awaited by ");
-	print_text(lease->waiter[0] ? lease->waiter : "?");
-	printf(" (pid %d, %s)\n", (int)lease->waiter_pid,
-	       pml_layout_op_name((enum pml_layout_op)lease->waiter_op));
-}
-
-static void print_lease_json(const struct pml_ioc_lease *lease)
-{
-	printf("{\"lease\":%llu,\"session\":%llu,\"inode\":%llu,\"first_byte\":%llu,"
-	       "\"end_byte\":%llu,\"age_ms\":%llu,\"pinned_bytes\":%llu,\"segments\":%u,"
-	       "\"mode\":\"%s\",\"state\":\"%s\",\"holder\":",
-	       (unsigned long long)lease->lease_id, (unsigned long long)lease->session,
-	       (unsigned long long)lease->ino, (unsigned long long)lease->first_byte,
-	       (unsigned long long)lease->end_byte, (unsigned long long)lease->age_ms,
-	       (unsigned long long)lease->pinned_bytes, (unsigned int)lease->nsegments,
-	       mode_name(lease), pml_lease_state_name((enum pml_lease_state)lease->state));
-	print_json_text(lease->peer);
-	printf(",\"waiter\":");
-	if (lease->has_waiter) {
-		printf("{\"name\":");
-		print_json_text(lease->waiter);
-		printf(",\"pid\":%d,\"operation\":\"%s\"}", (int)lease->waiter_pid,
-		       pml_layout_op_name((enum pml_layout_op)lease->waiter_op));
-	} else {
-		printf("null");
-	}
-	putchar('}');
-}
-
-static int show_leases(const char *mount, int fd, bool is_json)
-{
-	static struct pml_ioc_leases list = {.version = PML_IOC_VERSION};
-	const char *separator = "\n";
-	int err = ask(mount, fd, PML_IOC_LEASES, &list);
-	if (!err && is_json)
-		printf("[");
-	else if (!err)
-		printf("%-8s %-8s %-5s %-9s %-12s %-12s %10s %9s\n", "LEASE", "INODE", "MODE",
-		       "STATE", "FIRST", "END", "PINNED", "AGE(s)");
-	for (; !err && list.count > 0; err = ask(mount, fd, PML_IOC_LEASES, &list)) {
-		for (uint32_t i = 0; i < list.count && i < PML_IOC_LEASES_MAX; i++) {
-			if (is_json) {
-				printf("%s", separator);
-				separator = ",\n";
-				print_lease_json(&list.leases[i]);
-			} else {
-				print_lease(&list.leases[i]);
-			}
-		}
-	}
-	if (!err && is_json)
-		printf("\n]\n");
-	return err;
-}
-
-/* ---- pins --------------------------------------------------------------- */
-
-static void print_pin(const struct pml_ioc_pin *pin, bool is_json)
-{
-	printf(is_json ? "{\"lease\":%llu,\"inode\":%llu,\"first_byte\":%llu,\"block\":%llu,"
-			 "\"blocks\":%llu}"
-		       : "%-10llu %-10llu %-18llu %-18llu %llu\n",
-	       (unsigned long long)pin->lease_id, (unsigned long long)pin->ino,
-	       (unsigned long long)pin->first_byte, (unsigned long long)pin->block,
-	       (unsigned long long)pin->nblocks);
-}
-
-static int show_pins(const char *mount, int fd, bool is_json)
-{
-	static struct pml_ioc_pins list = {.version = PML_IOC_VERSION};
-	const char *separator = "\n";
-	int err = ask(mount, fd, PML_IOC_PINS, &list);
-	if (!err && is_json)
-		printf("[");
-	else if (!err)
-		printf("%-10s %-10s %-18s %-18s %s\n", "LEASE", "INODE", "FIRST BYTE", "BLOCK",
-		       "BLOCKS");
-	for (; !err && list.count > 0; err = ask(mount, fd, PML_IOC_PINS, &list)) {
-		for (uint32_t i = 0; i < list.count && i < PML_IOC_PINS_MAX; i++) {
-			if (is_json)
-				printf("%s", separator);
-			separator = ",\n";
-			print_pin(&list.pins[i], is_json);
-		}
-	}
-	if (!err && is_json)
-		printf("\n]\n");
-	return err;
-}
-
-/* ---- stats -------------------------------------------------------------- */
-
-#define STAT(field, title)                                                                         \
-	{                                                                                          \
-#field, title, offsetof(struct pml_ioc_stats, field)                               \
-	}
-
-static const struct stat_line {
-	const char *name;  /* in JSON */
-	const char *title; /* in text; NULL heads: @name is the heading of a group */
-	size_t offset;
-} stat_lines[] = {
-	{"DEVICE", NULL, 0},
-	STAT(device_bytes, "bytes"),
-	STAT(total_blocks, "blocks for data"),
-	STAT(free_blocks, "free blocks"),
-	STAT(used_blocks, "used blocks"),
-	STAT(shared_blocks, "shared blocks"),
-	STAT(pinned_blocks, "pinned blocks"),
-	STAT(quarantined_blocks, "quarantined blocks"),
-	STAT(pins, "pins"),
-	STAT(inodes, "inodes"),
-	{"NOW", NULL, 0},
-	STAT(sessions, "sessions"),
-	STAT(leases, "leases"),
-	STAT(pinned_bytes, "pinned bytes"),
-	STAT(waiters, "waiting operations"),
-	{"SINCE THE MOUNT", NULL, 0},
-	STAT(granted, "leases granted"),
-	STAT(returned, "leases returned"),
-	STAT(recalls, "recalls"),
-	STAT(revoked, "leases revoked"),
-	STAT(expired, "leases expired"),
-	STAT(sessions_died, "sessions died"),
-	STAT(fences, "fences"),
-	STAT(fence_escalations, "fences escalated"),
-	STAT(fences_stuck, "fences stuck"),
-	STAT(parked, "operations parked"),
-	STAT(refused_busy, "refused: busy"),
-	STAT(refused_limit, "refused: limit"),
-	STAT(interrupted, "interrupted"),
+static const struct mount_command {
+	const char *name;
+	int (*run)(const char *mount, int fd, bool is_json);
+} mount_commands[] = {
+	{"leases", pml_ctl_leases},
+	{"pins", pml_ctl_pins},
+	{"stats", pml_ctl_stats},
+	{"audit", pml_ctl_audit},
 };
 
-static unsigned long long stat_value(const struct pml_ioc_stats *stats, size_t offset)
-{
-	uint64_t value = 0;
-	memcpy(&value, (const char *)stats + offset, sizeof(value));
-	return value;
-}
-
-static void print_stats(const struct pml_ioc_stats *stats, const char *uuid)
-{
-	for (size_t i = 0; i < PML_ARRAY_LEN(stat_lines); i++) {
-		const struct stat_line *line = &stat_lines[i];
-		if (line->title)
-			printf("  %-20s %llu\n", line->title, stat_value(stats, line->offset));
-		else
-			printf("%s\n", line->name);
-		if (i > 0)
-			continue;
-		printf("  %-20s %s, format %u\n", "kind", stats->kind,
-		       (unsigned int)stats->format_version);
-		printf("  %-20s %s\n", "uuid", uuid);
-		printf("  %-20s ", "label");
-		print_text(stats->label[0] ? stats->label : "none");
-		printf("\n  %-20s %s\n", "durability", stats->durability);
-	}
-}
-
-static void print_stats_json(const struct pml_ioc_stats *stats, const char *uuid)
-{
-	printf("{\"kind\":");
-	print_json_text(stats->kind);
-	printf(",\n\"format_version\":%u,\n\"uuid\":\"%s\",\n\"label\":",
-	       (unsigned int)stats->format_version, uuid);
-	print_json_text(stats->label);
-	printf(",\n\"durability\":");
-	print_json_text(stats->durability);
-	printf(",\n\"is_cache_line\":%s", stats->is_cache_line ? "true" : "false");
-	for (size_t i = 0; i < PML_ARRAY_LEN(stat_lines); i++)
-		if (stat_lines[i].title)
-			printf(",\n\"%s\":%llu", stat_lines[i].name,
-			       stat_value(stats, stat_lines[i].offset));
-	printf("}\n");
-}
-
-static int show_stats(const char *mount, int fd, bool is_json)
-{
-	struct pml_ioc_stats stats = {.version = PML_IOC_VERSION};
-	int err = ask(mount, fd, PML_IOC_STATS, &stats);
-	if (err)
-		return err;
-	char uuid[PML_UUID_TEXT_BYTES];
-	pml_uuid_format(stats.uuid, uuid);
-	if (is_json)
-		print_stats_json(&stats, uuid);
-	else
-		print_stats(&stats, uuid);
-	return 0;
-}
-
-/* ---- audit -------------------------------------------------------------- */
-
-static int show_audit(const char *mount, int fd, bool is_json)
-{
-	struct pml_ioc_audit audit = {.version = PML_IOC_VERSION};
-	int err = ask(mount, fd, PML_IOC_AUDIT, &audit);
-	if (err)
-		return err;
-	if (is_json) {
-		printf("{\"consistent\":%s,\"status\":%d,\"reason\":",
-		       audit.status == 0 ? "true" : "false", (int)audit.status);
-		print_json_text(audit.reason);
-		printf("}\n");
-	} else if (audit.status == 0) {
-		printf("consistent\n");
-	} else {
-		printf("%s: ", audit.status == -EUCLEAN ? "inconsistent" : "not audited");
-		print_text(audit.reason[0] ? audit.reason : strerror(-audit.status));
-		printf("\n");
-	}
-	return audit.status;
-}
-
-/* ---- main --------------------------------------------------------------- */
-
-static const struct command commands[] = {
-	{"leases", show_leases},
-	{"pins", show_pins},
-	{"stats", show_stats},
-	{"audit", show_audit},
+static const struct file_command {
+	const char *name;
+	int min_args;
+	int max_args;
+	int (*run)(const struct pml_ctl_options *options, char **args, int nargs);
+} file_commands[] = {
+	{"clone", 2, 2, pml_ctl_clone},	      {"dedupe", 2, INT32_MAX, pml_ctl_dedupe},
+	{"collapse", 3, 3, pml_ctl_collapse}, {"insert", 3, 3, pml_ctl_insert},
+	{"unshare", 1, 3, pml_ctl_unshare},   {"extents", 1, 1, pml_ctl_extents},
+	{"snapshot", 2, 2, pml_ctl_snapshot},
 };
 
-static const struct command *find_command(const char *name)
+static int usage(const char *what)
 {
-	for (size_t i = 0; i < PML_ARRAY_LEN(commands); i++)
-		if (strcmp(name, commands[i].name) == 0)
-			return &commands[i];
-	fprintf(stderr, PROGRAM ": unknown command \"%s\"; see --help\n", name);
-	return NULL;
+	fprintf(stderr, PML_CTL_PROGRAM ": %s; see --help\n", what);
+	return PML_CTL_USAGE;
+}
+
+static int run_file_command(const struct file_command *command,
+			    const struct pml_ctl_options *options, char **args, int nargs)
+{
+	if (nargs < command->min_args)
+		return usage("arguments are missing");
+	if (nargs > command->max_args)
+		return usage("too many arguments");
+	return command->run(options, args, nargs);
+}
+
+static int run_mount_command(const struct pml_ctl_options *options, const char *mount,
+			     const char *name)
+{
+	const struct mount_command *command = NULL;
+	for (size_t i = 0; i < PML_ARRAY_LEN(mount_commands); i++)
+		if (strcmp(name, mount_commands[i].name) == 0)
+			command = &mount_commands[i];
+	if (!command) {
+		fprintf(stderr, PML_CTL_PROGRAM ": unknown command \"%s\"; see --help\n", name);
+		return PML_CTL_USAGE;
+	}
+	pml_auto_close int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0) {
+		(void)pml_ctl_complain(mount, -errno);
+		return PML_CTL_ERROR;
+	}
+	return command->run(mount, fd, options->is_json) ? PML_CTL_ERROR : PML_CTL_OK;
+}
+
+static int run(const struct pml_ctl_options *options, char **args, int nargs)
+{
+	for (size_t i = 0; nargs > 0 && i < PML_ARRAY_LEN(file_commands); i++)
+		if (strcmp(args[0], file_commands[i].name) == 0)
+			return run_file_command(&file_commands[i], options, args + 1, nargs - 1);
+	if (nargs != 2)
+		return usage(nargs > 2 ? "too many arguments" : "MOUNT and COMMAND are needed");
+	return run_mount_command(options, args[0], args[1]);
+}
+
+/* ---- main ---------------------------------------------------------------- */
+
+enum { OPT_SRC_OFFSET = 256, OPT_DST_OFFSET, OPT_LENGTH };
+
+static int parse_size(const char *text, uint64_t *ret_bytes)
+{
+	if (pml_size_parse(text, ret_bytes) == 0)
+		return 0;
+	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no size like 4096 or 64K; see --help\n", text);
+	return -EINVAL;
+}
+
+static int parse_option(int c, struct pml_ctl_options *options)
+{
+	switch (c) {
+	case 'j':
+		options->is_json = true;
+		return 0;
+	case 'V':
+		puts(PML_CTL_PROGRAM " " PML_VERSION);
+		return -ECANCELED;
+	case 'h':
+		fputs(help, stdout);
+		return -ECANCELED;
+	case OPT_SRC_OFFSET:
+	case OPT_DST_OFFSET:
+	case OPT_LENGTH:
+		options->has_range = true;
+		return parse_size(optarg, c == OPT_SRC_OFFSET	? &options->src_byte
+					  : c == OPT_DST_OFFSET ? &options->dst_byte
+								: &options->len_bytes);
+	default:
+		return -EINVAL;
+	}
 }
 
 /* Returns -ECANCELED when there is nothing left to do. */
-static int parse_args(int argc, char **argv, bool *ret_is_json)
+static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 {
-	static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-						{"version", no_argument, NULL, 'V'},
-						{"help", no_argument, NULL, 'h'},
-						{NULL, 0, NULL, 0}};
-	int c = 0;
-	while ((c = getopt_long(argc, argv, "jVh", options, NULL)) != -1) {
-		switch (c) {
-		case 'j':
-			*ret_is_json = true;
-			break;
-		case 'V':
-			puts(PROGRAM " " PML_VERSION);
-			return -ECANCELED;
-		case 'h':
-			fputs(help, stdout);
-			return -ECANCELED;
-		default:
-			return -EINVAL;
-		}
-	}
-	if (optind + 2 == argc)
-		return 0;
-	fprintf(stderr, PROGRAM ": %s; see --help\n",
-		argc - optind > 2 ? "too many arguments" : "MOUNT and COMMAND are needed");
-	return -EINVAL;
+	static const struct option long_options[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},
+		{"src-offset", required_argument, NULL, OPT_SRC_OFFSET},
+		{"dst-offset", required_argument, NULL, OPT_DST_OFFSET},
+		{"length", required_argument, NULL, OPT_LENGTH},
+		{NULL, 0, NULL, 0}};
+	int c = 0, err = 0;
+	while (!err && (c = getopt_long(argc, argv, "jVh", long_options, NULL)) != -1)
+		err = parse_option(c, options);
+	return err;
 }
 
 int main(int argc, char **argv)
 {
-	static char program[] = PROGRAM;
+	static char program[] = PML_CTL_PROGRAM;
 	if (argc > 0)
 		argv[0] = program; /* for the messages of getopt_long() */
-	bool is_json = false;
-	int err = parse_args(argc, argv, &is_json);
+	struct pml_ctl_options options = {0};
+	int err = parse_args(argc, argv, &options);
 	if (err)
-		return err == -ECANCELED ? EXIT_OK : EXIT_USAGE;
-	const struct command *command = find_command(argv[optind + 1]);
-	if (!command)
-		return EXIT_USAGE;
-
-	const char *mount = argv[optind];
-	int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		(void)complain(mount, -errno);
-		return EXIT_ERROR;
-	}
-	err = command->run(mount, fd, is_json);
-	(void)close(fd);
-	return err || fflush(stdout) != 0 ? EXIT_ERROR : EXIT_OK;
+		return err == -ECANCELED ? PML_CTL_OK : PML_CTL_USAGE;
+	int status = run(&options, argv + optind, argc - optind);
+	return fflush(stdout) != 0 && status == PML_CTL_OK ? PML_CTL_ERROR : status;
 }
