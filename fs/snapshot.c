@@ -21,6 +21,7 @@
 #include "reflink.h"
 #include "rewrite.h"
 #include "tx.h"
+#include "xattr.h"
 
 /* A directory on the way down. */
 struct level {
@@ -221,6 +222,26 @@ static int copy_target(struct pml_fs *fs, struct pml_inode *src, struct pml_medi
 	return err;
 }
 
+struct copy_xattrs {
+	struct pml_fs *fs;
+	struct pml_media_inode *to;
+};
+
+/* The super block knows of attributes: the source has one. */
+static int copy_xattr(void *arg, const struct pml_btree_item *item)
+{
+	const struct copy_xattrs *copy = arg;
+	struct pml_xattr xattr;
+	char name[XATTR_NAME_MAX + 1];
+	int err = pml_xattr_of_item(copy->fs, item, &xattr);
+	if (err)
+		return err;
+	assert(xattr.name_bytes < sizeof(name));
+	memcpy(name, xattr.name, xattr.name_bytes);
+	name[xattr.name_bytes] = 0;
+	return pml_xattr_put(copy->fs, copy->to, name, xattr.value, xattr.value_bytes);
+}
+
 /* Everything but extents, entries and the parent. */
 static int copy_attributes(struct pml_inode *src, struct pml_inode *dst)
 {
@@ -244,9 +265,11 @@ static int copy_attributes(struct pml_inode *src, struct pml_inode *dst)
 		err = pml_tx_add(dst->media, sizeof(uint64_t));
 	if (!err)
 		err = pml_tx_add_fresh(&dst->media->uid, sizeof(fresh) - sizeof(uint64_t));
-	if (!err)
-		*dst->media = fresh;
-	return err;
+	if (err)
+		return err;
+	*dst->media = fresh;
+	struct copy_xattrs copy = {.fs = src->fs, .to = dst->media};
+	return pml_btree_walk(src->fs, from->xattr, 0, copy_xattr, &copy);
 }
 
 /* One transaction's share of a file's extents; *pos moves on. */
