@@ -18,17 +18,9 @@
 
 /* ---- running ----------------------------------------------------------------- */
 
-/* As file_modified() of Linux (fs/inode.c) does before contents change. */
-static int drop_privileges(const struct pml_fuse_call *call)
+bool pml_fuse_call_is_content(const struct pml_fuse_call *call)
 {
-	mode_t mode = pml_inode_mode(call->inode);
-	mode_t gone = mode & S_ISUID;
-	if (mode & S_IXGRP)
-		gone |= mode & S_ISGID;
-	if (call->uid == 0 || !gone)
-		return 0;
-	const struct stat attr = {.st_mode = mode & ~gone & 07777};
-	return pml_inode_set(call->inode, PML_SET_MODE, &attr);
+	return call->cmd != PML_IOC_DEDUPE && call->cmd != PML_IOC_SNAPSHOT;
 }
 
 static int run_clone(struct pml_fuse_call *call, struct pml_waiter *w)
@@ -100,9 +92,6 @@ int pml_fuse_call_run(struct pml_fuse_call *call, struct pml_waiter *w)
 	default:
 		break;
 	}
-	int err = drop_privileges(call);
-	if (err)
-		return err;
 	return call->cmd == PML_IOC_CLONE ? run_clone(call, w) : run_range(call, w);
 }
 

@@ -174,9 +174,11 @@ static unsigned int what_to_set(unsigned int to_set)
  */
 static int drop_privileges(const struct pml_fuse_op *op)
 {
-	bool is_content = op->kind == PML_FUSE_SETATTR
-				  ? op->to_set == 0 || (op->to_set & FUSE_SET_ATTR_SIZE)
-				  : !op->is_page;
+	bool is_content = !op->is_page;
+	if (op->kind == PML_FUSE_SETATTR)
+		is_content = op->to_set == 0 || (op->to_set & FUSE_SET_ATTR_SIZE);
+	if (op->kind == PML_FUSE_CALL)
+		is_content = pml_fuse_call_is_content(op->call);
 	if (!is_content || fuse_req_ctx(op->req)->uid == 0)
 		return 0;
 	pml_auto_free gid_t *groups = NULL;

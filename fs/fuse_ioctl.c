@@ -193,7 +193,6 @@ static void start_call(const struct request *r, struct pml_inode *inode)
 	call->fuse = r->fuse;
 	call->req = r->req;
 	call->cmd = r->cmd;
-	call->uid = uid_of(r);
 	call->inode = inode;
 	pml_list_init(&call->link);
 	memcpy(&call->data, r->in, r->in_bytes);

@@ -142,7 +142,6 @@ struct pml_fuse_call {
 	struct pml_fuse *fuse;
 	fuse_req_t req;
 	unsigned int cmd;
-	uid_t uid;
 	int err;				     /* what it came to */
 	struct pml_inode *inode;		     /* a reference; what the call is made on */
 	struct pml_inode *other[PML_IOC_DEDUPE_MAX]; /* references; what its tokens name */
@@ -159,6 +158,8 @@ struct pml_fuse_call {
 	} data;
 };
 
+/* Does it change what is in the file that it is made on? */
+bool pml_fuse_call_is_content(const struct pml_fuse_call *call) PML_MUST_CHECK;
 int pml_fuse_call_run(struct pml_fuse_call *call, struct pml_waiter *w) PML_MUST_CHECK;
 /* Takes over the call: the request is answered by a thread of its own. */
 void pml_fuse_call_answer(struct pml_fuse_call *call, int err);
@@ -201,7 +202,7 @@ struct pml_fuse_op {
 	struct stat attr;
 	const void *data; /* of a write; a job's own copy, else the request's */
 	bool is_append;
-	bool is_page; /* a page of a mapping that the kernel writes back */
+	bool is_page;		    /* a page of a mapping that the kernel writes back */
 	struct pml_fuse_call *call; /* of an ioctl */
 };
 

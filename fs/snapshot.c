@@ -232,7 +232,7 @@ static int copy_xattr(void *arg, const struct pml_btree_item *item)
 {
 	const struct copy_xattrs *copy = arg;
 	struct pml_xattr xattr;
-	char name[XATTR_NAME_MAX + 1];
+	char name[PML_XATTR_NAME_BYTES_MAX + 1];
 	int err = pml_xattr_of_item(copy->fs, item, &xattr);
 	if (err)
 		return err;

@@ -203,7 +203,7 @@ int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK
  * "system.posix_acl_access" and "system.posix_acl_default".  Whether the caller may is checked
  * by the kernel before, as for names in directories (xattr_permission() of fs/xattr.c there).
  * Symlinks and special files have no "user." attributes, symlinks no ACLs.  Attributes belong
- * to the inode: links and renames keep them, clones do not copy them.
+ * to the inode: links and renames keep them, clones do not copy them, snapshots do.
  *
  * Errors of all: -EOPNOTSUPP another namespace, an ACL on a symlink; -EINVAL nothing behind
  * the namespace; -ERANGE a name longer than PML_XATTR_NAME_BYTES_MAX.

@@ -123,6 +123,10 @@ static struct pml_inode *make_tree(void)
 				       PML_SET_ATIME,
 			       &attr),
 		 0);
+	static const char value[3000] = "v";
+	const struct pml_cred cred = {.uid = 0};
+	CHECK_EQ(pml_xattr_set(a, &cred, "user.long", value, sizeof(value), 0), 0);
+	CHECK_EQ(pml_xattr_set(sub, &cred, "user.short", "s", 1, 0), 0);
 	pml_inode_put(a, 1);
 	struct pml_inode *sparse = fs_pool_create(src, "sparse", FILE_MODE);
 	for (uint64_t i = 0; i < 600; i++) /* more than one transaction shares */
@@ -163,6 +167,22 @@ static void compare_data(struct pml_inode *a, struct pml_inode *b)
 	}
 }
 
+static void compare_xattrs(struct pml_inode *a, struct pml_inode *b)
+{
+	static char names[2][1024], value[2][4096];
+	const struct pml_cred cred = {.uid = 0};
+	size_t bytes[2], got[2] = {0};
+	CHECK_EQ(pml_xattr_list(a, &cred, names[0], sizeof(names[0]), &bytes[0]), 0);
+	CHECK_EQ(pml_xattr_list(b, &cred, names[1], sizeof(names[1]), &bytes[1]), 0);
+	CHECK_EQ(bytes[0], bytes[1]);
+	CHECK(memcmp(names[0], names[1], bytes[0]) == 0);
+	for (size_t at = 0; at < bytes[0]; at += strlen(&names[0][at]) + 1) {
+		CHECK_EQ(pml_xattr_get(a, &names[0][at], value[0], sizeof(value[0]), &got[0]), 0);
+		CHECK_EQ(pml_xattr_get(b, &names[0][at], value[1], sizeof(value[1]), &got[1]), 0);
+		CHECK(got[0] == got[1] && memcmp(value[0], value[1], got[0]) == 0);
+	}
+}
+
 static void compare(struct pml_inode *a, struct pml_inode *b)
 {
 	struct stat x, y;
@@ -176,6 +196,7 @@ static void compare(struct pml_inode *a, struct pml_inode *b)
 	CHECK_EQ(x.st_rdev, y.st_rdev);
 	CHECK(memcmp(&x.st_mtim, &y.st_mtim, sizeof(x.st_mtim)) == 0);
 	CHECK(memcmp(&x.st_atim, &y.st_atim, sizeof(x.st_atim)) == 0);
+	compare_xattrs(a, b);
 	if (S_ISDIR(x.st_mode)) {
 		CHECK_EQ(x.st_nlink, y.st_nlink);
 		compare_dirs(a, b);
