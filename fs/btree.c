@@ -35,8 +35,10 @@ struct path {
 static int load_node(const struct pml_fs *fs, uint64_t offset,
 		     struct pml_media_btree_node **ret_node)
 {
-	if (!pml_pool_has(fs, offset, sizeof(struct pml_media_btree_node)))
-		return pml_corrupt(fs, "B+tree node lies outside the device", offset);
+	int err = pml_pool_check_object(fs, offset, PML_TYPE_BTREE_NODE,
+					sizeof(struct pml_media_btree_node));
+	if (err)
+		return err;
 	struct pml_media_btree_node *node = pml_at(fs, offset);
 	if (node->nkeys < 1 || node->nkeys > PML_BTREE_FANOUT)
 		return pml_corrupt(fs, "B+tree node has a bad number of keys", offset);
@@ -482,7 +484,7 @@ static int drop_entry(struct pml_media_btree_node *node, unsigned int i)
 static int collapse(struct pml_fs *fs, uint64_t *root_slot)
 {
 	for (;;) {
-		struct pml_media_btree_node *root;
+		struct pml_media_btree_node *root = NULL;
 		int err = load_node(fs, *root_slot, &root);
 		if (err)
 			return err;
@@ -491,7 +493,7 @@ static int collapse(struct pml_fs *fs, uint64_t *root_slot)
 		uint64_t old = *root_slot;
 		err = PML_TX_SET(*root_slot, root->entry[0].word[0]);
 		if (!err)
-			err = pml_tx_free(fs, old);
+			err = pml_tx_free(fs, old, PML_TYPE_BTREE_NODE);
 		if (err)
 			return err;
 	}
@@ -509,7 +511,7 @@ int pml_btree_remove(struct pml_fs *fs, uint64_t *root_slot, uint64_t key)
 			err = drop_entry(path.at[d].node, path.at[d].i);
 			return err ? err : collapse(fs, root_slot);
 		}
-		err = pml_tx_free(fs, path.at[d].offset);
+		err = pml_tx_free(fs, path.at[d].offset, PML_TYPE_BTREE_NODE);
 		if (err)
 			return err;
 	}

@@ -58,12 +58,17 @@ static int item_check(const struct pml_fs *fs, const struct pml_btree_item *item
 	uint64_t object = item->word[0];
 	if (item->key < PML_NAME_COLLISIONS || item->key > INT64_MAX)
 		return pml_corrupt(fs, "key of a directory entry", item->key);
-	if (!pml_pool_has(fs, object, sizeof(struct pml_media_dirent)))
-		return pml_corrupt(fs, "offset of a directory entry", object);
+	int err =
+		pml_pool_check_object(fs, object, PML_TYPE_DIRENT, sizeof(struct pml_media_dirent));
+	if (err)
+		return err;
 	const struct pml_media_dirent *dirent = pml_at(fs, object);
-	if (dirent->name_bytes == 0 || dirent->name_bytes > PML_NAME_BYTES_MAX ||
-	    !pml_pool_has(fs, object, sizeof(*dirent) + dirent->name_bytes))
+	if (dirent->name_bytes == 0 || dirent->name_bytes > PML_NAME_BYTES_MAX)
 		return pml_corrupt(fs, "length of a name", object);
+	err = pml_pool_check_object(fs, object, PML_TYPE_DIRENT,
+				    sizeof(*dirent) + dirent->name_bytes);
+	if (err)
+		return err;
 	if (dirent->ino == 0 || dirent->ino > PML_INO_MAX || dirent->ino != item->word[1])
 		return pml_corrupt(fs, "inode number of a directory entry", object);
 	if (dirent->type != (dirent->type & S_IFMT) || !is_file_type(dirent->type))
@@ -168,7 +173,7 @@ int pml_dir_remove(struct pml_fs *fs, struct pml_media_inode *dir,
 		return pml_corrupt(fs, "number of entries of a directory", pml_offset_of(fs, dir));
 	int err = pml_btree_remove(fs, &dir->tree, entry->key);
 	if (!err)
-		err = pml_tx_free(fs, entry->object);
+		err = pml_tx_free(fs, entry->object, PML_TYPE_DIRENT);
 	return err ? err : PML_TX_SET(dir->nentries, dir->nentries - 1);
 }
 

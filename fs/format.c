@@ -343,6 +343,7 @@ static int make_filesystem(const struct format *f, struct pml_device_info *ret_i
 		return err;
 
 	fs.base = (uint8_t *)fs.pool;
+	pml_heap_init(&fs.heap, fs.base, fs.info.size_bytes);
 	PMEMoid root = pmemobj_root(fs.pool, sizeof(*fs.super));
 	if (OID_IS_NULL(root)) {
 		err = -errno;

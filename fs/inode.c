@@ -276,7 +276,7 @@ static int free_slot(struct pml_fs *fs, struct pml_media_inode *media)
 	if (err)
 		return err;
 	if (media->symlink && S_ISLNK(media->mode))
-		err = pml_tx_free(fs, media->symlink);
+		err = pml_tx_free(fs, media->symlink, PML_TYPE_SYMLINK);
 	/* The generation stays for the next inode of this number. */
 	if (!err)
 		err = PML_TX_SET(media->mode, 0);
@@ -551,9 +551,11 @@ static int readlink_locked(const struct pml_inode *inode, char *ret_target)
 {
 	const struct pml_media_inode *media = inode->media;
 	uint64_t bytes = media->size_bytes;
-	if (bytes == 0 || bytes > PML_SYMLINK_MAX ||
-	    !pml_pool_has(inode->fs, media->symlink, bytes + 1))
+	if (bytes == 0 || bytes > PML_SYMLINK_MAX)
 		return pml_corrupt(inode->fs, "target of a symbolic link", inode->ino);
+	int err = pml_pool_check_object(inode->fs, media->symlink, PML_TYPE_SYMLINK, bytes + 1);
+	if (err)
+		return err;
 	const char *target = pml_at(inode->fs, media->symlink);
 	if (strnlen(target, bytes + 1) != bytes)
 		return pml_corrupt(inode->fs, "length of a symbolic link", inode->ino);

@@ -144,21 +144,24 @@ static int scan_level(struct pml_fs *fs, uint64_t index, struct pieces *pieces)
 	uint64_t offset = fs->super->itable[index];
 	if (!offset)
 		return 0;
-	if (!pml_pool_has(fs, offset, sizeof(struct pml_media_itable_level)))
-		return pml_corrupt(fs, "offset of an inode table level", offset);
+	int err = pml_pool_check_object(fs, offset, PML_TYPE_ITABLE_LEVEL,
+					sizeof(struct pml_media_itable_level));
+	if (err)
+		return err;
 	const struct pml_media_itable_level *media = pml_at(fs, offset);
 	struct level *level = level_make(fs->itable, index);
 	if (!level)
 		return -ENOMEM;
-	int err = pieces_add(pieces, offset, sizeof(*media));
+	err = pieces_add(pieces, offset, sizeof(*media));
 	/* Backwards, so that low numbers come to lie on top of the stack. */
 	for (unsigned int i = PML_ITABLE_FANOUT; !err && i-- > 0;) {
 		uint64_t chunk = media->chunk[i];
 		if (!chunk)
 			continue;
-		if (!pml_pool_has(fs, chunk, sizeof(struct pml_media_itable_chunk)))
-			return pml_corrupt(fs, "offset of an inode table chunk", chunk);
-		err = pieces_add(pieces, chunk, sizeof(struct pml_media_itable_chunk));
+		err = pml_pool_check_object(fs, chunk, PML_TYPE_ITABLE_CHUNK,
+					    sizeof(struct pml_media_itable_chunk));
+		if (!err)
+			err = pieces_add(pieces, chunk, sizeof(struct pml_media_itable_chunk));
 		if (!err)
 			chunk_publish(fs->itable, &level->chunk[i], pml_at(fs, chunk));
 	}

@@ -43,6 +43,23 @@ bool pml_pool_has(const struct pml_fs *fs, uint64_t offset, uint64_t bytes)
 	       bytes <= fs->info.size_bytes && offset <= fs->info.size_bytes - bytes;
 }
 
+int pml_pool_check_object(const struct pml_fs *fs, uint64_t offset, enum pml_media_type type,
+			  uint64_t bytes)
+{
+	struct pml_heap_object object;
+	if (!pml_heap_object_at(&fs->heap, offset, &object) || object.is_huge)
+		return pml_corrupt(fs, "no object where one should be", offset);
+	/* Chunks inside a group hold file data, which may look like anything. */
+	if (fs->alloc && pml_alloc_has(fs, offset >> PML_BLOCK_SHIFT, 1))
+		return pml_corrupt(fs, "object among file data", offset);
+	if (object.is_allocated && !object.is_internal && object.type == type &&
+	    object.bytes >= bytes)
+		return 0;
+	if (!object.is_allocated && pml_tx_has_made(offset, type))
+		return 0;
+	return pml_corrupt(fs, "object of another kind", offset);
+}
+
 void pml_data_copy(const struct pml_fs *fs, void *dst, const void *src, size_t bytes)
 {
 	if (fs->info.is_cache_line)
@@ -117,6 +134,44 @@ static int compare_groups(const void *a, const void *b)
 	return (x->first_block > y->first_block) - (x->first_block < y->first_block);
 }
 
+/* Groups in ascending order of their objects; each must be found. */
+struct group_search {
+	struct pml_media_group *group;
+	uint32_t n;
+	uint32_t nfound;
+};
+
+static int compare_objects(const void *a, const void *b)
+{
+	const struct pml_media_group *x = a;
+	const struct pml_media_group *y = b;
+	return (x->object > y->object) - (x->object < y->object);
+}
+
+/* Counts the group whose object the block is, when it holds all of the group's blocks. */
+static int find_group(void *arg, const struct pml_heap_block *block)
+{
+	struct group_search *search = arg;
+	const struct pml_media_group key = {.object = block->offset + PML_OBJECT_HEADER_BYTES};
+	if (block->header.type != PML_CHUNK_USED || search->n == 0)
+		return 0;
+	const struct pml_media_group *g =
+		bsearch(&key, search->group, search->n, sizeof(key), compare_objects);
+	uint64_t end = block->offset + block->header.nchunks * PML_HEAP_CHUNK_BYTES;
+	if (g && (g->first_block + g->nblocks) << PML_BLOCK_SHIFT <= end)
+		search->nfound++;
+	return 0;
+}
+
+/* Only what a used block of the heap holds may be written as file data. */
+static bool are_groups_in_objects(const struct pml_fs *fs, struct pml_media_group *groups)
+{
+	struct group_search search = {.group = groups, .n = fs->super->ngroups};
+	qsort(groups, search.n, sizeof(groups[0]), compare_objects);
+	(void)pml_heap_blocks(&fs->heap, find_group, &search);
+	return search.nfound == search.n;
+}
+
 /* The groups lie in the pool, in their objects, and nowhere over each other or the super block. */
 static bool are_groups_sane(const struct pml_fs *fs)
 {
@@ -145,7 +200,7 @@ static bool are_groups_sane(const struct pml_fs *fs)
 		    first_byte - g->object > 2u << 20 || holds_super)
 			return false;
 	}
-	return true;
+	return are_groups_in_objects(fs, sorted);
 }
 
 static int check_features(const struct pml_fs *fs, const char *path, char *reason)
@@ -233,6 +288,34 @@ static PMEMobjpool *open_with_few_arenas(const char *path, const char *layout, u
 	return pool;
 }
 
+struct first_fault {
+	const char *path;
+	char *reason;
+	bool is_set;
+};
+
+static void keep_first_fault(void *arg, uint64_t offset, const char *structure, const char *problem)
+{
+	struct first_fault *first = arg;
+	if (!first->is_set)
+		(void)pml_reason(first->reason, 0,
+				 "%s: libpmemobj's %s at %#" PRIx64
+				 ": %s; restore it from a copy (if mkfs was interrupted, run it "
+				 "again with -f)",
+				 first->path, structure, offset, problem);
+	first->is_set = true;
+}
+
+/* libpmemobj believes what it finds. */
+static int check_heap(struct pml_fs *fs, const char *path, char *reason)
+{
+	struct first_fault first = {.path = path, .reason = reason};
+	int err = pml_heap_check_fd(fs->fd, fs->info.size_bytes, false, keep_first_fault, &first);
+	if (err && !first.is_set)
+		return pml_reason(reason, err, "%s: reading it: %s", path, strerror(-err));
+	return err;
+}
+
 static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 {
 	char layout[64];
@@ -241,7 +324,8 @@ static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 	fs->pool = open_with_few_arenas(path, layout, fs->info.size_bytes);
 	if (!fs->pool && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return pml_reason(reason, -EBUSY, "%s is in use by another program", path);
-	if (!fs->pool && errno == EINVAL)
+	/* It has left -1 in errno, too. */
+	if (!fs->pool && (errno == EINVAL || errno <= 0))
 		return pml_reason(
 			reason, -EUCLEAN,
 			"%s: libpmemobj refuses the pool (%s); if mkfs was interrupted, run "
@@ -251,6 +335,7 @@ static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 		return pml_reason(reason, -errno, "%s: %s", path, pmemobj_errormsg());
 
 	fs->base = (uint8_t *)fs->pool;
+	pml_heap_init(&fs->heap, fs->base, fs->info.size_bytes);
 	if (pmemobj_root_size(fs->pool) < sizeof(struct pml_media_super))
 		return pml_reason(reason, -EMEDIUMTYPE,
 				  "%s: mkfs was interrupted: run mkfs.pmemleasefs again with -f",
@@ -289,6 +374,14 @@ static int adopt_mapping(struct pml_fs *fs, const struct pml_device_store *store
 	return 0;
 }
 
+/* Before the first allocation, which pml_tx_logs_open() makes, of a read-only mount too. */
+static void repair_footers(struct pml_fs *fs)
+{
+	uint64_t n = pml_heap_repair_footers(&fs->heap, fs->base, fs->persist_fn);
+	if (n)
+		pml_log_info("%" PRIu64 " chunk footers of libpmemobj were stale", n);
+}
+
 /* Takes the device for this mount: descriptor, lock, pool, mapping. */
 static int open_device(struct pml_fs *fs, const char *path, char *reason)
 {
@@ -313,9 +406,13 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 	struct pml_device_store store;
 	err = pml_device_store_of(fs->fd, &store, reason);
 	if (!err)
+		err = check_heap(fs, path, reason);
+	if (!err)
 		err = open_pool(fs, path, reason);
 	if (!err)
 		err = adopt_mapping(fs, &store, reason);
+	if (!err)
+		repair_footers(fs);
 	if (!err)
 		err = check_super(fs, path, reason);
 	if (err)

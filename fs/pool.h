@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "heap.h"
 #include "media.h"
 #include "pml/fs.h"
 #include "pml/log.h"
@@ -34,6 +35,8 @@ struct pml_fs {
 	bool is_read_only;
 	bool poison_freed;
 	int fd; /* of the device, for libpmem2 */
+
+	struct pml_heap heap; /* for pml_pool_check_object() */
 
 	struct pmem2_map *map; /* libpmem2's view of the same mapping */
 	pmem2_memcpy_fn memcpy_fn;
@@ -95,6 +98,15 @@ static inline uint8_t *pml_block_addr(const struct pml_fs *fs, uint64_t block)
  * device: bounds and 8-byte alignment, nothing else.
  */
 bool pml_pool_has(const struct pml_fs *fs, uint64_t offset, uint64_t bytes);
+
+/*
+ * Is there an object of this type and size at an offset read from the device, allocated or
+ * made by the open transaction?  Before it is believed, changed or freed: nothing else
+ * may be stored to, and libpmemobj does not survive being asked to free anything else.
+ * Whoever asks holds the lock that keeps the object.  0 or -EIO (logged).
+ */
+int pml_pool_check_object(const struct pml_fs *fs, uint64_t offset, enum pml_media_type type,
+			  uint64_t bytes) PML_MUST_CHECK;
 
 /*
  * Data stores.  On a cache-line device the data is durable after pml_data_drain();

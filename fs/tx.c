@@ -152,8 +152,8 @@ int pml_tx_begin(struct pml_fs *fs, struct pml_tx *ret_tx)
 		return -err;
 	}
 	pmemobj_tx_set_failure_behavior(POBJ_TX_FAILURE_RETURN);
-	ret_tx->fs = fs;
-	pmemobj_tx_set_user_data(fs);
+	*ret_tx = (struct pml_tx){.fs = fs};
+	pmemobj_tx_set_user_data(ret_tx);
 	return 0;
 }
 
@@ -166,20 +166,66 @@ int pml_tx_end(struct pml_tx *tx, int err)
 			pmemobj_tx_commit();
 	}
 	int tx_err = pmemobj_tx_end();
+	free(tx->objects);
 	return err ? err : error_of(tx->fs, tx_err);
+}
+
+static const struct pml_fs *current_fs(void)
+{
+	const struct pml_tx *tx = pmemobj_tx_get_user_data();
+	return tx->fs;
 }
 
 int pml_tx_add(const void *addr, size_t bytes)
 {
-	return error_of(pmemobj_tx_get_user_data(),
+	return error_of(current_fs(),
 			pmemobj_tx_xadd_range_direct(addr, bytes, POBJ_XADD_NO_ABORT));
 }
 
 int pml_tx_add_fresh(const void *addr, size_t bytes)
 {
 	const uint64_t flags = POBJ_XADD_NO_SNAPSHOT | POBJ_XADD_NO_ABORT;
-	return error_of(pmemobj_tx_get_user_data(),
-			pmemobj_tx_xadd_range_direct(addr, bytes, flags));
+	return error_of(current_fs(), pmemobj_tx_xadd_range_direct(addr, bytes, flags));
+}
+
+/* ---- objects of the transaction -------------------------------------------- */
+
+static struct pml_tx_object *find_object(const struct pml_tx *tx, uint64_t offset)
+{
+	for (size_t i = tx->nobjects; i-- > 0;)
+		if (tx->objects[i].offset == offset)
+			return &tx->objects[i];
+	return NULL;
+}
+
+/* Room for one more, so that noting it cannot fail. */
+static int reserve_object(struct pml_tx *tx)
+{
+	if (tx->nobjects < tx->capacity)
+		return 0;
+	size_t capacity = tx->capacity ? 2 * tx->capacity : 16;
+	struct pml_tx_object *grown = reallocarray(tx->objects, capacity, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	tx->objects = grown;
+	tx->capacity = capacity;
+	return 0;
+}
+
+static void note_object(struct pml_tx *tx, uint64_t offset, enum pml_media_type type)
+{
+	struct pml_tx_object *object = find_object(tx, offset);
+	if (!object)
+		object = &tx->objects[tx->nobjects++];
+	*object = (struct pml_tx_object){.offset = offset, .type = type};
+}
+
+bool pml_tx_has_made(uint64_t offset, enum pml_media_type type)
+{
+	if (pmemobj_tx_stage() != TX_STAGE_WORK)
+		return false;
+	const struct pml_tx_object *object = find_object(pmemobj_tx_get_user_data(), offset);
+	return object && object->type == type;
 }
 
 static uint64_t class_for(const struct pml_tx_logs *logs, size_t bytes, enum pml_media_type type)
@@ -193,10 +239,14 @@ static uint64_t class_for(const struct pml_tx_logs *logs, size_t bytes, enum pml
 
 int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 {
-	struct pml_fs *fs = pmemobj_tx_get_user_data();
+	struct pml_tx *tx = pmemobj_tx_get_user_data();
+	struct pml_fs *fs = tx->fs;
 	const uint64_t flags =
 		POBJ_XALLOC_ZERO | POBJ_XALLOC_NO_ABORT | class_for(fs->tx_logs, bytes, type);
 
+	int err = reserve_object(tx);
+	if (err)
+		return err;
 	PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
 	if (OID_IS_NULL(oid)) {
 		/* The allocator may be holding back free memory for a moment, to measure it. */
@@ -205,14 +255,25 @@ int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 	}
 	if (OID_IS_NULL(oid))
 		return error_of(fs, errno);
+	note_object(tx, oid.off, type);
 	*ret_offset = oid.off;
 	return 0;
 }
 
-int pml_tx_free(struct pml_fs *fs, uint64_t offset)
+int pml_tx_free(struct pml_fs *fs, uint64_t offset, enum pml_media_type type)
 {
-	if (!pml_pool_has(fs, offset, 1))
-		return pml_corrupt(fs, "an object to be freed lies outside the device", offset);
+	struct pml_tx *tx = pmemobj_tx_get_user_data();
+	const struct pml_tx_object *object = find_object(tx, offset);
+	if (object && object->type == 0)
+		return pml_corrupt(fs, "an object is freed twice", offset);
+	int err = pml_pool_check_object(fs, offset, type, 1);
+	if (!err)
+		err = reserve_object(tx);
+	if (err)
+		return err;
 	PMEMoid oid = {.pool_uuid_lo = fs->tx_logs->pool_uuid, .off = offset};
-	return error_of(fs, pmemobj_tx_xfree(oid, POBJ_XFREE_NO_ABORT));
+	err = error_of(fs, pmemobj_tx_xfree(oid, POBJ_XFREE_NO_ABORT));
+	if (!err)
+		note_object(tx, offset, 0);
+	return err;
 }

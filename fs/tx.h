@@ -21,6 +21,13 @@
 
 struct pml_tx {
 	struct pml_fs *fs;
+	/* What it has made and freed. */
+	struct pml_tx_object {
+		uint64_t offset;
+		enum pml_media_type type; /* 0: freed */
+	} * objects;
+	size_t nobjects;
+	size_t capacity;
 };
 
 /* Sets the pool up for transactions: before the first one after opening it. */
@@ -37,7 +44,10 @@ int pml_tx_add(const void *addr, size_t bytes) PML_MUST_CHECK;
 int pml_tx_add_fresh(const void *addr, size_t bytes) PML_MUST_CHECK;
 /* A zeroed object, gone after a rollback; stores to it need no pml_tx_add(). */
 int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset) PML_MUST_CHECK;
-int pml_tx_free(struct pml_fs *fs, uint64_t offset) PML_MUST_CHECK;
+/* -EIO (logged): there is no such object, or it has been freed before. */
+int pml_tx_free(struct pml_fs *fs, uint64_t offset, enum pml_media_type type) PML_MUST_CHECK;
+/* Has the thread's open transaction made an object of this type there? */
+bool pml_tx_has_made(uint64_t offset, enum pml_media_type type);
 
 /* pml_tx_add() of an lvalue and its assignment; evaluates to 0 or the error. */
 #define PML_TX_SET(lvalue, value)                                                                  \

@@ -39,15 +39,19 @@ int pml_xattr_of_item(const struct pml_fs *fs, const struct pml_btree_item *item
 	uint64_t object = item->word[0];
 	if (item->key < PML_NAME_COLLISIONS || item->key > INT64_MAX)
 		return pml_corrupt(fs, "key of an extended attribute", item->key);
-	if (!pml_pool_has(fs, object, sizeof(struct pml_media_xattr)))
-		return pml_corrupt(fs, "offset of an extended attribute", object);
+	int err = pml_pool_check_object(fs, object, PML_TYPE_XATTR, sizeof(struct pml_media_xattr));
+	if (err)
+		return err;
 	const struct pml_media_xattr *media = pml_at(fs, object);
 	size_t name_bytes = media->name_bytes, value_bytes = media->value_bytes;
 	if (name_bytes == 0 || name_bytes > PML_XATTR_NAME_BYTES_MAX ||
 	    value_bytes > PML_XATTR_VALUE_BYTES_MAX ||
-	    item->word[1] != sizes_word(name_bytes, value_bytes) ||
-	    !pml_pool_has(fs, object, object_bytes(name_bytes, value_bytes)))
+	    item->word[1] != sizes_word(name_bytes, value_bytes))
 		return pml_corrupt(fs, "length of an extended attribute", object);
+	err = pml_pool_check_object(fs, object, PML_TYPE_XATTR,
+				    object_bytes(name_bytes, value_bytes));
+	if (err)
+		return err;
 	if (memchr(media->name, 0, name_bytes))
 		return pml_corrupt(fs, "name of an extended attribute", object);
 	*ret_xattr = (struct pml_xattr){
@@ -155,7 +159,7 @@ static int replace(struct pml_fs *fs, struct pml_media_inode *inode, const struc
 	int err = object_make(fs, old->name, old->name_bytes, value, bytes, &item.word[0]);
 	if (!err)
 		err = pml_btree_update(fs, &inode->xattr, &item);
-	return err ? err : pml_tx_free(fs, old->object);
+	return err ? err : pml_tx_free(fs, old->object, PML_TYPE_XATTR);
 }
 
 int pml_xattr_put(struct pml_fs *fs, struct pml_media_inode *inode, const char *name,
@@ -176,7 +180,7 @@ static int drop_found(struct pml_fs *fs, struct pml_media_inode *inode,
 		      const struct pml_xattr *xattr)
 {
 	int err = pml_btree_remove(fs, &inode->xattr, xattr->key);
-	return err ? err : pml_tx_free(fs, xattr->object);
+	return err ? err : pml_tx_free(fs, xattr->object, PML_TYPE_XATTR);
 }
 
 int pml_xattr_drop(struct pml_fs *fs, struct pml_media_inode *inode, const char *name)

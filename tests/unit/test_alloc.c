@@ -383,6 +383,13 @@ static void fill_heap(void)
 	CHECK(pmemobj_alloc(pool.fs->pool, &oid, 300u << 10, 0, NULL, NULL) != 0);
 }
 
+/* Inside a transaction. */
+static int free_object(uint64_t offset)
+{
+	PMEMoid oid = pmemobj_oid(pml_at(pool.fs, offset));
+	return pml_tx_free(pool.fs, offset, (enum pml_media_type)pmemobj_type_num(oid));
+}
+
 static void test_groups_leave_the_reserve_to_metadata(void)
 {
 	take_all(512);
@@ -394,7 +401,7 @@ static void test_groups_leave_the_reserve_to_metadata(void)
 	for (unsigned int i = 0; i < nobjects; i++) {
 		struct pml_tx tx;
 		REQUIRE(pml_tx_begin(pool.fs, &tx) == 0);
-		CHECK_EQ(pml_tx_end(&tx, pml_tx_free(pool.fs, objects[i])), 0);
+		CHECK_EQ(pml_tx_end(&tx, free_object(objects[i])), 0);
 	}
 	give_all();
 }
@@ -421,7 +428,7 @@ static int big_change(uint8_t *place, size_t bytes, uint8_t value, unsigned int 
 		return err;
 	err = change_place(place, bytes, value);
 	for (unsigned int i = first; i < end && !err; i++)
-		err = pml_tx_free(pool.fs, objects[i]);
+		err = free_object(objects[i]);
 	return pml_tx_end(&tx, err);
 }
 
@@ -484,7 +491,7 @@ static void *big_changes(void *arg)
 		if (!err)
 			err = pml_tx_begin(pool.fs, &tx);
 		if (!err)
-			err = pml_tx_end(&tx, pml_tx_free(pool.fs, offset));
+			err = pml_tx_end(&tx, pml_tx_free(pool.fs, offset, PML_TYPE_ITABLE_CHUNK));
 		if (err)
 			atomic_fetch_add(&failed, 1);
 	}
@@ -575,7 +582,7 @@ static void test_a_place_outside_the_heap_is_an_error_and_aborts(void)
 	CHECK_EQ(PML_TX_SET(*word, before + 1), 0);
 	int err = pml_tx_add(pool.fs->base + 64, 8);
 	CHECK_EQ(err, -EIO);
-	CHECK_EQ(pml_tx_free(pool.fs, UINT64_MAX - 7), -EIO);
+	CHECK_EQ(pml_tx_free(pool.fs, UINT64_MAX - 7, PML_TYPE_DIRENT), -EIO);
 	CHECK_EQ(pml_tx_end(&tx, err), -EIO);
 	CHECK_EQ(*word, before);
 	/* And the thread can go on. */
