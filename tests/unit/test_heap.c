@@ -426,6 +426,196 @@ static void test_the_deep_check_looks_at_every_object(void)
 	end();
 }
 
+/* ---- footers ----------------------------------------------------------------- */
+
+static PMEMobjpool *raw;
+
+static PMEMoid alloc_chunks(uint32_t n)
+{
+	PMEMoid oid;
+	if (pmemobj_alloc(raw, &oid, n * CHUNK - PML_OBJECT_HEADER_BYTES, 1, NULL, NULL))
+		BAIL_OUT("pmemobj_alloc: %s", pmemobj_errormsg());
+	return oid;
+}
+
+static void persist_nothing(const void *addr, size_t bytes)
+{
+}
+
+/*
+ * Four objects side by side: @a, @c, @f, @g.  @f is freed; its footer is as it was when all
+ * of @a, @c and @f were one free block, as after a power failure that has lost the store.
+ * Then @a and @g are freed and an object of four chunks is made.  Does it lie over @c?
+ */
+static bool is_overlapping(bool with_repair, uint64_t *ret_nrepaired)
+{
+	const char *given = getenv("PML_TEST_DIR");
+	(void)snprintf(pool.path, sizeof(pool.path), "%s/pmemleasefs-test-%ld-raw",
+		       given ? given : "/dev/shm", (long)getpid());
+	raw = pmemobj_create(pool.path, "raw", FS_POOL_BYTES, 0600);
+	if (!raw)
+		BAIL_OUT("pmemobj_create: %s", pmemobj_errormsg());
+	PMEMoid a = alloc_chunks(2), c = alloc_chunks(2), f = alloc_chunks(3), g = alloc_chunks(2);
+	CHECK_EQ(c.off, a.off + 2 * CHUNK);
+	CHECK_EQ(f.off, c.off + 2 * CHUNK);
+	CHECK_EQ(g.off, f.off + 3 * CHUNK);
+	uint64_t f_off = f.off;
+	pmemobj_free(&f);
+	pmemobj_close(raw);
+
+	map_image();
+	struct wanted wanted = {.type = PML_CHUNK_FREE, .nchunks_min = 3};
+	struct pml_heap heap = view();
+	(void)pml_heap_blocks(&heap, find, &wanted);
+	CHECK_EQ(wanted.found.offset + PML_OBJECT_HEADER_BYTES, f_off);
+	CHECK_EQ(wanted.found.header.nchunks, 3);
+	put(wanted.found.header_offset + 16, chunk_word(PML_CHUNK_FOOTER, 0, 7));
+	check_sound(true);
+	(void)munmap(image, FS_POOL_BYTES);
+
+	raw = pmemobj_open(pool.path, "raw");
+	if (!raw)
+		BAIL_OUT("pmemobj_open: %s", pmemobj_errormsg());
+	pml_heap_init(&heap, (uint8_t *)raw, FS_POOL_BYTES);
+	if (with_repair)
+		*ret_nrepaired = pml_heap_repair_footers(&heap, (uint8_t *)raw, persist_nothing);
+	pmemobj_free(&a);
+	pmemobj_free(&g);
+	PMEMoid x = alloc_chunks(4);
+	bool is_over = x.off < c.off + 2 * CHUNK && x.off + 4 * CHUNK > c.off;
+	pmemobj_close(raw);
+	(void)unlink(pool.path);
+	return is_over;
+}
+
+static void test_a_stale_footer_is_repaired(void)
+{
+	uint64_t n = 0;
+	CHECK(!is_overlapping(true, &n));
+	CHECK_EQ(n, 1);
+	if (!is_overlapping(false, &n))
+		SKIP("this libpmemobj does not go by stale footers");
+}
+
+static void test_opening_repairs_footers(void)
+{
+	begin();
+	struct pml_heap_block used = find_block(PML_CHUNK_USED, 2);
+	uint64_t footer = used.header_offset + 8ull * (used.header.nchunks - 1);
+	/* libpmemobj copies flags there, too. */
+	const uint64_t flags = 0xffff0000;
+	uint64_t right = chunk_word(PML_CHUNK_FOOTER, 0, used.header.nchunks);
+	put(footer, 0);
+	check_sound(true);
+	CHECK_EQ(fs_pool_try_open(&pool), 0);
+	CHECK_EQ(get(footer) & ~flags, right);
+	fs_pool_close(&pool);
+	/* A footer may say anything and lead out of the zone. */
+	put(footer, chunk_word(PML_CHUNK_FOOTER, 0, UINT32_MAX));
+	CHECK_EQ(fs_pool_try_open(&pool), 0);
+	CHECK_EQ(get(footer) & ~flags, right);
+	end();
+}
+
+/* ---- objects ------------------------------------------------------------------- */
+
+/* Offsets in a filesystem that is open. */
+static uint64_t an_entry(void)
+{
+	for (PMEMoid oid = pmemobj_first(pool.fs->pool); !OID_IS_NULL(oid); oid = pmemobj_next(oid))
+		if (pmemobj_type_num(oid) == PML_TYPE_DIRENT)
+			return oid.off;
+	BAIL_OUT("no directory entry");
+}
+
+static int try_free(uint64_t offset, enum pml_media_type type)
+{
+	struct pml_tx tx;
+	int err = pml_tx_begin(pool.fs, &tx);
+	return err ? err : pml_tx_end(&tx, pml_tx_free(pool.fs, offset, type));
+}
+
+static void test_only_objects_of_the_type_are_freed(void)
+{
+	begin();
+	fs_pool_reopen(&pool);
+	uint64_t entry = an_entry();
+	uint64_t root = pml_offset_of(pool.fs, pool.fs->super);
+	CHECK_EQ(try_free(entry, PML_TYPE_BTREE_NODE), -EIO);
+	CHECK_EQ(try_free(entry + 8, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(entry + 64, PML_TYPE_SYMLINK), -EIO);
+	CHECK_EQ(try_free(entry + 1, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(root, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(pool.fs->super->groups[0].object, PML_TYPE_GROUP), -EIO);
+	CHECK_EQ(try_free(pool.fs->heap.offset, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(0, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(UINT64_MAX - 7, PML_TYPE_DIRENT), -EIO);
+	CHECK_EQ(try_free(entry, PML_TYPE_DIRENT), 0);
+	CHECK_EQ(try_free(entry, PML_TYPE_DIRENT), -EIO);
+	end();
+}
+
+static void test_a_transaction_frees_an_object_once(void)
+{
+	begin();
+	fs_pool_reopen(&pool);
+	uint64_t entry = an_entry();
+	uint64_t made;
+	struct pml_tx tx;
+	REQUIRE(pml_tx_begin(pool.fs, &tx) == 0);
+	CHECK_EQ(pml_tx_free(pool.fs, entry, PML_TYPE_DIRENT), 0);
+	CHECK_EQ(pml_tx_free(pool.fs, entry, PML_TYPE_DIRENT), -EIO);
+	/* One that the transaction itself has made can be freed, once too. */
+	REQUIRE(pml_tx_alloc(100, PML_TYPE_SYMLINK, &made) == 0);
+	CHECK_EQ(pml_pool_check_object(pool.fs, made, PML_TYPE_SYMLINK, 100), 0);
+	CHECK_EQ(pml_pool_check_object(pool.fs, made, PML_TYPE_DIRENT, 100), -EIO);
+	CHECK_EQ(pml_tx_free(pool.fs, made, PML_TYPE_SYMLINK), 0);
+	CHECK_EQ(pml_tx_free(pool.fs, made, PML_TYPE_SYMLINK), -EIO);
+	CHECK_EQ(pml_tx_end(&tx, -ECANCELED), -ECANCELED);
+	CHECK_EQ(pml_pool_check_object(pool.fs, made, PML_TYPE_SYMLINK, 100), -EIO);
+	CHECK_EQ(try_free(entry, PML_TYPE_DIRENT), 0);
+	end();
+}
+
+/* What looks like a run with objects in it, as file data. */
+static void test_file_data_holds_no_objects(void)
+{
+	begin();
+	struct pml_heap_block used = find_block(PML_CHUNK_USED, 10);
+	struct pml_heap_block run = find_block(PML_CHUNK_RUN, 1);
+	uint64_t at = used.offset + 9 * CHUNK;
+	put(used.header_offset + 9 * 8, chunk_word(PML_CHUNK_RUN, 9, 1));
+	memcpy(image + at, image + run.offset, CHUNK);
+	put(at, 1040);
+	memset(image + at + 16, 0xff, 64);
+	fs_pool_reopen(&pool);
+	uint64_t node = at + 64 + PML_OBJECT_HEADER_BYTES;
+	put(node - 16, 1040);
+	put(node - 8, PML_TYPE_BTREE_NODE);
+	struct pml_heap_object object;
+	CHECK(pml_heap_object_at(&pool.fs->heap, node, &object));
+	CHECK_EQ(pml_pool_check_object(pool.fs, node, PML_TYPE_BTREE_NODE, 1024), -EIO);
+	end();
+}
+
+/* A group whose object is not a used block would let file data into the heap's headers. */
+static void test_groups_lie_in_used_blocks(void)
+{
+	begin();
+	uint64_t super_at = get(DESCRIPTOR + WORD_OF(pml_pool_descriptor, root_offset));
+	struct pml_media_super *super = (void *)(image + super_at);
+	REQUIRE(super->ngroups > 0);
+	struct pml_media_group old = super->groups[0];
+	super->groups[0].nblocks += 64;
+	CHECK_EQ(fs_pool_try_open(&pool), -EUCLEAN);
+	super->groups[0] = old;
+	super->groups[0].object += CHUNK;
+	CHECK_EQ(fs_pool_try_open(&pool), -EUCLEAN);
+	super->groups[0] = old;
+	CHECK_EQ(fs_pool_try_open(&pool), 0);
+	end();
+}
+
 int main(void)
 {
 	TAP_RUN(test_a_sound_device_is_sound);
@@ -439,5 +629,11 @@ int main(void)
 	TAP_RUN(test_a_redo_log_is_carried_out);
 	TAP_RUN(test_undo_logs_restore_objects_only);
 	TAP_RUN(test_the_deep_check_looks_at_every_object);
+	TAP_RUN(test_a_stale_footer_is_repaired);
+	TAP_RUN(test_opening_repairs_footers);
+	TAP_RUN(test_only_objects_of_the_type_are_freed);
+	TAP_RUN(test_a_transaction_frees_an_object_once);
+	TAP_RUN(test_file_data_holds_no_objects);
+	TAP_RUN(test_groups_lie_in_used_blocks);
 	return tap_done();
 }
