@@ -230,43 +230,76 @@ static bool small_at(const struct pml_heap *heap, const struct run *run, uint64_
 	return true;
 }
 
-/* The used block or run that has memory at @offset. */
-static bool find_block(const struct pml_heap *heap, uint64_t offset,
-		       struct pml_heap_block *ret_block)
+/* Which chunk has the byte. */
+static bool find_chunk(const struct pml_heap *heap, uint64_t offset, uint32_t *ret_zone,
+		       uint32_t *ret_chunk)
 {
 	uint64_t first = zone_offset(heap, 0);
 	if (offset < first || offset >= heap->bytes)
 		return false;
-	uint64_t zone64 = (offset - first) / PML_HEAP_ZONE_BYTES;
+	uint64_t zone = (offset - first) / PML_HEAP_ZONE_BYTES;
 	uint64_t rest = (offset - first) % PML_HEAP_ZONE_BYTES;
-	if (zone64 >= heap->nzones || rest < PML_HEAP_ZONE_HEAD_BYTES)
+	if (zone >= heap->nzones || rest < PML_HEAP_ZONE_HEAD_BYTES)
 		return false;
-	uint32_t zone = (uint32_t)zone64;
-	uint32_t chunk = (uint32_t)((rest - PML_HEAP_ZONE_HEAD_BYTES) / PML_HEAP_CHUNK_BYTES);
-	uint32_t end = zone_chunks(heap, zone);
-	if (chunk >= end || !zone_is_made(heap, zone))
-		return false;
+	*ret_zone = (uint32_t)zone;
+	*ret_chunk = (uint32_t)((rest - PML_HEAP_ZONE_HEAD_BYTES) / PML_HEAP_CHUNK_BYTES);
+	return *ret_chunk < zone_chunks(heap, *ret_zone) && zone_is_made(heap, *ret_zone);
+}
 
-	struct pml_heap_chunk header = chunk_header(heap, zone, chunk);
-	uint32_t distance = 0;
-	if (header.type == PML_CHUNK_RUN_DATA) {
-		distance = header.nchunks;
-		if (distance == 0 || distance > chunk)
-			return false;
-		chunk -= distance;
-		header = chunk_header(heap, zone, chunk);
-		if (header.type != PML_CHUNK_RUN)
-			return false;
-	}
-	*ret_block = (struct pml_heap_block){
+static struct pml_heap_block block_at(const struct pml_heap *heap, uint32_t zone, uint32_t chunk)
+{
+	return (struct pml_heap_block){
 		.zone = zone,
 		.chunk = chunk,
 		.header_offset = header_offset(heap, zone, chunk),
 		.offset = chunk_offset(heap, zone, chunk),
-		.header = header,
+		.header = chunk_header(heap, zone, chunk),
 	};
-	return is_head(heap, zone, chunk) && header.nchunks > distance &&
-	       header.nchunks <= end - chunk;
+}
+
+/* The block of a small object, or of a huge one that begins at @offset; it may be none. */
+static bool find_block(const struct pml_heap *heap, uint64_t offset,
+		       struct pml_heap_block *ret_block)
+{
+	uint32_t zone;
+	uint32_t chunk;
+	if (!find_chunk(heap, offset, &zone, &chunk))
+		return false;
+	struct pml_heap_block block = block_at(heap, zone, chunk);
+	uint32_t distance = 0;
+	if (block.header.type == PML_CHUNK_RUN_DATA) {
+		distance = block.header.nchunks;
+		if (distance == 0 || distance > chunk)
+			return false;
+		block = block_at(heap, zone, chunk - distance);
+		if (block.header.type != PML_CHUNK_RUN)
+			return false;
+	}
+	*ret_block = block;
+	return is_head(heap, zone, block.chunk) && block.header.nchunks > distance &&
+	       block.header.nchunks <= zone_chunks(heap, zone) - block.chunk;
+}
+
+/* The block that has the byte at @offset, whatever lies inside it. */
+static bool find_block_around(const struct pml_heap *heap, uint64_t offset,
+			      struct pml_heap_block *ret_block)
+{
+	uint32_t zone;
+	uint32_t chunk;
+	if (!find_chunk(heap, offset, &zone, &chunk))
+		return false;
+	uint32_t head = heap->heads ? chunk : 0;
+	while (heap->heads && head > 0 && !is_head(heap, zone, head))
+		head--;
+	for (;;) {
+		*ret_block = block_at(heap, zone, head);
+		uint32_t n = ret_block->header.nchunks;
+		if (n == 0 || n > zone_chunks(heap, zone) - head)
+			return false;
+		if (chunk - head < n)
+			return true;
+		head += n;
+	}
 }
 
 static bool find_run(const struct pml_heap *heap, const struct pml_heap_block *block,
@@ -294,7 +327,7 @@ bool pml_heap_object_holding(const struct pml_heap *heap, uint64_t offset,
 {
 	struct pml_heap_block block;
 	struct run run;
-	if (!find_block(heap, offset, &block))
+	if (!find_block_around(heap, offset, &block))
 		return false;
 	if (block.header.type == PML_CHUNK_USED)
 		return huge_at(heap, block.offset, block.offset + PML_OBJECT_HEADER_BYTES,
@@ -322,13 +355,7 @@ int pml_heap_blocks(const struct pml_heap *heap, pml_heap_visit_block visit, voi
 	for (uint32_t zone = 0; zone < heap->nzones; zone++) {
 		uint32_t end = zone_is_made(heap, zone) ? zone_chunks(heap, zone) : 0;
 		for (uint32_t chunk = 0; chunk < end;) {
-			const struct pml_heap_block block = {
-				.zone = zone,
-				.chunk = chunk,
-				.header_offset = header_offset(heap, zone, chunk),
-				.offset = chunk_offset(heap, zone, chunk),
-				.header = chunk_header(heap, zone, chunk),
-			};
+			const struct pml_heap_block block = block_at(heap, zone, chunk);
 			uint32_t n = block.header.nchunks;
 			if (n == 0 || n > end - chunk)
 				break; /* damaged: the rest of the zone is out of reach */
@@ -536,13 +563,7 @@ static void check_run(struct pml_heap_check *c, const struct pml_heap_block *blo
 static uint32_t check_block(struct pml_heap_check *c, uint32_t zone, uint32_t chunk, uint32_t end)
 {
 	static const char name[] = "chunk header";
-	struct pml_heap_block block = {
-		.zone = zone,
-		.chunk = chunk,
-		.header_offset = header_offset(&c->heap, zone, chunk),
-		.offset = chunk_offset(&c->heap, zone, chunk),
-		.header = chunk_header(&c->heap, zone, chunk),
-	};
+	const struct pml_heap_block block = block_at(&c->heap, zone, chunk);
 	const struct pml_heap_chunk *h = &block.header;
 	if (h->nchunks == 0 || h->nchunks > end - chunk) {
 		pml_heap_fault(c, block.header_offset, name, "%u chunks where %u are left",
