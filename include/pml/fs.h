@@ -22,6 +22,7 @@
 #error "dependencies go one way: tools, rdma, lease, fs, base (docs/design.md)"
 #endif
 
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -139,6 +140,24 @@ typedef void (*pml_audit_emit)(void *audit, uint64_t block, uint64_t nblocks);
 typedef void (*pml_audit_pins)(void *arg, pml_audit_emit emit, void *audit);
 int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg,
 		 char *ret_reason) PML_MUST_CHECK;
+
+/*
+ * pml_fs_dump() - print what lies on a device
+ * @what:   "super", "groups", "heap", "inode", "tree", "extents", "dir", "xattrs",
+ *          "block" or "all"
+ * @number: of the inode or block; pml_fs_dump_has_number() tells whether one is wanted
+ *
+ * Takes no lock and writes nothing; the device may be mounted or damaged.  Field names are
+ * those of docs/on-media-format.md.  Returns 0, or
+ *   -EINVAL       no such @what (pml_fs_dump_has_number(), too)
+ *   -ENOENT       no such inode or block, or an inode of another type
+ *   -EMEDIUMTYPE  not a pmemleasefs device
+ *   -EUCLEAN      not all is as it must be; what can be printed has been
+ *   -errno        of the failing system call
+ */
+int pml_fs_dump(const char *path, const char *what, uint64_t number, bool is_json, FILE *out,
+		char *ret_reason) PML_MUST_CHECK;
+int pml_fs_dump_has_number(const char *what) PML_MUST_CHECK;
 
 /* ---- inodes ------------------------------------------------------------- */
 

@@ -2,98 +2,51 @@
 /*
  * test_media_format.c -- docs/on-media-format.md says what fs/media.h says
  *
+ * Its fields are listed in fs/media_fields.c, which pml_fs_dump() prints by.
+ *
  * usage: test_media_format FILE
  *
  * A heading "### `struct NAME`, BYTES bytes" begins a structure; the rows
  * "| OFFSET | SIZE | `FIELD` | ..." behind it are its fields.
  */
-#include "../../fs/media.h"
+#include "../../fs/media_fields.h"
 
 #include <stdio.h>
 
 #include "tap.h"
 
-static const struct fact {
+/* "struct pml_media_super", or its field as "pml_media_super.magic". */
+struct fact {
 	size_t offset;
 	size_t bytes;
-	const char *name; /* "struct pml_media_super", or its field as "pml_media_super.magic" */
-} facts[] = {
-#define STRUCT(type) 0, sizeof(struct type), "struct " #type
-#define FIELD(type, field)                                                                         \
-	offsetof(struct type, field), sizeof(((struct type *)0)->field), #type "." #field
-	{STRUCT(pml_media_super)},
-	{FIELD(pml_media_super, magic)},
-	{FIELD(pml_media_super, format_version)},
-	{FIELD(pml_media_super, feature_compat)},
-	{FIELD(pml_media_super, feature_ro_compat)},
-	{FIELD(pml_media_super, feature_incompat)},
-	{FIELD(pml_media_super, size_bytes)},
-	{FIELD(pml_media_super, uuid)},
-	{FIELD(pml_media_super, hash_key)},
-	{FIELD(pml_media_super, label)},
-	{FIELD(pml_media_super, created_ns)},
-	{FIELD(pml_media_super, payload_blocks)},
-	{FIELD(pml_media_super, ngroups)},
-	{FIELD(pml_media_super, reserved0)},
-	{FIELD(pml_media_super, reserved1)},
-	{FIELD(pml_media_super, itable)},
-	{FIELD(pml_media_super, groups)},
-	{STRUCT(pml_media_group)},
-	{FIELD(pml_media_group, first_block)},
-	{FIELD(pml_media_group, nblocks)},
-	{FIELD(pml_media_group, object)},
-	{FIELD(pml_media_group, device)},
-	{FIELD(pml_media_group, reserved)},
-	{STRUCT(pml_media_itable_level)},
-	{FIELD(pml_media_itable_level, chunk)},
-	{STRUCT(pml_media_itable_chunk)},
-	{FIELD(pml_media_itable_chunk, inode)},
-	{STRUCT(pml_media_inode)},
-	{FIELD(pml_media_inode, mode)},
-	{FIELD(pml_media_inode, nlink)},
-	{FIELD(pml_media_inode, uid)},
-	{FIELD(pml_media_inode, gid)},
-	{FIELD(pml_media_inode, size_bytes)},
-	{FIELD(pml_media_inode, generation)},
-	{FIELD(pml_media_inode, atime_ns)},
-	{FIELD(pml_media_inode, mtime_ns)},
-	{FIELD(pml_media_inode, ctime_ns)},
-	{FIELD(pml_media_inode, btime_ns)},
-	{FIELD(pml_media_inode, rdev)},
-	{FIELD(pml_media_inode, tree)},
-	{FIELD(pml_media_inode, nblocks)},
-	{FIELD(pml_media_inode, nentries)},
-	{FIELD(pml_media_inode, parent)},
-	{FIELD(pml_media_inode, symlink)},
-	{FIELD(pml_media_inode, punch_first)},
-	{FIELD(pml_media_inode, punch_end)},
-	{FIELD(pml_media_inode, flags)},
-	{FIELD(pml_media_inode, xattr)},
-	{FIELD(pml_media_inode, spare_tree)},
-	{FIELD(pml_media_inode, reserved)},
-	{STRUCT(pml_media_btree_node)},
-	{FIELD(pml_media_btree_node, level)},
-	{FIELD(pml_media_btree_node, nkeys)},
-	{FIELD(pml_media_btree_node, reserved)},
-	{FIELD(pml_media_btree_node, reserved1)},
-	{FIELD(pml_media_btree_node, entry)},
-	{STRUCT(pml_media_dirent)},
-	{FIELD(pml_media_dirent, ino)},
-	{FIELD(pml_media_dirent, type)},
-	{FIELD(pml_media_dirent, name_bytes)},
-	{STRUCT(pml_media_xattr)},
-	{FIELD(pml_media_xattr, value_bytes)},
-	{FIELD(pml_media_xattr, name_bytes)},
+	char name[96];
 };
 
-#define FACTS (sizeof(facts) / sizeof(facts[0]))
+#define FACTS_MAX 256
+static struct fact facts[FACTS_MAX];
+static size_t nfacts;
+
+/* What pml_fs_dump() goes by, too. */
+static void read_facts(void)
+{
+	if (pml_media_fields_count > FACTS_MAX)
+		BAIL_OUT("more than %d fields", FACTS_MAX);
+	for (; nfacts < pml_media_fields_count; nfacts++) {
+		const struct pml_media_field *f = &pml_media_fields[nfacts];
+		facts[nfacts].offset = f->offset;
+		facts[nfacts].bytes = f->bytes;
+		(void)snprintf(facts[nfacts].name, sizeof(facts[0].name), "%s%s%s%s",
+			       f->field ? "" : "struct ", f->structure, f->field ? "." : "",
+			       f->field ? f->field : "");
+	}
+}
 
 static const char *path;
-static bool is_told[FACTS]; /* the document has it, right */
+static bool is_told[FACTS_MAX]; /* the document has it, right */
 
 static const struct fact *find_fact(const char *name)
 {
-	for (size_t i = 0; i < FACTS; i++)
+	for (size_t i = 0; i < nfacts; i++)
 		if (strcmp(facts[i].name, name) == 0)
 			return &facts[i];
 	return NULL;
@@ -132,7 +85,7 @@ static void test_what_the_document_says_is_true(void)
 
 static void test_the_document_says_all(void)
 {
-	for (size_t i = 0; i < FACTS; i++)
+	for (size_t i = 0; i < nfacts; i++)
 		if (!is_told[i])
 			TAP_FAIL("%s is missing or wrong", facts[i].name);
 }
@@ -142,11 +95,11 @@ static void test_the_fields_fill_their_structures(void)
 {
 	size_t end = 0;
 	const char *of = NULL;
-	for (size_t i = 0; i <= FACTS; i++) {
-		bool is_struct = i == FACTS || strncmp(facts[i].name, "struct ", 7) == 0;
+	for (size_t i = 0; i <= nfacts; i++) {
+		bool is_struct = i == nfacts || strncmp(facts[i].name, "struct ", 7) == 0;
 		if (is_struct && of && find_fact(of)->bytes != end)
 			TAP_FAIL("%s: its fields end at %zu", of, end);
-		if (i == FACTS)
+		if (i == nfacts)
 			break;
 		if (!is_struct && facts[i].offset != end)
 			TAP_FAIL("%s: a gap of %zu bytes before it", facts[i].name,
@@ -161,6 +114,7 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		BAIL_OUT("usage: test_media_format FILE");
 	path = argv[1];
+	read_facts();
 	TAP_RUN(test_what_the_document_says_is_true);
 	TAP_RUN(test_the_document_says_all);
 	TAP_RUN(test_the_fields_fill_their_structures);
