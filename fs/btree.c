@@ -530,7 +530,7 @@ static int prune_leaf(struct pml_fs *fs, uint64_t *root_slot)
 		struct pml_media_btree_node *node = path.at[d].node;
 		if (d + 1 < path.depth && node->nkeys > 1)
 			return PML_TX_SET(node->nkeys, (uint16_t)(node->nkeys - 1u));
-		err = pml_tx_free(fs, path.at[d].offset);
+		err = pml_tx_free(fs, path.at[d].offset, PML_TYPE_BTREE_NODE);
 		if (err)
 			return err;
 	}

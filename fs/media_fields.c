@@ -59,7 +59,6 @@ const struct pml_media_field pml_media_fields[] = {
 	{FIELD(pml_media_inode, flags, OFFSET)},
 	{FIELD(pml_media_inode, xattr, OFFSET)},
 	{FIELD(pml_media_inode, spare_tree, OFFSET)},
-	{FIELD(pml_media_inode, spare_tree, OFFSET)},
 	{FIELD(pml_media_inode, reserved, MANY)},
 	{STRUCT(pml_media_btree_node)},
 	{FIELD(pml_media_btree_node, level, NUMBER)},
