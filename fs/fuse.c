@@ -2,7 +2,7 @@
 /*
  * fuse.c -- the front end's life: mount, threads, unmount
  *
- * Threads, besides libfuse's workers, which serve requests:
+ * Threads, besides the workers, which serve requests (fuse_loop.c):
  *   rerun    run operations again whose leases have ended (fuse_jobs.c)
  *   tell     tell the kernel what is stale; may wait in the kernel for a page
  *   answer   answer ioctls that have changed files, when the kernel knows (fuse_calls.c)
@@ -16,9 +16,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 
 #include "fuse_private.h"
+#include "fuse_loop.h"
 #include "pml/log.h"
 #include "pool.h"
 
@@ -245,16 +247,11 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
 /* What the signal thread and the loop's thread say to each other. */
 struct ending {
 	struct fuse_session *session;
-	pthread_t loop_thread;
+	int wake_fd; /* an eventfd */
 	sigset_t signals;
 	_Atomic bool is_over; /* the loop has returned */
 };
 
-static void on_nudge(int signo)
-{
-}
-
-/* A signal ends the loop, whose thread waits in sem_wait(3): it is nudged until it is out. */
 static void *signal_thread(void *arg)
 {
 	struct ending *ending = arg;
@@ -266,27 +263,8 @@ static void *signal_thread(void *arg)
 		return NULL;
 	pml_log_info("unmounting after signal %d", signo);
 	fuse_session_exit(ending->session);
-	while (!ending->is_over) {
-		(void)pthread_kill(ending->loop_thread, SIGUSR2);
-		(void)usleep(10 * 1000);
-	}
+	(void)eventfd_write(ending->wake_fd, 1);
 	return NULL;
-}
-
-/* Few workers: each more that waits for requests costs wake-ups. */
-static int run_workers(struct fuse_session *session)
-{
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	if (!config)
-		return -ENOMEM;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	unsigned int threads = cpus < 2 ? 4 : cpus > 5 ? 10 : (unsigned int)cpus * 2;
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_max_threads(config, threads);
-	fuse_loop_cfg_set_idle_threads(config, threads);
-	int err = fuse_session_loop_mt(session, config);
-	fuse_loop_cfg_destroy(config);
-	return err > 0 ? 0 : err;
 }
 
 int pml_fuse_loop(struct pml_fuse *fuse)
@@ -294,21 +272,21 @@ int pml_fuse_loop(struct pml_fuse *fuse)
 	fuse->guard_ops = fuse->fs->guard_ops;
 	fuse->guard = fuse->fs->guard;
 
-	struct ending ending = {.session = fuse->session, .loop_thread = pthread_self()};
+	pml_auto_close int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wake_fd < 0)
+		return -errno;
+	struct ending ending = {.session = fuse->session, .wake_fd = wake_fd};
 	sigemptyset(&ending.signals);
 	sigaddset(&ending.signals, SIGTERM);
 	sigaddset(&ending.signals, SIGINT);
 	sigaddset(&ending.signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &ending.signals, NULL);
-	/* Without SA_RESTART, so that sem_wait() returns. */
-	struct sigaction nudge = {.sa_handler = on_nudge};
-	(void)sigaction(SIGUSR2, &nudge, NULL);
 
 	pthread_t thread;
 	int err = pthread_create(&thread, NULL, signal_thread, &ending);
 	if (err)
 		return -err;
-	err = run_workers(fuse->session);
+	err = pml_fuse_loop_run(fuse->session, wake_fd);
 	ending.is_over = true;
 	/* Harmless if the thread has already got one. */
 	(void)pthread_kill(thread, SIGTERM);

@@ -12,6 +12,7 @@
  *   fuse_xattr.c  extended attributes
  *   fuse_io.c     reading and writing /dev/fuse
  *   fuse_jobs.c   operations that can wait for a lease
+ *   fuse_loop.c   the threads that take requests
  *   fuse_nodes.c  the inodes that the kernel knows (without libfuse)
  */
 #ifndef PML_FUSE_PRIVATE_H

@@ -286,7 +286,9 @@ static int free_slot(struct pml_fs *fs, struct pml_media_inode *media)
 int pml_inode_destroy(struct pml_fs *fs, uint64_t ino, struct pml_media_inode *media)
 {
 	assert(media->nlink == 0);
-	int err = S_ISREG(media->mode) ? pml_extent_punch(fs, media, 0, UINT64_MAX) : 0;
+	/* An empty file costs no transaction of its own for that. */
+	bool has_extents = S_ISREG(media->mode) && media->tree;
+	int err = has_extents ? pml_extent_punch(fs, media, 0, UINT64_MAX) : 0;
 	if (!err && S_ISREG(media->mode))
 		err = pml_spare_free(fs, media);
 	if (err)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * fuse_loop.h -- the threads that take requests from the kernel
+ *
+ * Also for bench/null.c, which measures what a request costs at least.
+ */
+#ifndef PML_FUSE_LOOP_H
+#define PML_FUSE_LOOP_H
+
+#include "pml/base.h"
+
+#define PML_FUSE_WORKERS_MAX 10u
+
+struct fuse_session;
+
+/*
+ * pml_fuse_loop_run() - serve requests until the session ends
+ * @wake_fd: becomes readable when somebody has called fuse_session_exit()
+ *
+ * Makes the session's descriptor non-blocking.  Returns when the filesystem is unmounted
+ * or @wake_fd is readable, and all workers have ended: 0, or -ENOMEM, or the error of
+ * starting the first thread or of the device.
+ */
+int pml_fuse_loop_run(struct fuse_session *session, int wake_fd) PML_MUST_CHECK;
+
+#endif
