@@ -7,6 +7,11 @@
  * wants runs of 2 MiB and more aligned, so that they can be mapped by huge
  * pages; it stops early when it has seen enough runs that are too short.
  *
+ * Who writes a file in order holds a window of whole units, which others leave
+ * alone while there is anything else: so files that are written side by side stay
+ * contiguous, and large ones lie aligned.  A window grows with the file.  Holding
+ * takes nothing: held blocks are free, and all are let go before ENOSPC.
+ *
  * Where a group ends the next need not begin; carve.c makes groups.
  *
  * Threads: all under one mutex, but for looking up a block's group (the table
@@ -28,6 +33,13 @@
 #define SHORT_RUNS_MAX 1024u
 /* Rather than take a run shorter than this (and than wanted), carve a new group: 128 MiB. */
 #define GOOD_RUN_BLOCKS 32768u
+/* Files that hold a window at a time; the one that wrote longest ago loses its own. */
+#define WINDOWS_MAX 64u
+/* A file gets a window from this block on if it is written in order, ... */
+#define WINDOW_FILE_BLOCKS 64u
+/* ... or at once when so much is written at a time. */
+#define WINDOW_WANT_BLOCKS 256u
+#define WINDOW_UNITS_MAX   64u
 /* After carving has failed, nothing is tried for so long. */
 #define CARVE_RETRY_MS 1000u
 
@@ -41,15 +53,28 @@ struct group {
 	bool has_units;	    /* false: no whole unit is free; under lock */
 	_Atomic uint64_t
 		*used; /* bitmap by index; written under lock; bits behind the end are set */
+	bool *is_held; /* by unit: in somebody's window; under lock */
+};
+
+/* What one file holds, and how it is written. */
+struct window {
+	uint64_t ino;	       /* 0: none */
+	uint64_t next_in_file; /* file block behind the last one that was given to it */
+	uint64_t used_at;      /* pml_alloc.clock */
+	struct group *group;   /* of what it holds */
+	uint64_t first;	       /* index in it; held are all units that [first, end) reaches into */
+	uint64_t end;	       /* at the end of a unit; first: nothing */
 };
 
 struct pml_alloc {
 	pthread_mutex_t lock;
 	struct group group[PML_GROUPS_MAX];
-	unsigned int ngroups;	/* under lock */
-	unsigned int current;	/* group that the last search ended in; under lock */
-	bool is_carved_out;	/* the last carving failed; under lock */
-	uint64_t carved_out_ms; /* when; under lock */
+	unsigned int ngroups;		   /* under lock */
+	unsigned int current;		   /* group that the last search ended in; under lock */
+	bool is_carved_out;		   /* the last carving failed; under lock */
+	uint64_t carved_out_ms;		   /* when; under lock */
+	struct window window[WINDOWS_MAX]; /* under lock */
+	uint64_t clock;			   /* counts allocations; under lock */
 	_Atomic uint64_t free_blocks;
 	_Atomic uint64_t carved_blocks;
 	uint64_t nunits;	     /* length of the table below */
@@ -68,6 +93,12 @@ struct run {
 static inline uint64_t load_word(const struct group *g, uint64_t word)
 {
 	return atomic_load_explicit(&g->used[word], memory_order_relaxed);
+}
+
+/* As a search sees it: what is held counts as used. */
+static inline uint64_t search_word(const struct group *g, uint64_t word)
+{
+	return g->is_held[word / UNIT_WORDS] ? UINT64_MAX : load_word(g, word);
 }
 
 /* Bits of @word that [i, end) covers, which is not empty there. */
@@ -100,19 +131,21 @@ static uint64_t write_bits(struct group *g, uint64_t i, uint64_t n, bool used)
 static uint64_t next_free(const struct group *g, uint64_t i)
 {
 	for (; i < g->nblocks; i = (i / WORD_BLOCKS + 1) * WORD_BLOCKS) {
-		uint64_t clear = ~load_word(g, i / WORD_BLOCKS) & (UINT64_MAX << i % WORD_BLOCKS);
+		uint64_t clear = ~search_word(g, i / WORD_BLOCKS) & (UINT64_MAX << i % WORD_BLOCKS);
 		if (clear)
 			return i - i % WORD_BLOCKS + (uint64_t)__builtin_ctzll(clear);
 	}
 	return g->nblocks;
 }
 
-/* Number of free blocks from @i on, at most @max. */
-static uint64_t run_length(const struct group *g, uint64_t i, uint64_t max)
+/* Number of free blocks from @i on, at most @max; those that are held only for the holder. */
+static uint64_t run_length(const struct group *g, uint64_t i, uint64_t max, bool is_holder)
 {
 	uint64_t end = i + PML_MIN(max, g->nblocks - i);
 	for (uint64_t at = i; at < end; at = (at / WORD_BLOCKS + 1) * WORD_BLOCKS) {
-		uint64_t set = load_word(g, at / WORD_BLOCKS) & (UINT64_MAX << at % WORD_BLOCKS);
+		uint64_t word = at / WORD_BLOCKS;
+		uint64_t set = is_holder ? load_word(g, word) : search_word(g, word);
+		set &= UINT64_MAX << at % WORD_BLOCKS;
 		if (set) {
 			at += (uint64_t)__builtin_ctzll(set) - at % WORD_BLOCKS;
 			return PML_MIN(at, end) - i;
@@ -125,7 +158,7 @@ static uint64_t run_length(const struct group *g, uint64_t i, uint64_t max)
 static bool is_unit_free(const struct group *g, uint64_t unit)
 {
 	for (uint64_t word = 0; word < UNIT_WORDS; word++)
-		if (load_word(g, unit * UNIT_WORDS + word))
+		if (search_word(g, unit * UNIT_WORDS + word))
 			return false;
 	return true;
 }
@@ -161,8 +194,12 @@ static int add_group_locked(struct pml_alloc *alloc, const struct pml_media_grou
 		return -ENOSPC;
 	uint64_t nwords = pml_round_up(media->nblocks, UNIT_BLOCKS) / WORD_BLOCKS;
 	_Atomic uint64_t *used = calloc(nwords, sizeof(*used));
-	if (!used)
+	bool *is_held = calloc(nwords / UNIT_WORDS, sizeof(*is_held));
+	if (!used || !is_held) {
+		free(used);
+		free(is_held);
 		return -ENOMEM;
+	}
 
 	struct group *g = &alloc->group[alloc->ngroups++];
 	*g = (struct group){
@@ -172,6 +209,7 @@ static int add_group_locked(struct pml_alloc *alloc, const struct pml_media_grou
 		.longest = media->nblocks,
 		.has_units = true,
 		.used = used,
+		.is_held = is_held,
 	};
 	write_bits(g, g->nblocks, nwords * WORD_BLOCKS - g->nblocks, true);
 	for (uint64_t block = g->first; block < g->first + g->nblocks; block += UNIT_BLOCKS)
@@ -207,8 +245,10 @@ void pml_alloc_close(struct pml_fs *fs)
 	struct pml_alloc *alloc = fs->alloc;
 	if (!alloc)
 		return;
-	for (unsigned int i = 0; i < alloc->ngroups; i++)
+	for (unsigned int i = 0; i < alloc->ngroups; i++) {
 		free(alloc->group[i].used);
+		free(alloc->group[i].is_held);
+	}
 	pthread_mutex_destroy(&alloc->lock);
 	free(alloc);
 	fs->alloc = NULL;
@@ -238,7 +278,7 @@ static bool find_run(struct group *g, uint64_t i, uint64_t end, uint64_t want, u
 		i = next_free(g, i);
 		if (i >= end)
 			return false;
-		uint64_t n = run_length(g, i, want);
+		uint64_t n = run_length(g, i, want, false);
 		keep_longer(best, g, i, n);
 		if (n == want)
 			return true;
@@ -257,7 +297,7 @@ static bool find_units(struct group *g, uint64_t unit, uint64_t end, uint64_t wa
 			unit++;
 			continue;
 		}
-		uint64_t n = run_length(g, unit * UNIT_BLOCKS, want);
+		uint64_t n = run_length(g, unit * UNIT_BLOCKS, want, false);
 		keep_longer(best, g, unit * UNIT_BLOCKS, n);
 		if (n == want)
 			return true;
@@ -310,7 +350,7 @@ static struct run at_goal_locked(struct pml_alloc *alloc, uint64_t want, uint64_
 	struct group *g = goal ? group_of_block(alloc, goal) : NULL;
 	if (!g)
 		return (struct run){NULL, 0, 0};
-	return (struct run){g, goal - g->first, run_length(g, goal - g->first, want)};
+	return (struct run){g, goal - g->first, run_length(g, goal - g->first, want, false)};
 }
 
 /* Makes one more group; false: none can be made. */
@@ -339,21 +379,135 @@ static bool carve_locked(struct pml_fs *fs)
 	return true;
 }
 
-static struct run find_locked(struct pml_fs *fs, uint64_t want, uint64_t goal)
+/* Anywhere.  What is held by others is left alone. */
+static struct run find_locked(struct pml_fs *fs, uint64_t want)
 {
 	struct pml_alloc *alloc = fs->alloc;
-	struct run best = at_goal_locked(alloc, want, goal);
-	if (best.n)
-		return best;
-
 	bool is_aligned = want >= UNIT_BLOCKS;
 	uint64_t enough = PML_MIN(want, (uint64_t)GOOD_RUN_BLOCKS);
-	best = search_locked(alloc, want, is_aligned);
+	struct run best = search_locked(alloc, want, is_aligned);
 	if (best.n < enough && carve_locked(fs))
 		best = search_locked(alloc, want, is_aligned);
 	if (best.n == 0 && is_aligned)
 		best = search_locked(alloc, want, false);
 	return best;
+}
+
+/* ---- windows ------------------------------------------------------------- */
+
+static void let_go(struct window *w)
+{
+	if (w->first < w->end) {
+		for (uint64_t unit = w->first / UNIT_BLOCKS; unit < w->end / UNIT_BLOCKS; unit++)
+			w->group->is_held[unit] = false;
+		w->group->longest = w->group->nblocks; /* unknown */
+		w->group->has_units = true;
+	}
+	w->first = w->end = 0;
+}
+
+/* False: nobody held anything. */
+static bool let_all_go_locked(struct pml_alloc *alloc)
+{
+	bool had_any = false;
+	for (unsigned int i = 0; i < WINDOWS_MAX; i++) {
+		had_any = had_any || alloc->window[i].first < alloc->window[i].end;
+		let_go(&alloc->window[i]);
+	}
+	return had_any;
+}
+
+/* The file's window, or a new one in place of the oldest. */
+static struct window *window_of_locked(struct pml_alloc *alloc, uint64_t ino)
+{
+	struct window *oldest = &alloc->window[0];
+	for (unsigned int i = 0; i < WINDOWS_MAX; i++) {
+		struct window *w = &alloc->window[i];
+		if (w->ino == ino)
+			return w;
+		if (w->used_at < oldest->used_at)
+			oldest = w;
+	}
+	let_go(oldest);
+	*oldest = (struct window){.ino = ino, .next_in_file = UINT64_MAX};
+	return oldest;
+}
+
+/* Lets the window hold what begins at @run, up to the end of its last whole unit. */
+static bool hold(struct window *w, const struct run *run)
+{
+	uint64_t end = pml_round_down(run->i + run->n, (uint64_t)UNIT_BLOCKS);
+	if (run->n == 0 || end <= run->i)
+		return false;
+	let_go(w);
+	w->group = run->group;
+	w->first = run->i;
+	w->end = end;
+	for (uint64_t unit = w->first / UNIT_BLOCKS; unit < w->end / UNIT_BLOCKS; unit++)
+		w->group->is_held[unit] = true;
+	return true;
+}
+
+/* A new window for a file that is written in order: right behind what it has, or elsewhere. */
+static bool move_window_locked(struct pml_fs *fs, struct window *w,
+			       const struct pml_alloc_wish *wish)
+{
+	struct pml_alloc *alloc = fs->alloc;
+	/* As much again as it has. */
+	uint64_t nunits = PML_MAX(wish->file_block / UNIT_BLOCKS, 1u);
+	uint64_t want = PML_MIN(nunits, (uint64_t)WINDOW_UNITS_MAX) * UNIT_BLOCKS;
+	/* The beginning of a file may lie anywhere; from then on alignment is kept. */
+	if (wish->file_block >= UNIT_BLOCKS) {
+		struct run next = at_goal_locked(alloc, want + UNIT_BLOCKS, wish->goal);
+		if (hold(w, &next))
+			return true;
+	}
+	struct run units = search_locked(alloc, want, true);
+	if (units.n == 0 && carve_locked(fs))
+		units = search_locked(alloc, want, true);
+	return hold(w, &units);
+}
+
+/* What is free at the goal, or at the beginning of a new window. */
+static struct run find_in_window_locked(struct pml_fs *fs, struct window *w,
+					const struct pml_alloc_wish *wish)
+{
+	bool is_in_order = w->next_in_file == wish->file_block || wish->want >= WINDOW_WANT_BLOCKS;
+	bool is_large = wish->file_block >= WINDOW_FILE_BLOCKS || wish->want >= WINDOW_WANT_BLOCKS;
+	uint64_t goal_i = w->first < w->end ? wish->goal - w->group->first : 0;
+	bool is_inside = w->first < w->end && goal_i >= w->first && goal_i < w->end;
+
+	if (!is_inside && is_in_order && is_large && move_window_locked(fs, w, wish)) {
+		goal_i = w->first;
+		is_inside = true;
+	}
+	if (!is_inside)
+		return at_goal_locked(fs->alloc, wish->want, wish->goal);
+	uint64_t n = run_length(w->group, goal_i, PML_MIN(wish->want, w->end - goal_i), true);
+	return (struct run){w->group, goal_i, n};
+}
+
+static struct run find_wish_locked(struct pml_fs *fs, const struct pml_alloc_wish *wish)
+{
+	struct pml_alloc *alloc = fs->alloc;
+	struct run run = {NULL, 0, 0};
+	/* The first blocks of a file say nothing yet of what it will be. */
+	bool is_small = wish->file_block + wish->want < WINDOW_FILE_BLOCKS / 4;
+	if (wish->ino && !is_small && wish->want < UNIT_BLOCKS) {
+		struct window *w = window_of_locked(alloc, wish->ino);
+		run = find_in_window_locked(fs, w, wish);
+		if (!run.n)
+			run = find_locked(fs, wish->want);
+		w->next_in_file = wish->file_block + run.n;
+		w->used_at = ++alloc->clock;
+	} else {
+		run = at_goal_locked(alloc, wish->want, wish->goal);
+		if (!run.n)
+			run = find_locked(fs, wish->want);
+	}
+	if (!run.n && let_all_go_locked(alloc))
+		run = find_locked(fs, wish->want);
+	return run;
 }
 
 static void take_run_locked(struct pml_alloc *alloc, const struct run *run)
@@ -370,14 +524,14 @@ static void take_run_locked(struct pml_alloc *alloc, const struct run *run)
 	atomic_fetch_sub(&alloc->free_blocks, run->n);
 }
 
-int pml_alloc_take(struct pml_fs *fs, uint64_t want, uint64_t goal, uint64_t *ret_first,
-		   uint64_t *ret_n)
+int pml_alloc_take_for(struct pml_fs *fs, const struct pml_alloc_wish *wish, uint64_t *ret_first,
+		       uint64_t *ret_n)
 {
 	struct pml_alloc *alloc = fs->alloc;
-	assert(want >= 1);
+	assert(wish->want >= 1);
 
 	pthread_mutex_lock(&alloc->lock);
-	struct run run = find_locked(fs, want, goal);
+	struct run run = find_wish_locked(fs, wish);
 	if (run.n)
 		take_run_locked(alloc, &run);
 	pthread_mutex_unlock(&alloc->lock);
@@ -389,6 +543,13 @@ int pml_alloc_take(struct pml_fs *fs, uint64_t want, uint64_t goal, uint64_t *re
 	*ret_first = first;
 	*ret_n = run.n;
 	return 0;
+}
+
+int pml_alloc_take(struct pml_fs *fs, uint64_t want, uint64_t goal, uint64_t *ret_first,
+		   uint64_t *ret_n)
+{
+	const struct pml_alloc_wish wish = {.want = want, .goal = goal};
+	return pml_alloc_take_for(fs, &wish, ret_first, ret_n);
 }
 
 /* ---- marking and freeing ------------------------------------------------- */

@@ -50,6 +50,21 @@ int pml_alloc_take(struct pml_fs *fs, uint64_t want, uint64_t goal, uint64_t *re
 		   uint64_t *ret_n) PML_MUST_CHECK;
 
 /*
+ * pml_alloc_take_for() - the same for blocks of a file
+ *
+ * A file that is written in order, if only in pieces and beside others, gets blocks that
+ * lie in order too: whole 2 MiB units once it is larger than a few requests.
+ */
+struct pml_alloc_wish {
+	uint64_t want; /* blocks, at least 1 */
+	uint64_t goal; /* as above */
+	uint64_t ino;  /* 0: of no file */
+	uint64_t file_block;
+};
+int pml_alloc_take_for(struct pml_fs *fs, const struct pml_alloc_wish *wish, uint64_t *ret_first,
+		       uint64_t *ret_n) PML_MUST_CHECK;
+
+/*
  * One share less for each block (the transaction that unmapped them is committed, or the
  * one that would have mapped them is not).  Those without shares and pins become free
  * (poisoned first if asked); those still pinned are in quarantine.

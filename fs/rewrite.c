@@ -122,7 +122,13 @@ static int allocate_some(struct pml_rewrite *rw, struct pml_piece *piece, uint64
 {
 	uint64_t block = piece->block, n = piece->nblocks;
 	if (needs_blocks(piece)) {
-		int err = pml_alloc_take(rw->inode->fs, piece->nblocks, *goal, &block, &n);
+		const struct pml_alloc_wish wish = {
+			.want = piece->nblocks,
+			.goal = *goal,
+			.ino = rw->inode->ino,
+			.file_block = piece->file_block,
+		};
+		int err = pml_alloc_take_for(rw->inode->fs, &wish, &block, &n);
 		if (err)
 			return err;
 	}
