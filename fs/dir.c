@@ -206,16 +206,20 @@ int pml_dir_first(const struct pml_fs *fs, const struct pml_media_inode *dir,
 	return err;
 }
 
+/* Entries lie anywhere: so many are on their way from memory at a time. */
+#define READ_AHEAD 16u
+
 struct read {
 	const struct pml_fs *fs;
 	pml_dir_emit emit;
 	void *arg;
+	struct pml_btree_item ahead[READ_AHEAD]; /* a ring */
+	size_t nseen;
 };
 
 /* Returns 1 when @emit has had enough. */
-static int read_visit(void *arg, const struct pml_btree_item *item)
+static int read_item(const struct read *read, const struct pml_btree_item *item)
 {
-	const struct read *read = arg;
 	const struct pml_media_dirent *dirent;
 	int err = item_check(read->fs, item, &dirent);
 	if (err)
@@ -226,6 +230,29 @@ static int read_visit(void *arg, const struct pml_btree_item *item)
 	const struct pml_dirent entry = {
 		.name = name, .ino = dirent->ino, .type = dirent->type, .cookie = item->key};
 	return read->emit(read->arg, &entry) ? 0 : 1;
+}
+
+static int read_visit(void *arg, const struct pml_btree_item *item)
+{
+	struct read *read = arg;
+	struct pml_btree_item *slot = &read->ahead[read->nseen % READ_AHEAD];
+	int stop = read->nseen >= READ_AHEAD ? read_item(read, slot) : 0;
+	if (stop)
+		return stop;
+	*slot = *item;
+	read->nseen++;
+	if (pml_pool_has(read->fs, item->word[0], sizeof(struct pml_media_dirent)))
+		__builtin_prefetch(pml_at(read->fs, item->word[0]));
+	return 0;
+}
+
+static int read_entries(struct read *read, uint64_t tree, uint64_t from)
+{
+	int stop = pml_btree_walk(read->fs, tree, from, read_visit, read);
+	size_t i = read->nseen - PML_MIN(read->nseen, (size_t)READ_AHEAD);
+	for (; !stop && i < read->nseen; i++)
+		stop = read_item(read, &read->ahead[i % READ_AHEAD]);
+	return stop < 0 ? stop : 0;
 }
 
 static int read_locked(struct pml_inode *dir, uint64_t cookie, struct read *read)
@@ -247,8 +274,7 @@ static int read_locked(struct pml_inode *dir, uint64_t cookie, struct read *read
 	if (cookie >= INT64_MAX)
 		return 0;
 	uint64_t from = PML_MAX(cookie + 1, (uint64_t)PML_NAME_COLLISIONS);
-	int err = pml_btree_walk(dir->fs, dir->media->tree, from, read_visit, read);
-	return err < 0 ? err : 0;
+	return read_entries(read, dir->media->tree, from);
 }
 
 int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit, void *arg)

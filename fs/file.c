@@ -9,6 +9,8 @@
  */
 #include "pml/fs.h"
 
+#include <limits.h>
+
 #include "rewrite.h"
 #include "tx.h"
 
@@ -299,23 +301,42 @@ int pml_file_seek(struct pml_inode *inode, uint64_t from_byte, int whence, uint6
 	return 0;
 }
 
+/* With more extents one msync of the device is cheaper: the kernel knows what is dirty. */
+#define SYNC_EXTENTS_MAX 64u
+
+struct sync {
+	const struct pml_fs *fs;
+	unsigned int left; /* extents that are still synced one by one */
+};
+
+/* Returns 1 when there are too many. */
 static int sync_extent(void *arg, const struct pml_extent *e)
 {
-	const struct pml_fs *fs = arg;
+	struct sync *sync = arg;
+	if (sync->left-- == 0)
+		return 1;
 	if (!e->is_unwritten)
-		pml_data_persist(fs, pml_block_addr(fs, e->block), e->nblocks << PML_BLOCK_SHIFT);
+		pml_data_persist(sync->fs, pml_block_addr(sync->fs, e->block),
+				 e->nblocks << PML_BLOCK_SHIFT);
 	return 0;
 }
 
 int pml_file_sync(struct pml_inode *inode)
 {
+	const struct pml_fs *fs = inode->fs;
 	/* On a cache-line device local writes are durable already; a NIC's may be in caches. */
-	if (inode->fs->info.is_cache_line && !atomic_load(&inode->is_remote_dirty))
+	if (fs->info.is_cache_line && !atomic_load(&inode->is_remote_dirty))
 		return 0;
 	if (!pml_inode_is_file(inode))
 		return 0;
+	/* Cache lines of a whole device cannot be flushed, only those of the file. */
+	struct sync sync = {.fs = fs, .left = fs->info.is_cache_line ? UINT_MAX : SYNC_EXTENTS_MAX};
 	pthread_rwlock_rdlock(&inode->lock);
-	int err = pml_extent_walk(inode->fs, inode->media, 0, sync_extent, inode->fs);
+	int err = pml_extent_walk(fs, inode->media, 0, sync_extent, &sync);
 	pthread_rwlock_unlock(&inode->lock);
+	if (err > 0) {
+		pml_data_persist(fs, fs->base, fs->info.size_bytes);
+		err = 0;
+	}
 	return err;
 }
