@@ -232,11 +232,12 @@ int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, 
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;
-	struct write wr = {
-		.inode = inode,
-		.data = data,
-		.old_size = inode->media->size_bytes,
-	};
+	/* Not initialised as a whole: the pieces would be most of a small write's work. */
+	struct write wr;
+	wr.inode = inode;
+	wr.data = data;
+	wr.old_size = inode->media->size_bytes;
+	wr.rw.n = 0;
 	wr.first = is_append ? wr.old_size : first_byte;
 	if (wr.first > (uint64_t)PML_FILE_BYTES_MAX - len_bytes) {
 		err = -EFBIG;

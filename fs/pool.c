@@ -430,6 +430,8 @@ static int make_counters(struct pml_fs *fs)
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (counters == MAP_FAILED)
 		return -errno;
+	/* Large devices: a fault for each 2 GiB of the device, not for each 4 MiB. */
+	(void)madvise(counters, fs->nblocks * sizeof(fs->counters[0]), MADV_HUGEPAGE);
 	fs->counters = counters;
 	return 0;
 }

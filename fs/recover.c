@@ -22,30 +22,35 @@ struct recovery {
 	size_t capacity;
 };
 
-/* Blocks of the run whose counter is 0, up to the first that is not; or the other way round. */
-static uint64_t equal_run(const struct pml_fs *fs, uint64_t block, uint64_t n, bool *ret_is_free)
-{
-	bool is_free = pml_counter_is_free(&fs->counters[block]);
-	uint64_t len = 1;
-	while (len < n && pml_counter_is_free(&fs->counters[block + len]) == is_free)
-		len++;
-	*ret_is_free = is_free;
-	return len;
-}
-
+/*
+ * One more share for each block of the extent; those that had none are in use from now on.
+ * One pass over the counters, which nobody else changes while mounting.  On an error the
+ * mount fails, so nothing is taken back.
+ */
 static int count_extent(void *arg, const struct pml_extent *e)
 {
 	struct pml_fs *fs = arg;
 	for (uint64_t done = 0; done < e->nblocks;) {
-		uint64_t block = e->block + done;
-		bool was_free;
-		uint64_t n = equal_run(fs, block, e->nblocks - done, &was_free);
-		int err = pml_counter_share(&fs->counters[block], n);
-		if (!err && was_free)
-			err = pml_alloc_mark_used(fs, block, n);
+		uint64_t first = e->block + done;
+		uint64_t nfree = 0;
+		uint64_t left = e->nblocks - done;
+		while (nfree < left && pml_counter_is_free(&fs->counters[first + nfree]))
+			nfree++;
+		if (nfree > 0) {
+			pml_counter_take(&fs->counters[first], nfree);
+			int err = pml_alloc_mark_used(fs, first, nfree);
+			if (err)
+				return err;
+			done += nfree;
+			continue;
+		}
+		uint64_t nshared = 1;
+		while (nshared < left && !pml_counter_is_free(&fs->counters[first + nshared]))
+			nshared++;
+		int err = pml_counter_share(&fs->counters[first], nshared);
 		if (err)
 			return err;
-		done += n;
+		done += nshared;
 	}
 	return 0;
 }
