@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * perform.c -- the system calls of an operation
+ */
+#include "perform.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "compare.h"
+#include "dirread.h"
+#include "rules.h"
+
+int slot_fd[SLOTS];
+bool is_quiet;
+bool has_complained;
+
+static const char *kept;
+
+void complain_now(void)
+{
+	if (kept)
+		(void)!write(STDOUT_FILENO, kept, strlen(kept));
+	kept = NULL;
+}
+
+void complain(const char *fmt, ...)
+{
+	va_list args;
+	/* One write, so that the lines of several processes stay whole. */
+	static char line[2 * PATH_BYTES + 1];
+	if (is_quiet && has_complained)
+		return;
+	has_complained = true;
+	va_start(args, fmt);
+	int n = vsnprintf(line + 2, sizeof(line) - 3, fmt, args);
+	va_end(args);
+	memcpy(line, "# ", 2);
+	n = n + 2 < (int)sizeof(line) - 1 ? n + 2 : (int)sizeof(line) - 2;
+	line[n++] = '\n';
+	line[n] = '\0';
+	kept = line;
+	if (!is_quiet)
+		complain_now();
+}
+
+bool is_dead(void)
+{
+	struct statfs st;
+	return statfs(world->mount, &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+static const char *path1(const struct op *op)
+{
+	return path_of(op->tree, op->dir, op->name);
+}
+
+static const char *path2(const struct op *op)
+{
+	return path_of(op->tree2, op->dir2, op->name2);
+}
+
+static int err_of(long rc)
+{
+	return rc < 0 ? errno : 0;
+}
+
+/* ---- names and attributes ----------------------------------------------- */
+
+static int do_create(const struct op *op)
+{
+	int fd = open(path1(op), op->flags | O_NOFOLLOW | O_CLOEXEC, op->mode);
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+static int do_symlink(const struct op *op)
+{
+	char target[PATH_BYTES];
+	target_text(op->name2, op->fill, target);
+	return err_of(symlink(target, path1(op)));
+}
+
+static int do_name_op(const struct op *op)
+{
+	switch (op->kind) {
+	case CREATE:
+		return do_create(op);
+	case MKDIR:
+		return err_of(mkdir(path1(op), op->mode));
+	case MKNOD:
+		return err_of(mknod(path1(op), (mode_t)op->flags | op->mode, (dev_t)op->at));
+	case SYMLINK:
+		return do_symlink(op);
+	case LINK:
+		return err_of(linkat(AT_FDCWD, path1(op), AT_FDCWD, path2(op), 0));
+	case UNLINK:
+		return err_of(unlink(path1(op)));
+	case RMDIR:
+		return err_of(rmdir(path1(op)));
+	default:
+		return err_of(renameat2(AT_FDCWD, path1(op), AT_FDCWD, path2(op),
+					(unsigned int)op->flags));
+	}
+}
+
+static struct timespec to_timespec(uint64_t ns, bool is_set)
+{
+	if (!is_set)
+		return (struct timespec){.tv_nsec = UTIME_OMIT};
+	return (struct timespec){.tv_sec = (time_t)(ns / 1000000000),
+				 .tv_nsec = (long)(ns % 1000000000)};
+}
+
+static int do_getxattr(const struct op *op)
+{
+	uint8_t got[XATTR_MAX], want[XATTR_MAX];
+	const struct attribute *a = &node_of(op->tree, op->node)->attribute[op->at];
+	ssize_t n = lgetxattr(path1(op), xattr_name((int)op->at), got, sizeof(got));
+	if (n < 0)
+		return errno;
+	fill_bytes(want, a->bytes, a->fill);
+	if (!a->is_set || (uint32_t)n != a->bytes || memcmp(got, want, a->bytes) != 0)
+		complain("%s: attribute %s has other contents (%zd bytes)", path1(op),
+			 xattr_name((int)op->at), n);
+	return 0;
+}
+
+static int do_setxattr(const struct op *op)
+{
+	uint8_t value[XATTR_MAX];
+	fill_bytes(value, op->bytes, op->fill);
+	return err_of(lsetxattr(path1(op), xattr_name((int)op->at), value, op->bytes, op->flags));
+}
+
+static int do_attribute_op(const struct op *op)
+{
+	struct stat st;
+	struct timespec times[2];
+	switch (op->kind) {
+	case CHMOD:
+		return err_of(chmod(path1(op), op->mode));
+	case CHOWN:
+		return err_of(lchown(path1(op), op->uid, op->gid));
+	case UTIMENS:
+		times[0] = to_timespec(op->at, op->flags & 1);
+		times[1] = to_timespec(op->at2, op->flags & 2);
+		return err_of(utimensat(AT_FDCWD, path1(op), times, AT_SYMLINK_NOFOLLOW));
+	case STAT:
+		return err_of(lstat(path1(op), &st));
+	case FOLLOW:
+		return err_of(stat(path1(op), &st));
+	case SETXATTR:
+		return do_setxattr(op);
+	case GETXATTR:
+		return do_getxattr(op);
+	case REMOVEXATTR:
+		return err_of(lremovexattr(path1(op), xattr_name((int)op->at)));
+	default:
+		return compare_xattr_list(op->tree, op->node, path1(op));
+	}
+}
+
+/* ---- contents ----------------------------------------------------------- */
+
+/* What faults on a mapping whose daemon has gone. */
+static sigjmp_buf on_fault;
+static volatile sig_atomic_t may_fault;
+
+static void on_sigbus(int signo)
+{
+	(void)signo;
+	if (!may_fault)
+		_exit(3);
+	siglongjmp(on_fault, 1);
+}
+
+static int open_for(const struct op *op, int tree, int dir, int name, int flags)
+{
+	if (op->slot >= 0 && tree == op->tree)
+		return slot_fd[op->slot];
+	return open(path_of(tree, dir, name), flags | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static void close_for(const struct op *op, int fd)
+{
+	if (op->slot < 0 || fd != slot_fd[op->slot])
+		close(fd);
+}
+
+static void compare_read(const struct op *op, const uint8_t *got, uint64_t bytes)
+{
+	const uint8_t *want = data_of(op->tree, op->node) + op->at;
+	if (memcmp(got, want, bytes) == 0)
+		return;
+	uint64_t i = 0;
+	while (got[i] == want[i])
+		i++;
+	complain("read at %lu of %lu bytes: byte %lu is %02x, not %02x", (unsigned long)op->at,
+		 (unsigned long)bytes, (unsigned long)(op->at + i), got[i], want[i]);
+}
+
+static int do_read(const struct op *op, int fd, uint64_t *done)
+{
+	static uint8_t buffer[IO_MAX] __attribute__((aligned(4096)));
+	ssize_t n = pread(fd, buffer, op->bytes, (off_t)op->at);
+	if (n < 0)
+		return errno;
+	*done = (uint64_t)n;
+	if (*done == op_all(op))
+		compare_read(op, buffer, *done);
+	return 0;
+}
+
+static int do_write(const struct op *op, int fd, uint64_t *done)
+{
+	static uint8_t buffer[IO_MAX] __attribute__((aligned(4096)));
+	fill_bytes(buffer, op->bytes, op->fill);
+	ssize_t n = pwrite(fd, buffer, op->bytes, (off_t)op->at);
+	if (n < 0)
+		return errno;
+	*done = (uint64_t)n;
+	return 0;
+}
+
+/* The mapping begins at a page. */
+static int do_mmap(const struct op *op, int fd, uint64_t *done)
+{
+	bool writes = op->kind == MMAP_WRITE;
+	uint64_t skip = op->at % BLOCK;
+	uint8_t *map =
+		mmap(NULL, op->bytes + skip, writes ? PROT_READ | PROT_WRITE : PROT_READ,
+		     writes || op->fill % 2 ? MAP_SHARED : MAP_PRIVATE, fd, (off_t)(op->at - skip));
+	if (map == MAP_FAILED)
+		return errno;
+	int err = 0;
+	if (sigsetjmp(on_fault, 1) != 0) {
+		err = EFAULT;
+	} else {
+		may_fault = 1;
+		if (writes)
+			fill_bytes(map + skip, op->bytes, op->fill);
+		else
+			compare_read(op, map + skip, op->bytes);
+	}
+	may_fault = 0;
+	if (!err && writes && op->fill % 2 == 0)
+		err = err_of(msync(map, op->bytes + skip, MS_SYNC));
+	munmap(map, op->bytes + skip);
+	if (!err && writes && op->fill % 2 != 0)
+		err = err_of(fsync(fd));
+	*done = op->bytes;
+	return err;
+}
+
+static int do_copy(const struct op *op, int fd, uint64_t *done)
+{
+	int from = open(path2(op), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (from < 0)
+		return errno;
+	loff_t from_at = (loff_t)op->at2, to_at = (loff_t)op->at;
+	ssize_t n = copy_file_range(from, &from_at, fd, &to_at, op->bytes, 0);
+	int err = err_of(n);
+	if (!err)
+		*done = (uint64_t)n;
+	close(from);
+	return err;
+}
+
+/* Anything that the model allows: a hole reads as zeros, and what is mapped is data. */
+static int do_seek(const struct op *op, int fd)
+{
+	const struct node *n = node_of(op->tree, op->node);
+	enum mapping other = op->flags == SEEK_DATA ? DATA : HOLE;
+	off_t got = lseek(fd, (off_t)op->at, op->flags);
+	if (got < 0 && op->at >= n->size)
+		return errno;
+	if (got < 0) {
+		/* No data behind: only if there may be none. */
+		uint64_t b = op->at / BLOCK;
+		while (b * BLOCK < n->size && n->mapping[b] != DATA)
+			b++;
+		return errno == ENXIO && op->flags == SEEK_DATA && b * BLOCK >= n->size ? 0 : errno;
+	}
+	if ((uint64_t)got < op->at || (uint64_t)got > n->size)
+		complain("lseek from %lu found %ld of %lu", (unsigned long)op->at, (long)got,
+			 (unsigned long)n->size);
+	for (uint64_t b = op->at / BLOCK; b * BLOCK < (uint64_t)got && op->at < (uint64_t)got; b++)
+		if (n->mapping[b] == other || (other == HOLE && n->mapping[b] == UNWRITTEN))
+			complain("lseek from %lu skipped block %lu and found %ld",
+				 (unsigned long)op->at, (unsigned long)b, (long)got);
+	enum mapping found = (uint64_t)got < n->size ? n->mapping[got / BLOCK] : ANY;
+	if (op->flags == SEEK_DATA ? found == HOLE || found == UNWRITTEN : found == DATA)
+		complain("lseek from %lu found %ld, which it is not", (unsigned long)op->at,
+			 (long)got);
+	return 0;
+}
+
+static int do_data_op(const struct op *op, uint64_t *done)
+{
+	if (op->kind == TRUNCATE && op->slot < 0 && op->fill % 2)
+		return err_of(truncate(path1(op), (off_t)op->at));
+	int access = op->kind == READ || op->kind == MMAP_READ || op->kind == SEEK ? O_RDONLY
+		     : op->kind == MMAP_WRITE					   ? O_RDWR
+										   : O_WRONLY;
+	int flags = op->kind == ALLOCATE || op->kind == SEEK ? 0 : op->flags;
+	int fd = open_for(op, op->tree, op->dir, op->name, access | flags);
+	if (fd < 0)
+		return errno;
+	int err = 0;
+	switch (op->kind) {
+	case READ:
+		err = do_read(op, fd, done);
+		break;
+	case WRITE:
+		err = do_write(op, fd, done);
+		break;
+	case MMAP_READ:
+	case MMAP_WRITE:
+		err = do_mmap(op, fd, done);
+		break;
+	case TRUNCATE:
+		err = err_of(ftruncate(fd, (off_t)op->at));
+		break;
+	case ALLOCATE:
+		err = err_of(fallocate(fd, op->flags, (off_t)op->at, (off_t)op->bytes));
+		break;
+	case COPY:
+		err = do_copy(op, fd, done);
+		break;
+	case SEEK:
+		err = do_seek(op, fd);
+		break;
+	default:
+		err = err_of(op->fill % 3 == 0	 ? syncfs(fd)
+			     : op->fill % 3 == 1 ? fdatasync(fd)
+						 : fsync(fd));
+		break;
+	}
+	close_for(op, fd);
+	return err;
+}
+
+/* ---- descriptors that stay open ----------------------------------------- */
+
+static int do_open(const struct op *op, struct worker *worker)
+{
+	int fd = open(path1(op), op->flags | O_NOFOLLOW | O_CLOEXEC, op->mode);
+	if (fd < 0)
+		return errno;
+	slot_fd[op->slot] = fd;
+	worker->slot[op->slot].flags = op->flags;
+	return 0;
+}
+
+int op_perform(const struct op *op, struct worker *worker, uint64_t *ret_done)
+{
+	static bool has_handler;
+	if (!has_handler) {
+		struct sigaction act = {.sa_handler = on_sigbus};
+		sigaction(SIGBUS, &act, NULL);
+		has_handler = true;
+	}
+	*ret_done = op_all(op);
+	if (op->kind <= RENAME)
+		return do_name_op(op);
+	if (op->kind <= LISTXATTR)
+		return do_attribute_op(op);
+	if (op->kind == READDIR)
+		return read_directory_on(op);
+	if (op->kind == OPEN)
+		return do_open(op, worker);
+	if (op->kind == CLOSE)
+		return err_of(close(slot_fd[op->slot]));
+	return do_data_op(op, ret_done);
+}

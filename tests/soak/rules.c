@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * rules.c -- what an operation must answer, and what it makes of the model
+ *
+ * The errors are in the order in which Linux finds them (fs/namei.c, fs/open.c,
+ * fs/read_write.c); the workers are root, so permissions are never in the way.
+ */
+#include "rules.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* ---- what must be answered ---------------------------------------------- */
+
+static struct node *named(const struct op *op)
+{
+	return op->node == NODE_NONE ? NULL : node_of(op->tree, op->node);
+}
+
+static struct node *named2(const struct op *op)
+{
+	return op->node2 == NODE_NONE ? NULL : node_of(op->tree2, op->node2);
+}
+
+static int expect_open(const struct node *n, int flags)
+{
+	bool writes = (flags & O_ACCMODE) != O_RDONLY;
+	if (!n)
+		return flags & O_CREAT ? 0 : ENOENT;
+	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+		return EEXIST;
+	if (S_ISLNK(n->type))
+		return ELOOP; /* O_NOFOLLOW */
+	if (S_ISDIR(n->type) && (writes || (flags & O_CREAT)))
+		return EISDIR;
+	return 0;
+}
+
+static int expect_rename(const struct op *op)
+{
+	const struct node *from = named(op), *to = named2(op);
+	if (!from)
+		return ENOENT;
+	if (to && (op->flags & RENAME_NOREPLACE))
+		return EEXIST;
+	if (!to && (op->flags & RENAME_EXCHANGE))
+		return ENOENT;
+	if (S_ISDIR(from->type) && is_below(op->tree, op->dir2, op->node))
+		return EINVAL;
+	if (to && S_ISDIR(to->type) && is_below(op->tree, op->dir, op->node2))
+		return op->flags & RENAME_EXCHANGE ? EINVAL : ENOTEMPTY;
+	if (!to || from == to || (op->flags & RENAME_EXCHANGE))
+		return 0;
+	if (S_ISDIR(from->type) && !S_ISDIR(to->type))
+		return ENOTDIR;
+	if (!S_ISDIR(from->type) && S_ISDIR(to->type))
+		return EISDIR;
+	return S_ISDIR(to->type) && entries_of(to) > 0 ? ENOTEMPTY : 0;
+}
+
+static int expect_name_op(const struct op *op)
+{
+	const struct node *n = named(op);
+	switch (op->kind) {
+	case CREATE:
+		return expect_open(n, op->flags);
+	case MKDIR:
+	case MKNOD:
+	case SYMLINK:
+		return n ? EEXIST : 0;
+	case LINK:
+		return !n ? ENOENT : named2(op) ? EEXIST : S_ISDIR(n->type) ? EPERM : 0;
+	case UNLINK:
+		return !n ? ENOENT : S_ISDIR(n->type) ? EISDIR : 0;
+	case RMDIR:
+		return !n ? ENOENT : !S_ISDIR(n->type) ? ENOTDIR : entries_of(n) ? ENOTEMPTY : 0;
+	default:
+		return expect_rename(op);
+	}
+}
+
+/* A link that points at a name beside it, and so on. */
+static int expect_follow(const struct op *op)
+{
+	int node = op->node;
+	for (int hops = 0; node != NODE_NONE && S_ISLNK(node_of(op->tree, node)->type); hops++) {
+		if (hops == 40)
+			return ELOOP;
+		node = node_of(op->tree, op->dir)->entry[node_of(op->tree, node)->target];
+	}
+	return node == NODE_NONE ? ENOENT : 0;
+}
+
+static int expect_xattr_op(const struct op *op)
+{
+	const struct node *n = named(op);
+	if (!n)
+		return ENOENT;
+	bool is_set = n->attribute[op->at].is_set;
+	if (op->kind == SETXATTR)
+		return is_set && op->flags == XATTR_CREATE     ? EEXIST
+		       : !is_set && op->flags == XATTR_REPLACE ? ENODATA
+							       : 0;
+	return op->kind == LISTXATTR || is_set ? 0 : ENODATA;
+}
+
+/* The access that a data operation has through its slot, or opens with by path: always enough. */
+static bool slot_allows(const struct op *op, const struct worker *worker, bool writes)
+{
+	if (op->slot < 0)
+		return true;
+	int access = worker->slot[op->slot].flags & O_ACCMODE;
+	return access == O_RDWR || access == (writes ? O_WRONLY : O_RDONLY);
+}
+
+static int expect_copy(const struct op *op)
+{
+	const struct node *from = named2(op);
+	if (named(op) != from)
+		return 0;
+	/* Within one file: what is really copied may not overlap. */
+	uint64_t bytes = op->at2 < from->size ? min_u64(op->bytes, from->size - op->at2) : 0;
+	return op->at2 < op->at + bytes && op->at < op->at2 + bytes ? EINVAL : 0;
+}
+
+static int expect_data_op(const struct op *op, const struct worker *worker)
+{
+	const struct node *n = named(op);
+	switch (op->kind) {
+	case READ:
+		return slot_allows(op, worker, false) ? 0 : EBADF;
+	case WRITE:
+		return slot_allows(op, worker, true) ? 0 : EBADF;
+	case TRUNCATE:
+		if (op->slot >= 0)
+			return slot_allows(op, worker, true) ? 0 : EINVAL;
+		return !n ? ENOENT : S_ISDIR(n->type) ? EISDIR : !S_ISREG(n->type) ? EINVAL : 0;
+	case ALLOCATE:
+		return slot_allows(op, worker, true) ? 0 : EBADF;
+	case MMAP_READ:
+		return slot_allows(op, worker, false) ? 0 : EACCES;
+	case MMAP_WRITE:
+		return slot_allows(op, worker, false) && slot_allows(op, worker, true) ? 0 : EACCES;
+	case COPY:
+		return expect_copy(op);
+	case SEEK:
+		return op->at >= n->size ? ENXIO : 0;
+	default:
+		return 0;
+	}
+}
+
+int op_expect(const struct op *op, const struct worker *worker)
+{
+	switch (op->kind) {
+	case CREATE:
+	case MKDIR:
+	case MKNOD:
+	case SYMLINK:
+	case LINK:
+	case UNLINK:
+	case RMDIR:
+	case RENAME:
+		return expect_name_op(op);
+	case CHMOD:
+	case CHOWN:
+	case UTIMENS:
+	case STAT:
+		return op->node == NODE_NONE ? ENOENT : 0;
+	case FOLLOW:
+		return expect_follow(op);
+	case SETXATTR:
+	case GETXATTR:
+	case REMOVEXATTR:
+	case LISTXATTR:
+		return expect_xattr_op(op);
+	case OPEN:
+		return expect_open(named(op), op->flags);
+	default:
+		return expect_data_op(op, worker);
+	}
+}
+
+bool op_may_lack_space(const struct op *op)
+{
+	switch (op->kind) {
+	case UNLINK:
+	case RMDIR:
+	case CHMOD:
+	case CHOWN:
+	case UTIMENS:
+	case STAT:
+	case FOLLOW:
+	case GETXATTR:
+	case REMOVEXATTR:
+	case LISTXATTR:
+	case READDIR:
+	case CLOSE:
+	case READ:
+	case MMAP_READ:
+	case SEEK:
+	case SYNC:
+		return false;
+	case TRUNCATE:
+		return named(op) && op->at > named(op)->size;
+	default:
+		return true;
+	}
+}
+
+uint64_t op_all(const struct op *op)
+{
+	uint64_t size;
+	switch (op->kind) {
+	case READ:
+		size = named(op)->size;
+		return op->at < size ? min_u64(op->bytes, size - op->at) : 0;
+	case COPY:
+		size = named2(op)->size;
+		return op->at2 < size ? min_u64(op->bytes, size - op->at2) : 0;
+	default:
+		return op->bytes;
+	}
+}
+
+/* ---- what becomes of the model ------------------------------------------ */
+
+static void set_moved(struct span *span, const struct op *op)
+{
+	*span = (struct span){op->begin_ns, now_ns()};
+}
+
+static void move_ctime(struct node *n, const struct op *op)
+{
+	set_moved(&n->ctime, op);
+}
+
+static void move_both(struct node *n, const struct op *op)
+{
+	set_moved(&n->ctime, op);
+	set_moved(&n->mtime, op);
+}
+
+void set_mapping(struct node *file, uint64_t first, uint64_t end, enum mapping mapping)
+{
+	for (uint64_t b = first / BLOCK; b < FILE_BLOCKS && b * BLOCK < end; b++)
+		file->mapping[b] = (uint8_t)mapping;
+}
+
+static void set_entry(struct node *dir, int name, int node)
+{
+	dir->entry[name] = node;
+	dir->changes[name]++;
+}
+
+static void apply_new(const struct op *op, uint32_t type, uint32_t mode)
+{
+	struct node *dir = node_of(op->tree, op->dir);
+	struct node *n = node_of(op->tree, op->fresh);
+	n->type = type;
+	n->mode = mode;
+	n->born_ns = op->begin_ns;
+	n->gid = dir->mode & S_ISGID ? dir->gid : 0;
+	n->nlink = 1;
+	n->parent = op->dir;
+	for (int i = 0; i < NAMES; i++)
+		n->entry[i] = NODE_NONE;
+	if (type == S_IFDIR) {
+		n->nlink = 2;
+		n->mode |= dir->mode & S_ISGID;
+		dir->nlink++;
+	}
+	move_both(n, op);
+	n->atime = n->mtime;
+	set_entry(dir, op->name, op->fresh);
+	move_both(dir, op);
+}
+
+static void apply_size(struct node *n, uint8_t *data, uint64_t size)
+{
+	if (size < n->size) {
+		memset(data + size, 0, n->size - size);
+		set_mapping(n, (size + BLOCK - 1) / BLOCK * BLOCK, FILE_MAX, HOLE);
+	}
+	n->size = size;
+}
+
+static void apply_open(const struct op *op)
+{
+	struct node *n = named(op);
+	if (!n) {
+		apply_new(op, S_IFREG, op->mode);
+	} else if (op->flags & O_TRUNC) {
+		apply_size(n, data_of(op->tree, op->node), 0);
+		move_both(n, op);
+	}
+}
+
+static void drop_name(const struct op *op, int dir, int name)
+{
+	struct node *d = node_of(op->tree, dir);
+	int node = d->entry[name];
+	struct node *n = node_of(op->tree, node);
+	set_entry(d, name, NODE_NONE);
+	move_both(d, op);
+	move_ctime(n, op);
+	n->nlink--;
+	if (S_ISDIR(n->type)) {
+		n->nlink = 0;
+		d->nlink--;
+	}
+	node_drop(op->tree, node);
+}
+
+static void put_name(const struct op *op, int dir, int name, int node)
+{
+	struct node *d = node_of(op->tree, dir);
+	struct node *n = node_of(op->tree, node);
+	set_entry(d, name, node);
+	move_both(d, op);
+	move_ctime(n, op);
+	if (S_ISDIR(n->type)) {
+		n->parent = dir;
+		d->nlink++;
+	}
+}
+
+static void take_name(const struct op *op, int dir, int name)
+{
+	struct node *d = node_of(op->tree, dir);
+	if (S_ISDIR(node_of(op->tree, d->entry[name])->type))
+		d->nlink--;
+	set_entry(d, name, NODE_NONE);
+	move_both(d, op);
+}
+
+static void apply_rename(const struct op *op)
+{
+	if (op->node == op->node2)
+		return; /* two names of one file, or one name */
+	take_name(op, op->dir, op->name);
+	if (op->flags & RENAME_EXCHANGE) {
+		take_name(op, op->dir2, op->name2);
+		put_name(op, op->dir, op->name, op->node2);
+	} else if (op->node2 != NODE_NONE) {
+		drop_name(op, op->dir2, op->name2);
+	}
+	put_name(op, op->dir2, op->name2, op->node);
+}
+
+static void apply_name_op(const struct op *op)
+{
+	static char target[PATH_BYTES];
+	struct node *fresh = node_of(op->tree, op->fresh);
+	switch (op->kind) {
+	case CREATE:
+		apply_open(op);
+		break;
+	case MKDIR:
+		apply_new(op, S_IFDIR, op->mode & 01777);
+		break;
+	case MKNOD:
+		apply_new(op, (uint32_t)op->flags, op->mode);
+		fresh->rdev = S_ISCHR(op->flags) ? op->at : 0;
+		break;
+	case SYMLINK:
+		apply_new(op, S_IFLNK, 0777);
+		target_text(op->name2, op->fill, target);
+		fresh->target = op->name2;
+		fresh->size = strlen(target);
+		break;
+	case LINK:
+		put_name(op, op->dir2, op->name2, op->node);
+		named(op)->nlink++;
+		break;
+	case UNLINK:
+	case RMDIR:
+		drop_name(op, op->dir, op->name);
+		break;
+	default:
+		apply_rename(op);
+		break;
+	}
+}
+
+static void apply_attribute_op(const struct op *op)
+{
+	struct node *n = named(op);
+	switch (op->kind) {
+	case CHMOD:
+		n->mode = op->mode;
+		break;
+	case CHOWN:
+		n->uid = op->uid;
+		n->gid = op->gid;
+		/* As setattr_should_drop_suidgid() has it (fs/attr.c), for root. */
+		if (!S_ISDIR(n->type))
+			n->mode &= ~(uint32_t)(S_ISUID | (n->mode & S_IXGRP ? S_ISGID : 0));
+		break;
+	case UTIMENS:
+		if (op->flags & 1)
+			n->atime = (struct span){(int64_t)op->at, (int64_t)op->at};
+		if (op->flags & 2)
+			n->mtime = (struct span){(int64_t)op->at2, (int64_t)op->at2};
+		break;
+	case SETXATTR:
+		n->attribute[op->at] = (struct attribute){true, (uint32_t)op->bytes, op->fill};
+		break;
+	case REMOVEXATTR:
+		n->attribute[op->at].is_set = false;
+		break;
+	default:
+		return;
+	}
+	move_ctime(n, op);
+}
+
+static void apply_allocate(const struct op *op)
+{
+	struct node *n = named(op);
+	uint8_t *data = data_of(op->tree, op->node);
+	uint64_t end = op->at + op->bytes;
+	if (op->flags & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) {
+		if (op->at < n->size)
+			memset(data + op->at, 0, min_u64(end, n->size) - op->at);
+		bool is_punch = op->flags & FALLOC_FL_PUNCH_HOLE;
+		if (!is_punch)
+			set_mapping(n, op->at, end, ANY);
+		uint64_t first = (op->at + BLOCK - 1) / BLOCK * BLOCK;
+		if (is_punch && first < end / BLOCK * BLOCK)
+			set_mapping(n, first, end / BLOCK * BLOCK, HOLE);
+		/* Whoever punches to the end may take the whole last block. */
+		if (is_punch && end >= n->size && n->mapping[(end - 1) / BLOCK] != HOLE)
+			set_mapping(n, end - 1, end, ANY);
+	} else {
+		for (uint64_t b = op->at / BLOCK; b * BLOCK < end; b++)
+			if (n->mapping[b] == HOLE)
+				n->mapping[b] = UNWRITTEN;
+	}
+	if (!(op->flags & FALLOC_FL_KEEP_SIZE))
+		n->size = max_u64(n->size, end);
+	move_both(n, op);
+}
+
+/* Are the source's blocks behind this block of the destination all written? */
+static enum mapping mapping_of_copy(const struct op *op, uint64_t block)
+{
+	const struct node *from = named2(op);
+	int64_t shift = (int64_t)op->at2 - (int64_t)op->at;
+	int64_t first = (int64_t)(block * BLOCK) + shift;
+	int64_t end = first + BLOCK - 1;
+	if (first < 0 || end >= (int64_t)FILE_MAX)
+		return ANY;
+	return from->mapping[first / BLOCK] == DATA && from->mapping[end / BLOCK] == DATA ? DATA
+											  : ANY;
+}
+
+static void apply_copy(const struct op *op, uint64_t done)
+{
+	struct node *n = named(op);
+	uint8_t *to = data_of(op->tree, op->node);
+	if (done == 0)
+		return;
+	for (uint64_t b = op->at / BLOCK; b * BLOCK < op->at + done; b++) {
+		bool is_whole = b * BLOCK >= op->at && (b + 1) * BLOCK <= op->at + done;
+		enum mapping mapping = mapping_of_copy(op, b);
+		n->mapping[b] = is_whole || mapping == DATA ? (uint8_t)mapping : (uint8_t)ANY;
+	}
+	memmove(to + op->at, data_of(op->tree2, op->node2) + op->at2, done);
+	n->size = max_u64(n->size, op->at + done);
+	move_both(n, op);
+}
+
+static void apply_data_op(const struct op *op, uint64_t done)
+{
+	struct node *n = named(op);
+	switch (op->kind) {
+	case WRITE:
+	case MMAP_WRITE:
+		if (done == 0)
+			return;
+		fill_bytes(data_of(op->tree, op->node) + op->at, done, op->fill);
+		set_mapping(n, op->at, op->at + done, DATA);
+		n->size = max_u64(n->size, op->at + done);
+		move_both(n, op);
+		break;
+	case TRUNCATE:
+		if (op->at == n->size)
+			/* Blocks behind the end may go; truncate(2) need not touch the times. */
+			may_have_moved(&n->ctime, op->begin_ns), may_have_moved(&n->mtime, op->begin_ns);
+		else
+			move_both(n, op);
+		for (uint64_t b = (n->size + BLOCK - 1) / BLOCK; b < FILE_BLOCKS; b++)
+			if (n->mapping[b] != HOLE && op->at == n->size)
+				n->mapping[b] = ANY;
+		apply_size(n, data_of(op->tree, op->node), op->at);
+		break;
+	case ALLOCATE:
+		apply_allocate(op);
+		break;
+	case COPY:
+		apply_copy(op, done);
+		break;
+	case READ:
+	case MMAP_READ:
+		may_have_moved(&n->atime, op->begin_ns); /* relatime decides */
+		break;
+	default:
+		break;
+	}
+}
+
+void op_apply(const struct op *op, uint64_t done)
+{
+	if (op->kind <= RENAME)
+		apply_name_op(op);
+	else if (op->kind == OPEN)
+		apply_open(op);
+	else if (op->kind <= LISTXATTR)
+		apply_attribute_op(op);
+	else if (op->kind >= READ)
+		apply_data_op(op, done);
+	else if (op->kind == READDIR)
+		may_have_moved(&node_of(op->tree, op->dir)->atime, op->begin_ns);
+}
+
+int op_touches(const struct op *op, int *ret_nodes)
+{
+	int n = 0;
+	if (op->slot < 0 && op->dir != NODE_NONE)
+		ret_nodes[n++] = op->dir;
+	if (op->node != NODE_NONE)
+		ret_nodes[n++] = op->node;
+	if (op->dir2 != NODE_NONE && op->kind != COPY)
+		ret_nodes[n++] = op->dir2;
+	if (op->node2 != NODE_NONE && op->kind != COPY)
+		ret_nodes[n++] = op->node2;
+	if (op->fresh != NODE_NONE)
+		ret_nodes[n++] = op->fresh;
+	return n;
+}
