@@ -222,6 +222,21 @@ static bool pick_dir_only(struct op *op)
 	return op->dir != NODE_NONE;
 }
 
+/* Mostly a directory that is empty. */
+static bool pick_removed_dir(struct op *op)
+{
+	int dir = pick_node(op->tree, S_IFDIR);
+	if (dir == 0 || pick_below(4) == 0) {
+		pick_name(op->tree, &op->dir, &op->name, &op->node);
+		return true;
+	}
+	for (int tries = 0; tries < 8 && (dir == 0 || entries_of(node_of(op->tree, dir))); tries++)
+		dir = pick_node(op->tree, S_IFDIR);
+	op->node = dir;
+	name_of_node(op->tree, dir, &op->dir, &op->name);
+	return dir != 0;
+}
+
 static bool pick_close(struct op *op, const struct worker *worker)
 {
 	op->slot = pick_used_slot(worker, true);
@@ -258,6 +273,8 @@ bool pick_target(struct op *op, const struct worker *worker)
 		return pick_two_names(op);
 	case READDIR:
 		return pick_dir_only(op);
+	case RMDIR:
+		return pick_removed_dir(op);
 	case CLOSE:
 		return pick_close(op, worker);
 	case RACE:
