@@ -501,7 +501,8 @@ static void apply_data_op(const struct op *op, uint64_t done)
 	case TRUNCATE:
 		if (op->at == n->size)
 			/* Blocks behind the end may go; truncate(2) need not touch the times. */
-			may_have_moved(&n->ctime, op->begin_ns), may_have_moved(&n->mtime, op->begin_ns);
+			may_have_moved(&n->ctime, op->begin_ns),
+				may_have_moved(&n->mtime, op->begin_ns);
 		else
 			move_both(n, op);
 		for (uint64_t b = (n->size + BLOCK - 1) / BLOCK; b < FILE_BLOCKS; b++)

@@ -4,7 +4,7 @@
 # tools.t -- Debian's load generators: fio with verification, stress-ng's filesystem class, dbench
 #
 # usage: tools.t [BUILD_DIR]; packages: tools/dev/packages soak
-# PML_SOAK_STRESS_SECONDS: per group of stressors (4)
+# PML_SOAK_STRESS_SECONDS: how long stress-ng runs (8)
 #
 # None of them finds a fault, the daemon logs no warning, and afterwards the counters agree,
 # all space is back, and the daemon has no more descriptors and hardly more memory than before.
@@ -13,7 +13,7 @@ start "$@"
 for tool in fio stress-ng dbench; do
 	command -v $tool >/dev/null || skip_all "needs $tool: tools/dev/packages soak"
 done
-stress_seconds=${PML_SOAK_STRESS_SECONDS:-4}
+stress_seconds=${PML_SOAK_STRESS_SECONDS:-8}
 
 make_device 1G
 # In the foreground it says on standard error what it logs.
@@ -73,7 +73,7 @@ setfattr -n user.probe -v 1 "$mnt" 2>/dev/null && setfattr -x user.probe "$mnt" 
 	left_out+=(xattr)
 mkdir "$mnt/stress"
 # All at once, so that they are in each other's way.
-check "stress-ng: filesystem class" timeout 90 stress-ng --class filesystem --all 1 --verify \
+check "stress-ng: filesystem class" timeout $((stress_seconds + 90)) stress-ng --class filesystem --all 1 --verify \
 	--exclude "$(IFS=, && echo "${left_out[*]}")" --timeout "$stress_seconds" \
 	--temp-path "$mnt/stress" --hdd-bytes 16m --iomix-bytes 16m --fallocate-bytes 16m \
 	--log-file "$work/stress.log" --oomable
