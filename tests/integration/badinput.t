@@ -22,7 +22,7 @@ truncate -s 64M "$ground/noise"
 state() {
 	stat -c '%n %s %b %y' "$good"
 	stat -c '%n %s %b %y' "$ground"/*
-	grep -c pmemleasefs /proc/self/mounts
+	grep -F "$work" /proc/self/mounts
 	ls /dev/shm/pml-it."$id".* "$mnt" "$other" 2>&1
 }
 

@@ -272,6 +272,8 @@ is_mounted() { awk -v m="${1:-$mnt}" '$2 == m { f = 1 } END { exit !f }' /proc/s
 umount_fs() {
 	timeout 30 umount "$mnt"
 	umount_status=$?
+	[ $umount_status = 0 ] || note "umount ended with $umount_status; open there: $(
+		find /proc/[0-9]*/{fd,cwd,exe} -lname "$mnt*" 2>/dev/null | head -n 5 | tr '\n' ' ')"
 	wait_for 20 is_gone "$daemon" ||
 		not_ok "the daemon ends after umount" "process $daemon is still there"
 	return $umount_status
