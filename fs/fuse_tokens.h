@@ -15,7 +15,7 @@
 #include "pml/fs.h"
 
 #define PML_FUSE_TOKEN_BYTES   16u
-#define PML_FUSE_TOKEN_LIFE_MS 30000u
+#define PML_FUSE_TOKEN_LIFE_MS 10000u
 /* I9.  Of all users, and of one: its oldest makes room. */
 #define PML_FUSE_TOKENS_MAX	 4096u
 #define PML_FUSE_USER_TOKENS_MAX 256u

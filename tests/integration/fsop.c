@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pmemleasefs/ioctl.h"
+
 /* An operation returns -1 with errno, or 0 for "ok", or 1 when it has printed its result. */
 enum { FAILED = -1, DONE = 0, PRINTED = 1 };
 
@@ -119,10 +121,12 @@ static int op_chown(char **a)
 
 static int op_fallocate(char **a)
 {
-	int mode = strcmp(a[1], "punch") == 0	   ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-		   : strcmp(a[1], "keep") == 0	   ? FALLOC_FL_KEEP_SIZE
-		   : strcmp(a[1], "collapse") == 0 ? FALLOC_FL_COLLAPSE_RANGE
-						   : 0;
+	int mode = strcmp(a[1], "punch") == 0	    ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+		   : strcmp(a[1], "keep") == 0	    ? FALLOC_FL_KEEP_SIZE
+		   : strcmp(a[1], "collapse") == 0  ? FALLOC_FL_COLLAPSE_RANGE
+		   : strcmp(a[1], "zero") == 0	    ? FALLOC_FL_ZERO_RANGE
+		   : strcmp(a[1], "zero-keep") == 0 ? FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE
+						    : 0;
 	int fd = open(a[0], O_RDWR);
 	if (fd < 0)
 		return FAILED;
@@ -335,6 +339,151 @@ static int op_reread(char **a)
 	return say("old");
 }
 
+/* ---- ioctls of ours ------------------------------------------------------ */
+
+/* SRC PREFIX COUNT: so many whole clones of SRC, PREFIX0 and so on. */
+static int op_clones(char **a)
+{
+	struct stat st;
+	int src = open(a[0], O_RDONLY);
+	if (src < 0 || fstat(src, &st) != 0)
+		return FAILED;
+	for (long long i = 0; i < number(a[2]); i++) {
+		char name[4096];
+		loff_t from = 0, to = 0;
+		snprintf(name, sizeof(name), "%s%lld", a[1], i);
+		int dst = open(name, O_WRONLY | O_CREAT | O_EXCL, 0666);
+		if (dst < 0 ||
+		    copy_file_range(src, &from, dst, &to, (size_t)st.st_size, 0) != st.st_size)
+			return FAILED;
+		close(dst);
+	}
+	return DONE;
+}
+
+static int call_range(int fd, unsigned long cmd, uint64_t first, uint64_t len)
+{
+	struct pml_ioc_range range = {
+		.version = PML_IOC_VERSION, .first_byte = first, .len_bytes = len};
+	return ioctl(fd, cmd, &range);
+}
+
+/* FILE: what is read and mapped is new at once when a range was moved. */
+static int op_coherent(char **a)
+{
+	char block[4096];
+	int fd = open(a[0], O_RDWR | O_CREAT | O_TRUNC, 0600);
+	for (int i = 0; i < 8; i++) {
+		memset(block, 'a' + i, sizeof(block));
+		if (fd < 0 || write(fd, block, sizeof(block)) != sizeof(block))
+			return FAILED;
+	}
+	char *map = mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return FAILED;
+	/* A store that was synced moves along. */
+	map[3 * 4096] = 'D';
+	if (msync(map, 8 * 4096, MS_SYNC) != 0)
+		return FAILED;
+	for (int round = 0; round < 100; round++) {
+		if (map[4096] != 'b' || map[3 * 4096] != 'D')
+			return say("old contents in the mapping");
+		if (call_range(fd, PML_IOC_COLLAPSE, 4096, 2 * 4096) != 0)
+			return FAILED;
+		if (map[4096] != 'D' || pread(fd, block, 1, 2 * 4096) != 1 || block[0] != 'e')
+			return say("a collapse is not seen");
+		struct stat st;
+		if (fstat(fd, &st) != 0 || st.st_size != 6 * 4096)
+			return say("the size after a collapse");
+		if (call_range(fd, PML_IOC_INSERT, 4096, 2 * 4096) != 0)
+			return FAILED;
+		if (map[4096] != 0 || pread(fd, block, 1, 3 * 4096) != 1 || block[0] != 'D')
+			return say("an insertion is not seen");
+		memset(block, 'b', sizeof(block));
+		if (pwrite(fd, block, sizeof(block), 4096) != sizeof(block))
+			return FAILED;
+	}
+	munmap(map, 8 * 4096);
+	return close(fd);
+}
+
+static int expect(int rc, int want, const char *what)
+{
+	if (want == 0 ? rc == 0 : rc == -1 && errno == want)
+		return 0;
+	printf("%s: %s\n", what, rc == 0 ? "no error" : strerrorname_np(errno));
+	return -1;
+}
+
+static int token_of(int fd, uint8_t *token)
+{
+	struct pml_ioc_token t = {.version = PML_IOC_VERSION};
+	int rc = ioctl(fd, PML_IOC_TOKEN, &t);
+	memcpy(token, t.token, sizeof(t.token));
+	return rc;
+}
+
+/* SRC DST: who may call what; both files exist, and SRC has 8192 bytes or more. */
+static int op_rights(char **a)
+{
+	struct pml_ioc_clone clone = {.version = PML_IOC_VERSION, .len_bytes = 4096};
+	struct pml_ioc_clone none = clone, again;
+	struct pml_ioc_dedupe dedupe = {.version = PML_IOC_VERSION, .ndst = 1, .len_bytes = 4096};
+	int src = open(a[0], O_RDONLY), src_w = open(a[0], O_WRONLY);
+	int dst = open(a[1], O_RDWR), dst_r = open(a[1], O_RDONLY);
+	int dst_a = open(a[1], O_WRONLY | O_APPEND);
+	int bad = 0;
+	if (src < 0 || src_w < 0 || dst < 0 || dst_r < 0 || dst_a < 0)
+		return FAILED;
+	bad |= expect(ioctl(dst, PML_IOC_CLONE, &none), ESTALE, "no token");
+	bad |= expect(token_of(src, clone.token), 0, "a token");
+	again = clone;
+	bad |= expect(ioctl(dst_r, PML_IOC_CLONE, &clone), EBADF, "read-only destination");
+	bad |= expect(ioctl(dst_a, PML_IOC_CLONE, &clone), EBADF, "appending destination");
+	bad |= expect(ioctl(dst, PML_IOC_CLONE, &clone), 0, "a clone");
+	bad |= expect(ioctl(dst, PML_IOC_CLONE, &again), ESTALE, "a token twice");
+	bad |= expect(token_of(src_w, clone.token), 0, "a token for writing");
+	bad |= expect(ioctl(dst, PML_IOC_CLONE, &clone), ESTALE, "a source that cannot be read");
+	bad |= expect(token_of(dst_r, dedupe.dst[0].token), 0, "a token");
+	bad |= expect(ioctl(src, PML_IOC_DEDUPE, &dedupe), ESTALE, "a destination only read");
+	bad |= expect(token_of(dst, dedupe.dst[0].token), 0, "a token");
+	bad |= expect(ioctl(src_w, PML_IOC_DEDUPE, &dedupe), EBADF, "dedupe of an unread source");
+	bad |= expect(ioctl(src, PML_IOC_DEDUPE, &dedupe), 0, "dedupe");
+	if (dedupe.dst[0].status != PML_IOC_DEDUPE_SAME || dedupe.dst[0].done_bytes != 4096)
+		bad |= puts("dedupe: not the same");
+	dedupe.ndst = 0;
+	bad |= expect(ioctl(src, PML_IOC_DEDUPE, &dedupe), EINVAL, "dedupe with nothing");
+	dedupe.ndst = PML_IOC_DEDUPE_MAX + 1;
+	bad |= expect(ioctl(src, PML_IOC_DEDUPE, &dedupe), EINVAL, "dedupe with too many");
+	bad |= expect(call_range(dst_r, PML_IOC_COLLAPSE, 0, 4096), EBADF, "collapse");
+	bad |= expect(call_range(dst_r, PML_IOC_INSERT, 0, 4096), EBADF, "insert");
+	bad |= expect(call_range(dst_r, PML_IOC_UNSHARE, 0, 4096), EBADF, "unshare");
+	struct pml_ioc_range range = {.version = PML_IOC_VERSION + 1, .len_bytes = 4096};
+	bad |= expect(ioctl(dst, PML_IOC_UNSHARE, &range), EINVAL, "another version");
+	range = (struct pml_ioc_range){
+		.version = PML_IOC_VERSION, .reserved = 1, .len_bytes = 4096};
+	bad |= expect(ioctl(dst, PML_IOC_UNSHARE, &range), EINVAL, "a reserved field");
+	struct pml_ioc_stats stats = {.version = PML_IOC_VERSION};
+	bad |= expect(ioctl(dst, PML_IOC_STATS, &stats), ENOTTY, "stats of a file");
+	return bad ? PRINTED : DONE;
+}
+
+/* FILE COUNT: so many tokens, the first of which is not good any more. */
+static int op_tokens(char **a)
+{
+	struct pml_ioc_clone clone = {
+		.version = PML_IOC_VERSION, .dst_byte = 4096, .len_bytes = 4096};
+	int fd = open(a[0], O_RDWR);
+	if (fd < 0 || token_of(fd, clone.token) != 0)
+		return FAILED;
+	for (long long i = 1; i < number(a[1]); i++) {
+		uint8_t token[16];
+		if (token_of(fd, token) != 0)
+			return FAILED;
+	}
+	return ioctl(fd, PML_IOC_CLONE, &clone);
+}
+
 static const struct {
 	const char *name;
 	int nargs;
@@ -354,6 +503,10 @@ static const struct {
 	{"fallocate", 4, op_fallocate},
 	{"seek", 3, op_seek},
 	{"clone", 5, op_clone},
+	{"clones", 3, op_clones},
+	{"coherent", 1, op_coherent},
+	{"rights", 2, op_rights},
+	{"tokens", 2, op_tokens},
 	{"append", 3, op_append},
 	{"unlinked", 1, op_unlinked},
 	{"mmap-shared", 1, op_mmap_shared},
