@@ -59,7 +59,8 @@ static int compare(const struct pml_clone *c, bool *ret_is_same)
 					  &dst_addr);
 		if (err)
 			return err;
-		uint64_t bytes = PML_MIN(PML_MIN(src_n, dst_n) << PML_BLOCK_SHIFT, c->len - done);
+		uint64_t n = PML_MIN(src_n, dst_n);
+		uint64_t bytes = PML_MIN(n << PML_BLOCK_SHIFT, c->len - done);
 		is_same = are_equal(src_addr, dst_addr, bytes);
 		done += bytes;
 	}
