@@ -885,11 +885,13 @@ static void die_inside(int (*op)(struct pml_inode *), unsigned int at)
 }
 
 /* The file has its old contents or the new ones; returns which. */
-static bool has_happened(uint64_t old, const char *name, unsigned int at, uint64_t *ret_now)
+static bool has_happened(uint64_t old, const char *name, uint64_t *ret_now)
 {
 	struct pml_inode *f;
 	if (pml_inode_get(pool.fs, victim, &f))
 		BAIL_OUT("%s: the file is gone", name);
+	/* The mount has finished what it found. */
+	CHECK(f->media->spare_tree == 0 && f->media->punch_first >= f->media->punch_end);
 	static unsigned char buf[2 * DEATH_EXTENTS * BLOCK + 64 * BLOCK];
 	size_t n = read_file(f, 0, buf, sizeof(buf));
 	uint64_t hash = n;
@@ -897,7 +899,6 @@ static bool has_happened(uint64_t old, const char *name, unsigned int at, uint64
 		hash = (hash ^ buf[i]) * 0x100000001b3ull;
 	pml_inode_put(f, 1);
 	*ret_now = hash;
-	(void)at;
 	return hash != old;
 }
 
@@ -913,7 +914,7 @@ static void kill_at_every_place(const char *name, int (*op)(struct pml_inode *),
 		CHECK_EQ(fill(f, 2ull * i * BLOCK, 1 + (int)(i % 250), 1), 0);
 	victim = pml_inode_ino(f);
 	pml_inode_put(f, 1);
-	(void)has_happened(0, name, 0, &old);
+	(void)has_happened(0, name, &old);
 	uint64_t used = used_blocks();
 	pml_inode_put(root, 1);
 	for (unsigned int at = 1;; at += step) {
@@ -925,7 +926,7 @@ static void kill_at_every_place(const char *name, int (*op)(struct pml_inode *),
 		REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
 		REQUIRE(fs_pool_try_open(&pool) == 0);
 		CHECK_STR(fs_check(pool.fs), "");
-		bool is_new = has_happened(old, name, at, &now);
+		bool is_new = has_happened(old, name, &now);
 		if (is_new && !first_new)
 			first_new = now;
 		if (is_new)
