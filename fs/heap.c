@@ -407,6 +407,43 @@ int pml_heap_walk(const struct pml_heap *heap, pml_heap_visit visit, void *arg)
 	return pml_heap_blocks(heap, walk_block, &w);
 }
 
+/* ---- where blocks begin ---------------------------------------------------- */
+
+static bool note_block(struct pml_heap *heap, uint32_t zone, uint32_t chunk)
+{
+	if (!heap->heads[zone])
+		heap->heads[zone] = calloc(PML_HEAP_CHUNKS_PER_ZONE / 64 + 1, sizeof(uint64_t));
+	if (!heap->heads[zone])
+		return false;
+	heap->heads[zone][chunk / 64] |= 1ull << chunk % 64;
+	return true;
+}
+
+static int note_block_visit(void *arg, const struct pml_heap_block *block)
+{
+	return note_block(arg, block->zone, block->chunk) ? 0 : -ENOMEM;
+}
+
+int pml_heap_note_blocks(struct pml_heap *heap)
+{
+	pml_heap_forget_blocks(heap);
+	heap->heads = calloc(heap->nzones, sizeof(uint64_t *));
+	if (!heap->heads)
+		return -ENOMEM;
+	int err = pml_heap_blocks(heap, note_block_visit, heap);
+	if (err)
+		pml_heap_forget_blocks(heap);
+	return err;
+}
+
+void pml_heap_forget_blocks(struct pml_heap *heap)
+{
+	for (uint32_t zone = 0; heap->heads && zone < heap->nzones; zone++)
+		free(heap->heads[zone]);
+	free(heap->heads);
+	heap->heads = NULL;
+}
+
 /* ---- footers ------------------------------------------------------------- */
 
 struct repair {
@@ -599,25 +636,20 @@ static void check_zone(struct pml_heap_check *c, uint32_t zone)
 			       (uint32_t)word, (uint32_t)(word >> 32), end);
 		return;
 	}
-	free(heap->heads[zone]);
-	heap->heads[zone] = calloc((end + 63u) / 64, sizeof(uint64_t));
-	if (!heap->heads[zone]) {
-		c->is_out_of_memory = true;
-		return;
-	}
 	for (uint32_t chunk = 0; chunk < end;) {
 		uint32_t n = check_block(c, zone, chunk, end);
 		if (n == 0)
 			return;
-		heap->heads[zone][chunk / 64] |= 1ull << chunk % 64;
 		chunk += n;
 	}
 }
 
 static void check_zones(struct pml_heap_check *c)
 {
-	for (uint32_t zone = 0; zone < c->heap.nzones && !c->is_out_of_memory; zone++)
+	for (uint32_t zone = 0; zone < c->heap.nzones; zone++)
 		check_zone(c, zone);
+	if (!c->nreports)
+		c->is_out_of_memory = pml_heap_note_blocks(&c->heap) != 0;
 }
 
 static void check_root(struct pml_heap_check *c)
@@ -645,11 +677,6 @@ static void check_all(struct pml_heap_check *c)
 		return;
 	pml_heap_init(&c->heap, c->heap.base, c->heap.bytes);
 	check_heap_header(c);
-	c->heap.heads = calloc(c->heap.nzones, sizeof(uint64_t *));
-	if (!c->heap.heads) {
-		c->is_out_of_memory = true;
-		return;
-	}
 	/* libpmemobj walks the blocks before it carries out the redo logs, and after that. */
 	check_zones(c);
 	if (c->nreports || c->is_out_of_memory)
@@ -676,9 +703,7 @@ int pml_heap_check(const uint8_t *base, uint64_t bytes, bool is_deep, pml_heap_r
 		pml_heap_fault(&c, 0, "device", "%" PRIu64 " bytes are too few", bytes);
 	else
 		check_all(&c);
-	for (uint32_t zone = 0; c.heap.heads && zone < c.heap.nzones; zone++)
-		free(c.heap.heads[zone]);
-	free(c.heap.heads);
+	pml_heap_forget_blocks(&c.heap);
 	pml_heap_words_free(&c.heap);
 	if (c.is_out_of_memory)
 		return -ENOMEM;

@@ -18,14 +18,14 @@
 
 struct pml_heap_words; /* heap_logs.c */
 
-/* Where things are.  What is filled in by the check and NULL otherwise belongs to it. */
+/* Where things are. */
 struct pml_heap {
 	const uint8_t *base; /* of a mapping of the device */
 	uint64_t bytes;
 	uint64_t offset; /* of the heap */
 	uint32_t nzones;
-	struct pml_heap_words *words; /* what pending redo logs will change */
-	uint64_t **heads;	      /* per zone a bit per chunk that begins a block */
+	struct pml_heap_words *words; /* what pending redo logs will change; the check's */
+	uint64_t **heads;	      /* per zone a bit per chunk that begins a block; or NULL */
 };
 
 /*
@@ -60,6 +60,14 @@ int pml_heap_check_fd(int fd, uint64_t bytes, bool is_deep, pml_heap_report repo
 
 /* Fills in where things are.  Assumes: pml_heap_check() found nothing. */
 void pml_heap_init(struct pml_heap *heap, const uint8_t *base, uint64_t bytes);
+
+/*
+ * Notes which chunks begin a block, until pml_heap_forget_blocks(): meanwhile nothing that
+ * only looks like a block, inside of another one, is taken for one.  Blocks that are made
+ * after it are not known.  -ENOMEM.
+ */
+int pml_heap_note_blocks(struct pml_heap *heap) PML_MUST_CHECK;
+void pml_heap_forget_blocks(struct pml_heap *heap);
 
 /* Offset of the root object; 0: there is none. */
 uint64_t pml_heap_root(const struct pml_heap *heap);

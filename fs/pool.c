@@ -411,8 +411,11 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 		err = open_pool(fs, path, reason);
 	if (!err)
 		err = adopt_mapping(fs, &store, reason);
-	if (!err)
+	if (!err) {
 		repair_footers(fs);
+		/* For what mounting reads; open_core() forgets them. */
+		err = pml_heap_note_blocks(&fs->heap);
+	}
 	if (!err)
 		err = check_super(fs, path, reason);
 	if (err)
@@ -448,6 +451,7 @@ static int open_core(struct pml_fs *fs)
 		if (err)
 			return err;
 	}
+	pml_heap_forget_blocks(&fs->heap);
 	return pml_recover(fs);
 }
 
@@ -503,6 +507,7 @@ void pml_fs_close(struct pml_fs *fs)
 			     fs->nblocks * sizeof(fs->counters[0]));
 	if (fs->tx_logs)
 		pml_tx_logs_close(fs);
+	pml_heap_forget_blocks(&fs->heap);
 	if (fs->map)
 		(void)pmem2_map_delete(&fs->map);
 	if (fs->pool)

@@ -77,6 +77,13 @@ static void look_at(struct pml_fs *fs, uint64_t ino)
 		(void)!pml_file_seek(inode, 1u << 20, SEEK_DATA, &byte);
 	}
 	(void)!pml_inode_readlink(inode, target);
+	static char names[PML_XATTR_LIST_BYTES_MAX];
+	static char value[PML_XATTR_VALUE_BYTES_MAX];
+	const struct pml_cred cred = {0};
+	size_t bytes;
+	(void)!pml_xattr_list(inode, &cred, names, sizeof(names), &bytes);
+	(void)!pml_xattr_get(inode, "user.large", value, sizeof(value), &bytes);
+	(void)!pml_xattr_get(inode, "system.posix_acl_access", value, sizeof(value), &bytes);
 	pml_inode_put(inode, 1);
 }
 
@@ -129,7 +136,11 @@ static void change_entry(struct visit *v, size_t i, struct pml_inode *root)
 		uint64_t done;
 		const struct stat st = {.st_mode = 0700};
 		change_file(v->fs, inode, (unsigned int)i);
+		const struct pml_cred cred = {0};
 		(void)!pml_inode_set(inode, PML_SET_MODE, &st);
+		(void)!pml_xattr_set(inode, &cred, "user.small", name, sizeof(name), 0);
+		(void)!pml_xattr_set(inode, &cred, "user.new", name, 3, 0);
+		(void)!pml_xattr_remove(inode, "user.large");
 		(void)!pml_dir_link(root, name, inode);
 		struct pml_inode *other;
 		const struct pml_create_args args = {.mode = S_IFREG | 0600};

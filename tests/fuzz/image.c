@@ -39,7 +39,8 @@ enum place {
 	PLACE_SYMLINK,
 	PLACE_OBJECT,	  /* header of any object */
 	PLACE_LOG_OBJECT, /* a log's continuation */
-	PLACES,
+	PLACE_XATTR,
+	PLACES, /* at most 16 */
 };
 
 enum operation {
@@ -121,6 +122,10 @@ static void fill_small(struct pml_inode *root)
 	pml_inode_put(make(root, "fifo", S_IFIFO | 0644), 1);
 	pml_inode_put(make(root, "device", S_IFCHR | 0644), 1);
 	pml_inode_put(make(dir, "sub", S_IFDIR | 0755), 1);
+	const struct pml_cred cred = {0};
+	must(pml_xattr_set(file, &cred, "user.small", "value", 5, 0));
+	must(pml_xattr_set(file, &cred, "user.large", data, 3000, 0));
+	must(pml_xattr_set(dir, &cred, "trusted.other", data, 100, 0));
 	pml_inode_put(clone, 1);
 	pml_inode_put(file, 1);
 	pml_inode_put(dir, 1);
@@ -189,10 +194,9 @@ static int note_block(void *arg, const struct pml_heap_block *block)
 static int note_object(void *arg, const struct pml_heap_object *object)
 {
 	static const enum place of_type[] = {
-		[PML_TYPE_ITABLE_LEVEL] = PLACE_LEVEL,
-		[PML_TYPE_BTREE_NODE] = PLACE_NODE,
-		[PML_TYPE_DIRENT] = PLACE_ENTRY,
-		[PML_TYPE_SYMLINK] = PLACE_SYMLINK,
+		[PML_TYPE_ITABLE_LEVEL] = PLACE_LEVEL, [PML_TYPE_BTREE_NODE] = PLACE_NODE,
+		[PML_TYPE_DIRENT] = PLACE_ENTRY,       [PML_TYPE_SYMLINK] = PLACE_SYMLINK,
+		[PML_TYPE_XATTR] = PLACE_XATTR,
 	};
 	struct base *base = arg;
 	add_place(base, PLACE_OBJECT, object->offset - PML_OBJECT_HEADER_BYTES);
@@ -466,6 +470,7 @@ static const uint16_t place_bytes[PLACES] = {
 	[PLACE_SUPER] = 256,	   [PLACE_GROUP] = 32,	      [PLACE_LEVEL] = 64,
 	[PLACE_INODE] = 256,	   [PLACE_NODE] = 1024,	      [PLACE_ENTRY] = 32,
 	[PLACE_SYMLINK] = 16,	   [PLACE_OBJECT] = 16,	      [PLACE_LOG_OBJECT] = 256,
+	[PLACE_XATTR] = 32,
 };
 
 static struct image_patch random_patch(unsigned int *seed, unsigned int base)

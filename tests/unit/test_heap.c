@@ -598,6 +598,34 @@ static void test_file_data_holds_no_objects(void)
 	end();
 }
 
+/* What looks like a run with the inode table in it, inside of free memory. */
+static void test_the_inode_table_lies_in_blocks(void)
+{
+	begin();
+	uint64_t root = get(DESCRIPTOR + WORD_OF(pml_pool_descriptor, root_offset));
+	struct pml_media_super *super = (void *)(image + root);
+	uint64_t level = super->itable[0];
+	struct pml_heap heap = view();
+	struct pml_heap_object object;
+	REQUIRE(pml_heap_object_at(&heap, level, &object));
+	struct pml_heap_block free_block = find_block(PML_CHUNK_FREE, 100);
+	uint64_t unit = object.bytes + PML_OBJECT_HEADER_BYTES;
+	uint64_t at = free_block.offset + 50 * CHUNK;
+	put(free_block.header_offset + 50 * 8, chunk_word(PML_CHUNK_RUN, 9, 1));
+	put(at, unit);
+	memset(image + at + 16, 0xff, 48);
+	memcpy(image + at + 64, image + level - PML_OBJECT_HEADER_BYTES, unit);
+	super->itable[0] = at + 64 + PML_OBJECT_HEADER_BYTES;
+	CHECK(pml_heap_object_at(&heap, super->itable[0], &object));
+	REQUIRE(pml_heap_note_blocks(&heap) == 0);
+	CHECK(!pml_heap_object_at(&heap, super->itable[0], &object));
+	pml_heap_forget_blocks(&heap);
+	CHECK_EQ(fs_pool_try_open(&pool), -EUCLEAN);
+	super->itable[0] = level;
+	CHECK_EQ(fs_pool_try_open(&pool), 0);
+	end();
+}
+
 /* A group whose object is not a used block would let file data into the heap's headers. */
 static void test_groups_lie_in_used_blocks(void)
 {
@@ -634,6 +662,7 @@ int main(void)
 	TAP_RUN(test_only_objects_of_the_type_are_freed);
 	TAP_RUN(test_a_transaction_frees_an_object_once);
 	TAP_RUN(test_file_data_holds_no_objects);
+	TAP_RUN(test_the_inode_table_lies_in_blocks);
 	TAP_RUN(test_groups_lie_in_used_blocks);
 	return tap_done();
 }
