@@ -402,7 +402,7 @@ static void forget_mapping(const struct op *op)
  */
 static uint64_t part_below(const struct op *op, uint64_t done)
 {
-	if ((op->kind != WRITE && op->kind != COPY) || done == 0)
+	if ((op->kind != WRITE && op->kind != COPY && op->kind != CLONE) || done == 0)
 		return 0;
 	uint64_t end = (op->at + done - 1) / BLOCK * BLOCK;
 	return end > op->at ? end - op->at : 0;

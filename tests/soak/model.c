@@ -28,6 +28,10 @@ const char *const kind_names[KINDS] = {
 	[MMAP_READ] = "mmap_read", [MMAP_WRITE] = "mmap_write",
 	[TRUNCATE] = "truncate",   [ALLOCATE] = "allocate",
 	[COPY] = "copy",	   [SEEK] = "seek",
+	[CLONE] = "clone",	   [DEDUPE] = "dedupe",
+	[COLLAPSE] = "collapse",   [INSERT] = "insert",
+	[UNSHARE] = "unshare",
+
 	[SYNC] = "sync",	   [RACE] = "race",
 };
 

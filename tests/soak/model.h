@@ -118,6 +118,11 @@ enum kind {
 	TRUNCATE,
 	ALLOCATE,
 	COPY,
+	CLONE,
+	DEDUPE,
+	COLLAPSE,
+	INSERT,
+	UNSHARE,
 	SEEK,
 	SYNC,
 	/* without a model of the order */
@@ -176,6 +181,7 @@ struct world {
 	bool may_die;	  /* the daemon may be killed during this run */
 	bool has_xattr;
 	bool has_zero_range;
+	bool has_leases; /* what cannot wait for them may be refused */
 	_Atomic bool must_stop;
 	_Atomic bool must_quit;
 	char mount[PATH_BYTES / 2];

@@ -22,6 +22,7 @@
 
 #include "compare.h"
 #include "dirread.h"
+#include "pmemleasefs/ioctl.h"
 #include "rules.h"
 
 int slot_fd[SLOTS];
@@ -311,6 +312,74 @@ static int do_seek(const struct op *op, int fd)
 	return 0;
 }
 
+/* What stands for an open file in an ioctl on another; good for one call. */
+static int take_token(int fd, uint8_t *ret_token)
+{
+	struct pml_ioc_token token = {.version = PML_IOC_VERSION};
+	if (ioctl(fd, PML_IOC_TOKEN, &token) != 0)
+		return errno;
+	memcpy(ret_token, token.token, sizeof(token.token));
+	return 0;
+}
+
+static int do_clone(const struct op *op, int from, int fd)
+{
+	struct pml_ioc_clone clone = {.version = PML_IOC_VERSION,
+				      .src_byte = op->at2,
+				      .dst_byte = op->at,
+				      .len_bytes = op->bytes};
+	int err = take_token(from, clone.token);
+	return err ? err : err_of(ioctl(fd, PML_IOC_CLONE, &clone));
+}
+
+static int do_dedupe(const struct op *op, int from, int fd)
+{
+	struct pml_ioc_dedupe dedupe = {
+		.version = PML_IOC_VERSION, .ndst = 1, .src_byte = op->at2, .len_bytes = op->bytes};
+	dedupe.dst[0].dst_byte = op->at;
+	int err = take_token(fd, dedupe.dst[0].token);
+	if (!err)
+		err = err_of(ioctl(from, PML_IOC_DEDUPE, &dedupe));
+	if (err || dedupe.dst[0].status < 0)
+		return err ? err : -dedupe.dst[0].status;
+	bool is_same = memcmp(data_of(op->tree, op->node) + op->at,
+			      data_of(op->tree2, op->node2) + op->at2, op->bytes) == 0;
+	if (is_same != (dedupe.dst[0].status == PML_IOC_DEDUPE_SAME) ||
+	    (is_same && dedupe.dst[0].done_bytes != op->bytes))
+		complain("dedupe says status %d and %lu bytes of %lu", dedupe.dst[0].status,
+			 (unsigned long)dedupe.dst[0].done_bytes, (unsigned long)op->bytes);
+	return 0;
+}
+
+static int do_range(const struct op *op, int fd)
+{
+	struct pml_ioc_range range = {
+		.version = PML_IOC_VERSION, .first_byte = op->at, .len_bytes = op->bytes};
+	unsigned long request = op->kind == COLLAPSE ? PML_IOC_COLLAPSE
+				: op->kind == INSERT ? PML_IOC_INSERT
+						     : PML_IOC_UNSHARE;
+	return err_of(ioctl(fd, request, &range));
+}
+
+static int do_ioctl(const struct op *op, int fd)
+{
+	struct stat st;
+	if (!op_has_source(op)) {
+		int err = do_range(op, fd);
+		/* The kernel learns a new size by the next stat or read, not by a fault. */
+		return err ? err : err_of(fstat(fd, &st));
+	}
+	int from = open(path2(op), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (from < 0)
+		return errno;
+	int err = ESTALE;
+	/* A token lives for a short time, which a busy machine may let pass. */
+	for (int tries = 0; err == ESTALE && tries < 5; tries++)
+		err = op->kind == CLONE ? do_clone(op, from, fd) : do_dedupe(op, from, fd);
+	close(from);
+	return err ? err : err_of(fstat(fd, &st));
+}
+
 static int do_data_op(const struct op *op, uint64_t *done)
 {
 	if (op->kind == TRUNCATE && op->slot < 0 && op->fill % 2)
@@ -345,6 +414,13 @@ static int do_data_op(const struct op *op, uint64_t *done)
 		break;
 	case SEEK:
 		err = do_seek(op, fd);
+		break;
+	case CLONE:
+	case DEDUPE:
+	case COLLAPSE:
+	case INSERT:
+	case UNSHARE:
+		err = do_ioctl(op, fd);
 		break;
 	default:
 		err = err_of(op->fill % 3 == 0	 ? syncfs(fd)

@@ -14,6 +14,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "rules.h"
+
 static uint64_t state;
 
 uint64_t pick_word(void)
@@ -46,7 +48,8 @@ static const uint8_t weights[KINDS] = {
 	[UTIMENS] = 2,	   [STAT] = 4,	    [FOLLOW] = 2,    [SETXATTR] = 4,   [GETXATTR] = 2,
 	[REMOVEXATTR] = 2, [LISTXATTR] = 1, [READDIR] = 5,   [OPEN] = 5,       [CLOSE] = 4,
 	[READ] = 12,	   [WRITE] = 26,    [MMAP_READ] = 3, [MMAP_WRITE] = 5, [TRUNCATE] = 7,
-	[ALLOCATE] = 9,	   [COPY] = 12,	    [SEEK] = 4,	     [SYNC] = 3,       [RACE] = 12,
+	[ALLOCATE] = 9,	   [COPY] = 12,	    [SEEK] = 4,	     [CLONE] = 5,      [DEDUPE] = 5,
+	[COLLAPSE] = 3,	   [INSERT] = 3,    [UNSHARE] = 2,   [SYNC] = 3,       [RACE] = 12,
 };
 
 static bool is_possible(enum kind kind)
@@ -85,7 +88,7 @@ void pick_kind(struct op *op, int worker)
 	if (pick_below(4) == 0)
 		op->tree = op->tree2 = SHARED_TREE;
 	/* Blocks that files of several trees share. */
-	if (op->kind == COPY && pick_below(3) == 0)
+	if (op_has_source(op) && pick_below(3) == 0)
 		op->tree2 = op->tree == SHARED_TREE ? worker : SHARED_TREE;
 }
 
@@ -125,7 +128,7 @@ static int pick_used_slot(const struct worker *worker, bool is_used)
 
 static bool pick_file(struct op *op, const struct worker *worker)
 {
-	if (op->tree != SHARED_TREE && pick_below(2) && op->kind != COPY) {
+	if (op->tree != SHARED_TREE && pick_below(2) && !op_has_source(op) && !op_is_range(op)) {
 		op->slot = pick_used_slot(worker, true);
 		if (op->slot >= 0) {
 			op->node = worker->slot[op->slot].node;
@@ -139,7 +142,7 @@ static bool pick_file(struct op *op, const struct worker *worker)
 	return true;
 }
 
-static bool pick_copy(struct op *op)
+static bool pick_source(struct op *op)
 {
 	op->node2 = pick_node(op->tree2, S_IFREG);
 	if (op->node2 == NODE_NONE)
@@ -288,7 +291,13 @@ bool pick_target(struct op *op, const struct worker *worker)
 	case SYNC:
 		return pick_file(op, worker);
 	case COPY:
-		return pick_file(op, worker) && pick_copy(op);
+	case CLONE:
+	case DEDUPE:
+		return pick_file(op, worker) && pick_source(op);
+	case COLLAPSE:
+	case INSERT:
+	case UNSHARE:
+		return pick_file(op, worker);
 	case TRUNCATE:
 		if (op->tree == SHARED_TREE || pick_below(8))
 			return pick_file(op, worker);
@@ -372,6 +381,27 @@ static void pick_append(struct op *op, const struct worker *worker, uint64_t siz
 		op->at = size;
 }
 
+/* Whole blocks; what must lie inside of the files does. */
+static bool pick_blocks(struct op *op, uint64_t max, uint64_t size)
+{
+	uint64_t source = op->node2 == NODE_NONE ? 0 : node_of(op->tree2, op->node2)->size;
+	op->at = op->at / BLOCK * BLOCK;
+	op->at2 = pick_below(3) ? pick_offset(largest(op->node2 < 0 ? 0 : op->node2)) : op->at;
+	op->at2 = op->at2 / BLOCK * BLOCK;
+	op->bytes = (1 + pick_below(24)) * BLOCK;
+	if (op->kind == CLONE && pick_below(3) == 0 && source > op->at2)
+		op->bytes = source - op->at2; /* to the end */
+	if (op->kind == DEDUPE) {
+		clip(&op->bytes, op->at, size);
+		clip(&op->bytes, op->at2, source);
+		op->bytes = op->bytes / BLOCK * BLOCK;
+		bool overlaps = op->node == op->node2 && op->tree == op->tree2 &&
+				op->at < op->at2 + op->bytes && op->at2 < op->at + op->bytes;
+		return op->bytes > 0 && !overlaps;
+	}
+	return op->at + op->bytes <= max && (op->kind != INSERT || size + op->bytes <= max);
+}
+
 bool pick_extent(struct op *op, const struct worker *worker)
 {
 	if (op->kind < READ || op->kind == RACE || op->node == NODE_NONE)
@@ -380,6 +410,8 @@ bool pick_extent(struct op *op, const struct worker *worker)
 	uint64_t size = node_of(op->tree, op->node)->size;
 	op->at = pick_offset(max);
 	op->bytes = pick_bytes();
+	if (op_is_range(op))
+		return pick_blocks(op, max, size);
 	if (op->kind == WRITE)
 		pick_append(op, worker, size);
 	if (op->kind == READ && op->slot < 0)

@@ -171,7 +171,8 @@ in_range "$remounts" 1 1000000 "remounts"
 in_range "$crashes" 3 1000000 "crashes"
 end "a device with room"
 for kind in create mkdir mknod symlink link unlink rmdir rename chmod chown utimens stat follow \
-	readdir open close read write mmap_read mmap_write truncate allocate copy seek sync race; do
+	readdir open close read write mmap_read mmap_write truncate allocate copy \
+	clone dedupe collapse insert unshare seek sync race; do
 	[ "$(total $kind)" -ge 5 ] || not_ok "$kind was done" "$(total $kind) times"
 done
 in_range "$(total refused)" 100 1000000000 "operations were refused as they must"

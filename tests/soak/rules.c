@@ -24,6 +24,16 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+bool op_has_source(const struct op *op)
+{
+	return op->kind == COPY || op->kind == CLONE || op->kind == DEDUPE;
+}
+
+bool op_is_range(const struct op *op)
+{
+	return op->kind >= CLONE && op->kind <= UNSHARE;
+}
+
 /* ---- what must be answered ---------------------------------------------- */
 
 static struct node *named(const struct op *op)
@@ -137,6 +147,18 @@ static int expect_copy(const struct op *op)
 	return op->at2 < op->at + bytes && op->at < op->at2 + bytes ? EINVAL : 0;
 }
 
+/* pmemleasefs/ioctl.h: a length that is no multiple of a block ends where both files do. */
+static int expect_clone(const struct op *op)
+{
+	const struct node *to = named(op), *from = named2(op);
+	if (op->at2 + op->bytes > from->size)
+		return EINVAL;
+	if (op->bytes % BLOCK &&
+	    (op->at2 + op->bytes != from->size || op->at + op->bytes < to->size))
+		return EINVAL;
+	return expect_copy(op);
+}
+
 static int expect_data_op(const struct op *op, const struct worker *worker)
 {
 	const struct node *n = named(op);
@@ -157,6 +179,12 @@ static int expect_data_op(const struct op *op, const struct worker *worker)
 		return slot_allows(op, worker, false) && slot_allows(op, worker, true) ? 0 : EACCES;
 	case COPY:
 		return expect_copy(op);
+	case CLONE:
+		return expect_clone(op);
+	case COLLAPSE:
+		return op->at + op->bytes >= n->size ? EINVAL : 0;
+	case INSERT:
+		return op->at >= n->size ? EINVAL : 0;
 	case SEEK:
 		return op->at >= n->size ? ENXIO : 0;
 	default:
@@ -485,6 +513,38 @@ static void apply_copy(const struct op *op, uint64_t done)
 	move_both(n, op);
 }
 
+static void apply_collapse(const struct op *op)
+{
+	struct node *n = named(op);
+	uint8_t *data = data_of(op->tree, op->node);
+	uint64_t block = op->at / BLOCK, nblocks = op->bytes / BLOCK;
+	memmove(data + op->at, data + op->at + op->bytes, n->size - op->at - op->bytes);
+	memset(data + n->size - op->bytes, 0, op->bytes);
+	memmove(n->mapping + block, n->mapping + block + nblocks, FILE_BLOCKS - block - nblocks);
+	set_mapping(n, FILE_MAX - op->bytes, FILE_MAX, HOLE);
+	n->size -= op->bytes;
+	move_both(n, op);
+}
+
+static void apply_insert(const struct op *op)
+{
+	struct node *n = named(op);
+	uint8_t *data = data_of(op->tree, op->node);
+	uint64_t block = op->at / BLOCK, nblocks = op->bytes / BLOCK;
+	memmove(data + op->at + op->bytes, data + op->at, n->size - op->at);
+	memset(data + op->at, 0, op->bytes);
+	memmove(n->mapping + block + nblocks, n->mapping + block, FILE_BLOCKS - block - nblocks);
+	set_mapping(n, op->at, op->at + op->bytes, HOLE);
+	n->size += op->bytes;
+	move_both(n, op);
+}
+
+static bool is_same(const struct op *op)
+{
+	return memcmp(data_of(op->tree, op->node) + op->at, data_of(op->tree2, op->node2) + op->at2,
+		      op->bytes) == 0;
+}
+
 static void apply_data_op(const struct op *op, uint64_t done)
 {
 	struct node *n = named(op);
@@ -514,7 +574,23 @@ static void apply_data_op(const struct op *op, uint64_t done)
 		apply_allocate(op);
 		break;
 	case COPY:
+	case CLONE:
 		apply_copy(op, done);
+		break;
+	case DEDUPE:
+		/* Where they were zeros, either may have had the blocks. */
+		if (is_same(op))
+			set_mapping(n, op->at, op->at + op->bytes, ANY);
+		break;
+	case COLLAPSE:
+		apply_collapse(op);
+		break;
+	case INSERT:
+		apply_insert(op);
+		break;
+	case UNSHARE:
+		may_have_moved(&n->mtime, op->begin_ns);
+		may_have_moved(&n->ctime, op->begin_ns);
 		break;
 	case READ:
 	case MMAP_READ:
@@ -546,9 +622,9 @@ int op_touches(const struct op *op, int *ret_nodes)
 		ret_nodes[n++] = op->dir;
 	if (op->node != NODE_NONE)
 		ret_nodes[n++] = op->node;
-	if (op->dir2 != NODE_NONE && op->kind != COPY)
+	if (op->dir2 != NODE_NONE && !op_has_source(op))
 		ret_nodes[n++] = op->dir2;
-	if (op->node2 != NODE_NONE && op->kind != COPY)
+	if (op->node2 != NODE_NONE && !op_has_source(op))
 		ret_nodes[n++] = op->node2;
 	if (op->fresh != NODE_NONE)
 		ret_nodes[n++] = op->fresh;

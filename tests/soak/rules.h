@@ -7,6 +7,11 @@
 
 #include "model.h"
 
+/* Does it take from node2, which it leaves as it is? */
+bool op_has_source(const struct op *op);
+/* Is it one of the ioctls on whole blocks? */
+bool op_is_range(const struct op *op);
+
 /* The errno value that the operation must end with in the model as it is now; 0: it succeeds. */
 int op_expect(const struct op *op, const struct worker *worker);
 /* May it fail on a full device?  Removing and making smaller never may. */
