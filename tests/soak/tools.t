@@ -73,7 +73,7 @@ setfattr -n user.probe -v 1 "$mnt" 2>/dev/null && setfattr -x user.probe "$mnt" 
 	left_out+=(xattr)
 mkdir "$mnt/stress"
 # All at once, so that they are in each other's way.
-check "stress-ng: filesystem class" timeout $((stress_seconds + 90)) stress-ng --class filesystem --all 1 --verify \
+check "stress-ng: filesystem class" timeout $((stress_seconds + 240)) stress-ng --class filesystem --all 1 --verify \
 	--exclude "$(IFS=, && echo "${left_out[*]}")" --timeout "$stress_seconds" \
 	--temp-path "$mnt/stress" --hdd-bytes 16m --iomix-bytes 16m --fallocate-bytes 16m \
 	--log-file "$work/stress.log" --oomable
