@@ -399,6 +399,12 @@ static bool pick_blocks(struct op *op, uint64_t max, uint64_t size)
 				op->at < op->at2 + op->bytes && op->at2 < op->at + op->bytes;
 		return op->bytes > 0 && !overlaps;
 	}
+	/* The model has no place for what an insertion would push behind FILE_MAX. */
+	const struct node *n = node_of(op->tree, op->node);
+	for (uint64_t b = FILE_BLOCKS - op->bytes / BLOCK; op->kind == INSERT && b < FILE_BLOCKS;
+	     b++)
+		if (n->mapping[b] != HOLE)
+			return false;
 	return op->at + op->bytes <= max && (op->kind != INSERT || size + op->bytes <= max);
 }
 
