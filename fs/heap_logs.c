@@ -199,14 +199,18 @@ static bool is_redo_kind(uint64_t entry)
 	return kind == PML_ENTRY_SET || kind == PML_ENTRY_AND || kind == PML_ENTRY_OR;
 }
 
-/* Of the logs themselves only links are ever changed. */
-static bool is_link(uint64_t offset)
+/*
+ * Of the logs themselves only links are ever changed, and the generation of the undo log: a
+ * commit that changes the heap makes the snapshots void in the same redo log.
+ */
+static bool is_log_field(uint64_t offset)
 {
 	uint64_t lanes_end = PML_LANES_OFFSET + (uint64_t)PML_NLANES * PML_LANE_BYTES;
 	uint64_t in_lane = (offset - PML_LANES_OFFSET) % PML_LANE_BYTES;
 	return offset >= PML_LANES_OFFSET && offset < lanes_end &&
 	       (in_lane == PML_LOG_EXTERNAL_OFFSET + 8 * PML_LOG_NEXT ||
-		in_lane == PML_LOG_UNDO_OFFSET + 8 * PML_LOG_NEXT);
+		in_lane == PML_LOG_UNDO_OFFSET + 8 * PML_LOG_NEXT ||
+		in_lane == PML_LOG_UNDO_OFFSET + 8 * PML_LOG_GENERATION);
 }
 
 static bool may_change(const struct pml_heap *heap, uint64_t offset)
@@ -218,7 +222,7 @@ static bool may_change(const struct pml_heap *heap, uint64_t offset)
 	bool is_in_heap = offset >= heap->offset + sizeof(struct pml_heap_header) &&
 			  offset <= heap->bytes - 8;
 	return offset % 8 == 0 &&
-	       (is_in_heap || is_link(offset) || offset == root || offset == root_bytes);
+	       (is_in_heap || is_log_field(offset) || offset == root || offset == root_bytes);
 }
 
 static bool carry_out(struct pml_heap_check *c, uint64_t at, const char *name)
