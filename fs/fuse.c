@@ -182,6 +182,8 @@ static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
 {
 	fuse->fs = args->fs;
 	fuse->ioctl = args->ioctl;
+	fuse->atime = args->atime;
+	fuse->dir_atime = args->dir_atime;
 	fuse->owner = geteuid();
 	fuse->mountpoint = strdup(args->mountpoint);
 	if (!fuse->mountpoint)

@@ -20,10 +20,22 @@ static struct pml_inode *hold_open(const struct fuse_file_info *fi)
 
 /* ---- reading ------------------------------------------------------------ */
 
-void pml_fuse_open_flags(struct pml_fuse *fuse, uint64_t ino, struct fuse_file_info *fi)
+/* Reads that the kernel serves from its pages do not come here. */
+static bool must_see_reads(const struct pml_fuse *fuse, struct pml_inode *inode, int flags)
 {
-	/* All changes go through the kernel or are told to it: its pages may stay. */
-	fi->keep_cache = !pml_fuse_nodes_is_stale(fuse->nodes, ino);
+	return (flags & O_ACCMODE) != O_WRONLY && !(flags & O_NOATIME) &&
+	       pml_inode_is_atime_due(inode, fuse->atime);
+}
+
+void pml_fuse_open_flags(struct pml_fuse *fuse, struct fuse_file_info *fi)
+{
+	struct pml_inode *inode = pml_fuse_inode_of(fi);
+	/*
+	 * All changes go through the kernel or are told to it: its pages may stay, unless the
+	 * first read is to set atime.
+	 */
+	fi->keep_cache = !pml_fuse_nodes_is_stale(fuse->nodes, pml_inode_ino(inode)) &&
+			 !must_see_reads(fuse, inode, fi->flags);
 	fi->noflush = 1;
 }
 
@@ -33,7 +45,7 @@ void pml_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (!inode)
 		return;
 	fi->fh = pml_fuse_handle(inode, fi->flags);
-	pml_fuse_open_flags(pml_fuse_of(req), ino, fi);
+	pml_fuse_open_flags(pml_fuse_of(req), fi);
 	(void)fuse_reply_open(req, fi);
 	pml_inode_put(inode, 1);
 }
@@ -45,6 +57,8 @@ void pml_fuse_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct iovec iov[PML_IOV_MAX];
 	int iovcnt = 0;
 	size_t bytes = 0;
+	if (!(fi->flags & O_NOATIME))
+		pml_inode_accessed(inode, pml_fuse_of(req)->atime);
 	int err = pml_file_read_begin(inode, (uint64_t)off, size, iov, &iovcnt, &bytes);
 	if (err) {
 		pml_fuse_reply_err(req, err);
@@ -141,11 +155,15 @@ void pml_fuse_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_
 		.to_set = (unsigned int)to_set,
 		.attr = *attr,
 	};
-	struct timespec now = pml_now_wall();
+	/* "Now" is one time for all. */
+	if (op.to_set & (FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)) {
+		op.attr.st_ctim = pml_now_wall();
+		op.to_set |= FUSE_SET_ATTR_CTIME;
+	}
 	if (op.to_set & FUSE_SET_ATTR_ATIME_NOW)
-		op.attr.st_atim = now;
+		op.attr.st_atim = op.attr.st_ctim;
 	if (op.to_set & FUSE_SET_ATTR_MTIME_NOW)
-		op.attr.st_mtim = now;
+		op.attr.st_mtim = op.attr.st_ctim;
 	pml_fuse_op_start(&op);
 }
 
@@ -205,7 +223,8 @@ static int run_setattr(struct pml_fuse_op *op, struct pml_waiter *w)
 		op->is_truncated = true;
 	}
 	unsigned int what = what_to_set(op->to_set);
-	return what ? pml_inode_set(op->inode, what, &op->attr) : 0;
+	/* Nothing at all is a chown(2) that names no one: it sets ctime. */
+	return what || !op->is_truncated ? pml_inode_set(op->inode, what, &op->attr) : 0;
 }
 
 static int run_clone(struct pml_fuse_op *op, struct pml_waiter *w)

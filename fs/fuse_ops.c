@@ -8,6 +8,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h> /* RENAME_ */
 #include <string.h>
 
 #include "fuse_private.h"
@@ -18,6 +19,11 @@ struct pml_inode *pml_fuse_hold(fuse_req_t req, fuse_ino_t ino)
 	if (!inode)
 		pml_fuse_reply_err(req, -ESTALE);
 	return inode;
+}
+
+static bool is_dot(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
 /* ---- entries ------------------------------------------------------------ */
@@ -51,8 +57,39 @@ static void reply_entry(fuse_req_t req, struct pml_inode *inode)
 		pml_fuse_nodes_forget(fuse->nodes, entry.ino, 1);
 }
 
+/*
+ * Export (NFS, open_by_handle_at(2)): "." of an inode that the kernel may have forgotten,
+ * and ".." of a directory (fs/fuse/inode.c of Linux).
+ */
+static void look_up_by_number(fuse_req_t req, fuse_ino_t ino, bool wants_parent)
+{
+	struct pml_inode *inode = NULL, *parent = NULL;
+	int err = pml_inode_get(pml_fuse_of(req)->fs, ino, &inode);
+	if (!err && wants_parent) {
+		err = pml_dir_parent(inode, &parent);
+		pml_inode_put(inode, 1);
+		inode = parent;
+	}
+	struct stat attr = {.st_nlink = 0};
+	if (!err)
+		pml_inode_stat(inode, &attr);
+	/* One that is deleted but open would be known to the kernel. */
+	if (!err && attr.st_nlink == 0) {
+		pml_inode_put(inode, 1);
+		err = -ESTALE;
+	}
+	if (err)
+		pml_fuse_reply_err(req, err);
+	else
+		reply_entry(req, inode);
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	if (is_dot(name)) {
+		look_up_by_number(req, parent, name[1] == '.');
+		return;
+	}
 	struct pml_inode *dir = pml_fuse_hold(req, parent);
 	if (!dir)
 		return;
@@ -86,10 +123,14 @@ static int create(fuse_req_t req, fuse_ino_t parent, const char *name, struct pm
 	struct pml_inode *dir = pml_fuse_nodes_get(pml_fuse_of(req)->nodes, parent);
 	if (!dir)
 		return -ESTALE;
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	args->cred = (struct pml_cred){.uid = ctx->uid, .gid = ctx->gid};
-	args->umask = ctx->umask;
+	/* Groups matter to the set-group-id bit only. */
+	pml_auto_free gid_t *groups = NULL;
+	bool has_setgid = (args->mode & S_ISGID) && !S_ISDIR(args->mode);
+	args->cred = pml_fuse_caller(req, has_setgid, &groups);
+	args->umask = fuse_req_ctx(req)->umask;
 	int err = pml_dir_create(dir, name, args, ret_inode);
+	/* They are freed here. */
+	args->cred.ngroups = 0;
 	pml_inode_put(dir, 1);
 	return err;
 }
@@ -142,7 +183,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		return;
 	}
 	fi->fh = pml_fuse_handle(inode, fi->flags);
-	pml_fuse_open_flags(fuse, entry.ino, fi);
+	pml_fuse_open_flags(fuse, fi);
 	if (fuse_reply_create(req, &entry, fi) != 0)
 		pml_fuse_nodes_forget(fuse->nodes, entry.ino, 1);
 }
@@ -195,7 +236,13 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 		return;
 	struct pml_inode *to = pml_fuse_hold(req, new_parent);
 	if (to) {
-		pml_fuse_reply_err(req, pml_dir_rename(from, name, to, new_name, flags));
+		gid_t *no_groups;
+		const struct pml_cred cred = pml_fuse_caller(req, false, &no_groups);
+		int err = flags & RENAME_WHITEOUT
+				  ? pml_dir_rename_whiteout(from, name, to, new_name,
+							    flags & ~RENAME_WHITEOUT, &cred)
+				  : pml_dir_rename(from, name, to, new_name, flags);
+		pml_fuse_reply_err(req, err);
 		pml_inode_put(to, 1);
 	}
 	pml_inode_put(from, 1);
@@ -220,6 +267,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	if (!inode)
 		return;
 	char target[PML_SYMLINK_MAX + 1];
+	pml_inode_accessed(inode, pml_fuse_of(req)->atime);
 	int err = pml_inode_readlink(inode, target);
 	if (err)
 		pml_fuse_reply_err(req, err);
@@ -276,6 +324,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct pml_inode *dir = pml_fuse_hold(req, ino);
 	if (!dir)
 		return;
+	pml_inode_accessed(dir, pml_fuse_of(req)->dir_atime);
 	struct listing list = {.req = req, .buffer = malloc(size), .bytes = size};
 	int err = list.buffer ? pml_dir_read(dir, (uint64_t)off, emit_plain, &list) : -ENOMEM;
 	if (err)
@@ -334,11 +383,6 @@ static bool emit_gather(void *arg, const struct pml_dirent *dirent)
 	return true;
 }
 
-static bool is_dot(const char *name)
-{
-	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
-
 /*
  * Describes an entry.  One without a node id is only a name to the kernel (readdirplus
  * in fs/fuse/readdir.c): the dots, and what has gone since it was gathered.
@@ -395,6 +439,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	struct pml_inode *dir = pml_fuse_hold(req, ino);
 	if (!dir)
 		return;
+	pml_inode_accessed(dir, fuse->dir_atime);
 	struct gathering gathering = {.list = {.req = req, .buffer = entries, .bytes = size}};
 	int err = pml_dir_read(dir, (uint64_t)off, emit_gather, &gathering);
 	pml_inode_put(dir, 1);
@@ -419,10 +464,13 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	/* We say which pages are stale (pml_fuse_invalidate); a new mtime alone says nothing. */
 	unsigned int wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS |
 			      FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-			      FUSE_CAP_IOCTL_DIR | FUSE_CAP_CACHE_SYMLINKS |
-			      FUSE_CAP_EXPLICIT_INVAL_DATA;
+			      FUSE_CAP_IOCTL_DIR | FUSE_CAP_EXPLICIT_INVAL_DATA |
+			      FUSE_CAP_EXPORT_SUPPORT;
 	/* A default ACL takes the umask's place, so the umask is ours to apply. */
 	wanted |= FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+	/* A target never changes, but who counts each read of it must see each. */
+	if (((const struct pml_fuse *)arg)->atime != PML_ATIME_STRICT)
+		wanted |= FUSE_CAP_CACHE_SYMLINKS;
 	conn->want |= wanted & conn->capable;
 	conn->max_write = 1u << 20;
 	conn->max_readahead = 1u << 20;

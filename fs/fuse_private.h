@@ -70,6 +70,8 @@ struct pml_fuse {
 	struct pml_fuse_ioctl_ops ioctl;
 	char *mountpoint;
 	uid_t owner;
+	enum pml_atime atime;
+	enum pml_atime dir_atime;
 
 	/* The filesystem's; set before the first request is served. */
 	const struct pml_guard_ops *guard_ops; /* NULL: nothing is ever in the way */
@@ -239,8 +241,8 @@ void pml_fuse_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 void pml_fuse_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		    struct fuse_file_info *fi);
 
-/* How an open file is to be treated by the kernel. */
-void pml_fuse_open_flags(struct pml_fuse *fuse, uint64_t ino, struct fuse_file_info *fi);
+/* How an open file, whose handle is set, is to be treated by the kernel. */
+void pml_fuse_open_flags(struct pml_fuse *fuse, struct fuse_file_info *fi);
 
 /* ---- fuse_xattr.c ------------------------------------------------------- */
 

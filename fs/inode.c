@@ -406,6 +406,41 @@ void pml_inode_end_change(struct pml_inode *inode)
 	(void)pthread_rwlock_unlock(&inode->fs->audit_lock);
 }
 
+#define DAY_NS (24ull * 3600 * 1000000000)
+
+static bool is_atime_due_locked(const struct pml_inode *inode, enum pml_atime when, uint64_t now)
+{
+	const struct pml_media_inode *media = inode->media;
+	if (when == PML_ATIME_STRICT)
+		return media->atime_ns != now;
+	return media->atime_ns <= media->mtime_ns || media->atime_ns <= media->ctime_ns ||
+	       (now > media->atime_ns && now - media->atime_ns >= DAY_NS);
+}
+
+bool pml_inode_is_atime_due(struct pml_inode *inode, enum pml_atime when)
+{
+	if (when == PML_ATIME_NEVER || inode->fs->is_read_only)
+		return false;
+	(void)pthread_rwlock_rdlock(&inode->lock);
+	bool is_due = is_atime_due_locked(inode, when, pml_time_now());
+	(void)pthread_rwlock_unlock(&inode->lock);
+	return is_due;
+}
+
+void pml_inode_accessed(struct pml_inode *inode, enum pml_atime when)
+{
+	/* Mostly it is not due: readers do not exclude each other then. */
+	if (!pml_inode_is_atime_due(inode, when) || pml_inode_begin_change(inode) != 0)
+		return;
+	uint64_t now = pml_time_now();
+	if (is_atime_due_locked(inode, when, now)) {
+		/* One aligned store: atomic without a transaction. */
+		inode->media->atime_ns = now;
+		pmemobj_persist(inode->fs->pool, &inode->media->atime_ns, sizeof(uint64_t));
+	}
+	pml_inode_end_change(inode);
+}
+
 int pml_inode_touch(struct pml_inode *inode)
 {
 	struct pml_media_inode *media = inode->media;

@@ -181,8 +181,8 @@ static void inherit(const struct pml_media_inode *dir, const struct pml_create_a
 	inode->gid = dir->gid;
 	if (S_ISDIR(args->mode))
 		inode->mode |= S_ISGID;
-	else if ((args->mode & S_ISGID) && (args->mode & S_IXGRP) && dir->gid != args->cred.gid &&
-		 args->cred.uid != 0)
+	else if ((args->mode & S_ISGID) && (args->mode & S_IXGRP) && args->cred.uid != 0 &&
+		 !pml_cred_has_group(&args->cred, dir->gid))
 		inode->mode &= ~(uint32_t)S_ISGID;
 }
 
@@ -503,9 +503,13 @@ struct rename {
 	uint64_t to_child;
 	struct child moved;
 	struct child replaced; /* without inode: the new name is not there yet */
+	/* What takes the old name; NULL: nothing. */
+	const struct pml_create_args *whiteout_args;
+	struct pml_inode *whiteout;
+	bool has_whiteout; /* it has got the name */
 };
 
-/* -ENOENT: @dir has been removed.  fs.rename_lock and the audit lock held. */
+/* -ENOENT: @dir has been removed.  The audit lock held. */
 static int parent_get(struct pml_inode *dir, struct pml_inode **ret_parent)
 {
 	struct pml_inode *parent = NULL;
@@ -679,7 +683,12 @@ static int replace_in_tx(const struct rename *r)
 		err = pml_dir_add(r->fs, r->to->media, r->new_name.text, r->new_name.bytes,
 				  moved->ino, moved->type);
 	}
-	return err ? err : pml_dir_remove(r->fs, r->from->media, moved);
+	if (err || !r->whiteout)
+		return err ? err : pml_dir_remove(r->fs, r->from->media, moved);
+	err = inode_fill_in_tx(r->from, r->whiteout_args, r->whiteout);
+	return err ? err
+		   : pml_dir_set(r->fs, r->from->media, moved, r->whiteout->ino,
+				 r->whiteout_args->mode);
 }
 
 static int rename_in_tx(const struct rename *r)
@@ -724,6 +733,61 @@ static int rename_locked(struct rename *r)
 	if (!err)
 		err = pml_tx_end(&tx, rename_in_tx(r));
 	unlock_children(r);
+	if (!err && r->whiteout) {
+		pml_inode_publish(r->whiteout);
+		r->has_whiteout = true;
+	}
+	return err;
+}
+
+/* Audit lock held. */
+static int rename_in_change(struct rename *r)
+{
+	(void)pthread_mutex_lock(&r->fs->rename_lock);
+	int err = find_ancestry(r);
+	if (!err) {
+		lock_parents(r);
+		err = rename_locked(r);
+		unlock_parents(r);
+	}
+	(void)pthread_mutex_unlock(&r->fs->rename_lock);
+	return err;
+}
+
+static int rename_leaving_whiteout(struct rename *r)
+{
+	uint64_t ino;
+	int err = pml_itable_take(r->fs, &ino);
+	if (err)
+		return err;
+	err = pml_inode_new(r->fs, ino, &r->whiteout);
+	if (!err) {
+		err = rename_in_change(r);
+		if (r->has_whiteout)
+			pml_inode_put_in_change(r->whiteout);
+		else
+			pml_inode_abandon(r->whiteout);
+	}
+	if (!r->has_whiteout)
+		pml_itable_put(r->fs, ino);
+	return err;
+}
+
+static int rename_names(struct rename *r, const char *name, const char *new_name)
+{
+	int err = name_of(r->from, name, &r->name);
+	if (!err)
+		err = name_of(r->to, new_name, &r->new_name);
+	if (!err && r->fs->is_read_only)
+		err = -EROFS;
+	if (err)
+		return err;
+
+	(void)pthread_rwlock_rdlock(&r->fs->audit_lock);
+	err = r->whiteout_args ? rename_leaving_whiteout(r) : rename_in_change(r);
+	(void)pthread_rwlock_unlock(&r->fs->audit_lock);
+	child_put(&r->moved);
+	child_put(&r->replaced);
 	return err;
 }
 
@@ -739,25 +803,31 @@ int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *t
 	};
 	if (flags && !r.is_exchange && !r.is_noreplace)
 		return -EINVAL;
-	int err = name_of(from, name, &r.name);
-	if (!err)
-		err = name_of(to, new_name, &r.new_name);
-	if (!err && r.fs->is_read_only)
-		err = -EROFS;
-	if (err)
-		return err;
+	return rename_names(&r, name, new_name);
+}
 
-	(void)pthread_rwlock_rdlock(&r.fs->audit_lock);
-	(void)pthread_mutex_lock(&r.fs->rename_lock);
-	err = find_ancestry(&r);
-	if (!err) {
-		lock_parents(&r);
-		err = rename_locked(&r);
-		unlock_parents(&r);
-	}
-	(void)pthread_mutex_unlock(&r.fs->rename_lock);
-	(void)pthread_rwlock_unlock(&r.fs->audit_lock);
-	child_put(&r.moved);
-	child_put(&r.replaced);
+int pml_dir_rename_whiteout(struct pml_inode *from, const char *name, struct pml_inode *to,
+			    const char *new_name, unsigned int flags, const struct pml_cred *cred)
+{
+	const struct pml_create_args args = {.mode = S_IFCHR, .cred = *cred};
+	struct rename r = {
+		.fs = from->fs,
+		.from = from,
+		.to = to,
+		.is_noreplace = flags == RENAME_NOREPLACE,
+		.whiteout_args = &args,
+	};
+	if (flags && !r.is_noreplace)
+		return -EINVAL;
+	return rename_names(&r, name, new_name);
+}
+
+int pml_dir_parent(struct pml_inode *dir, struct pml_inode **ret_parent)
+{
+	if (!pml_inode_is_dir(dir))
+		return -ENOTDIR;
+	(void)pthread_rwlock_rdlock(&dir->fs->audit_lock);
+	int err = parent_get(dir, ret_parent);
+	(void)pthread_rwlock_unlock(&dir->fs->audit_lock);
 	return err;
 }

@@ -94,11 +94,12 @@ void pml_data_persist(const struct pml_fs *fs, const void *addr, size_t bytes)
 
 uint64_t pml_time_from(const struct timespec *ts)
 {
+	/* The nearest time that there is, in whole seconds: timestamp_truncate() of Linux. */
 	int64_t max_s = (int64_t)(UINT64_MAX / 1000000000u) - PML_TIME_BIAS_S - 1;
-	if (ts->tv_sec < -PML_TIME_BIAS_S)
+	if (ts->tv_sec <= -PML_TIME_BIAS_S)
 		return 0;
-	if (ts->tv_sec > max_s)
-		return UINT64_MAX;
+	if (ts->tv_sec >= max_s)
+		return (uint64_t)(max_s + PML_TIME_BIAS_S) * 1000000000u;
 	return (uint64_t)(ts->tv_sec + PML_TIME_BIAS_S) * 1000000000u + (uint64_t)ts->tv_nsec;
 }
 

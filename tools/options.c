@@ -34,17 +34,17 @@ static const struct standard_option {
 	{"sync", PML_MOUNT_SYNC, 0},
 	{"async", 0, PML_MOUNT_SYNC},
 	{"dirsync", PML_MOUNT_DIRSYNC, 0},
-	{"noatime", PML_MOUNT_NOATIME, 0},
+	{"noatime", PML_MOUNT_NOATIME, PML_MOUNT_STRICTATIME},
 	{"atime", 0, PML_MOUNT_NOATIME},
+	{"strictatime", PML_MOUNT_STRICTATIME, PML_MOUNT_NOATIME},
+	{"nostrictatime", 0, PML_MOUNT_STRICTATIME},
+	{"relatime", 0, PML_MOUNT_NOATIME | PML_MOUNT_STRICTATIME},
 	{"nodiratime", PML_MOUNT_NODIRATIME, 0},
 	{"diratime", 0, PML_MOUNT_NODIRATIME},
 	/* About who mounts and when, or the default anyway. */
 	{"defaults", 0, 0},
 	{"default_permissions", 0, 0},
-	{"relatime", 0, 0},
 	{"norelatime", 0, 0},
-	{"strictatime", 0, 0},
-	{"nostrictatime", 0, 0},
 	{"lazytime", 0, 0},
 	{"nolazytime", 0, 0},
 	{"iversion", 0, 0},
@@ -385,7 +385,7 @@ void pml_options_kernel(const struct pml_mount_options *options, bool is_root, c
 {
 	unsigned int flags = options->flags;
 	/* libfuse and fusermount start from nosuid,nodev; only root may ask for more. */
-	(void)snprintf(ret_list, PML_KERNEL_OPTIONS_BYTES, "default_permissions%s%s%s%s%s%s%s%s%s",
+	(void)snprintf(ret_list, PML_KERNEL_OPTIONS_BYTES, "default_permissions%s%s%s%s%s%s%s%s",
 		       options->allow_other || is_root ? ",allow_other" : "",
 		       flags & PML_MOUNT_RO ? ",ro" : "",
 		       is_root && !(flags & PML_MOUNT_NOSUID) ? ",suid" : "",
@@ -393,6 +393,5 @@ void pml_options_kernel(const struct pml_mount_options *options, bool is_root, c
 		       flags & PML_MOUNT_NOEXEC ? ",noexec" : "",
 		       flags & PML_MOUNT_SYNC ? ",sync" : "",
 		       flags & PML_MOUNT_DIRSYNC ? ",dirsync" : "",
-		       flags & PML_MOUNT_NOATIME ? ",noatime" : "",
-		       flags & PML_MOUNT_NODIRATIME ? ",nodiratime" : "");
+		       flags & PML_MOUNT_NOATIME ? ",noatime" : "");
 }

@@ -19,7 +19,7 @@ struct pml_endpoint {
 	char port[8];		   /* decimal */
 };
 
-/* Standard mount options that the kernel acts on. */
+/* Standard mount options that the kernel, or the daemon, acts on. */
 enum {
 	PML_MOUNT_RO = 1 << 0,
 	PML_MOUNT_NOSUID = 1 << 1,
@@ -29,6 +29,7 @@ enum {
 	PML_MOUNT_DIRSYNC = 1 << 5,
 	PML_MOUNT_NOATIME = 1 << 6,
 	PML_MOUNT_NODIRATIME = 1 << 7,
+	PML_MOUNT_STRICTATIME = 1 << 8,
 };
 
 struct pml_mount_options {

@@ -141,10 +141,18 @@ static void stop_servers(struct pml_service *service)
 
 /* ---- start -------------------------------------------------------------- */
 
+static enum pml_atime atime_of(unsigned int flags)
+{
+	if (flags & PML_MOUNT_NOATIME)
+		return PML_ATIME_NEVER;
+	return flags & PML_MOUNT_STRICTATIME ? PML_ATIME_STRICT : PML_ATIME_RELATIVE;
+}
+
 static int mount_fs(struct pml_service *service, const struct pml_service_args *args,
 		    char *ret_reason)
 {
 	char kernel_options[PML_KERNEL_OPTIONS_BYTES];
+	unsigned int flags = args->options->flags;
 	pml_options_kernel(args->options, geteuid() == 0, kernel_options);
 	service->control = (struct pml_control){.fs = service->fs, .leases = service->leases};
 	const struct pml_fuse_args fuse_args = {
@@ -152,6 +160,8 @@ static int mount_fs(struct pml_service *service, const struct pml_service_args *
 		.source = args->device,
 		.mountpoint = args->mountpoint,
 		.kernel_options = kernel_options,
+		.atime = atime_of(flags),
+		.dir_atime = flags & PML_MOUNT_NODIRATIME ? PML_ATIME_NEVER : atime_of(flags),
 		.ioctl = {.ioctl = pml_control_ioctl, .arg = &service->control},
 	};
 	struct pml_fuse *fuse = NULL;

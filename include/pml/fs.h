@@ -213,6 +213,20 @@ int pml_inode_set(struct pml_inode *inode, unsigned int what,
 int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
 			      bool *ret_has_dropped) PML_MUST_CHECK;
 
+/* When a read sets atime. */
+enum pml_atime {
+	PML_ATIME_RELATIVE, /* when it is not younger than mtime and ctime, or a day old */
+	PML_ATIME_STRICT,   /* always */
+	PML_ATIME_NEVER,
+};
+/* Would a read set it? */
+bool pml_inode_is_atime_due(struct pml_inode *inode, enum pml_atime when);
+/*
+ * Somebody has read the inode: sets atime when it is due.  Neither ctime nor anything else
+ * changes; on a read-only filesystem nothing does.
+ */
+void pml_inode_accessed(struct pml_inode *inode, enum pml_atime when);
+
 /* Target of a symlink into @ret_target (PML_SYMLINK_MAX + 1 bytes).  -EINVAL: not a symlink. */
 int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK;
 
@@ -290,6 +304,17 @@ int pml_dir_rmdir(struct pml_inode *dir, const char *name) PML_MUST_CHECK;
 /* @flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE (else -EINVAL); -EINVAL into own subtree. */
 int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *to,
 		   const char *new_name, unsigned int flags) PML_MUST_CHECK;
+
+/*
+ * A rename that leaves a whiteout, a device node 0/0 of mode 0 and of @cred, behind under
+ * the old name: RENAME_WHITEOUT.  Two names of one inode: does nothing, as any rename.
+ * @flags: 0 or RENAME_NOREPLACE (else -EINVAL).
+ */
+int pml_dir_rename_whiteout(struct pml_inode *from, const char *name, struct pml_inode *to,
+			    const char *new_name, unsigned int flags,
+			    const struct pml_cred *cred) PML_MUST_CHECK;
+/* The directory that ".." leads to; -ENOENT: @dir has been removed. */
+int pml_dir_parent(struct pml_inode *dir, struct pml_inode **ret_parent) PML_MUST_CHECK;
 
 struct pml_dirent {
 	const char *name; /* zero-terminated; valid during the call only */

@@ -28,6 +28,8 @@ struct pml_fuse_args {
 	const char *source; /* the device, for the mount table; a comma is refused with -EINVAL */
 	const char *mountpoint;
 	const char *kernel_options; /* "allow_other,default_permissions": a list, may be "" */
+	enum pml_atime atime;	    /* of everything but directories */
+	enum pml_atime dir_atime;
 	struct pml_fuse_ioctl_ops ioctl;
 };
 

@@ -707,6 +707,53 @@ static void test_rename_errors_change_nothing(void)
 	end_tree();
 }
 
+static void test_rename_leaves_a_whiteout(void)
+{
+	const struct pml_cred cred = {.uid = 7, .gid = 8};
+	begin_tree();
+	uint64_t before = fs_digest(pool.fs);
+	CHECK_EQ(pml_dir_rename_whiteout(root, "x", root, "y", 0, &cred), -ENOENT);
+	CHECK_EQ(pml_dir_rename_whiteout(root, "f", root, "g", RENAME_NOREPLACE, &cred), -EEXIST);
+	CHECK_EQ(pml_dir_rename_whiteout(root, "f", root, "g", RENAME_EXCHANGE, &cred), -EINVAL);
+	CHECK_EQ(pml_dir_rename_whiteout(root, "f", root, "f", 0, &cred), 0);
+	CHECK(fs_digest(pool.fs) == before);
+
+	CHECK_EQ(pml_dir_rename_whiteout(root, "f", tree.e, "x", 0, &cred), 0);
+	CHECK_IS(tree.e, "x", tree.f);
+	struct pml_inode *white;
+	REQUIRE(pml_dir_lookup(root, "f", &white) == 0);
+	struct stat st = stat_of(white);
+	pml_inode_put(white, 1);
+	CHECK_EQ(st.st_mode, S_IFCHR);
+	CHECK_EQ(st.st_rdev, 0);
+	CHECK_EQ(st.st_uid, 7);
+	CHECK_EQ(st.st_gid, 8);
+	CHECK_EQ(st.st_nlink, 1);
+	/* A directory; over a file's name that is taken. */
+	CHECK_EQ(pml_dir_rename_whiteout(tree.d, "s", root, "s", RENAME_NOREPLACE, &cred), 0);
+	CHECK_EQ(stat_of(tree.d).st_nlink, 2);
+	CHECK_EQ(pml_dir_rename_whiteout(tree.e, "x", root, "g", 0, &cred), 0);
+	CHECK_IS(root, "g", tree.f);
+	CHECK_STR(fs_check(pool.fs), "");
+	end_tree();
+}
+
+static void test_parent_of_a_directory(void)
+{
+	begin_tree();
+	struct pml_inode *parent;
+	REQUIRE(pml_dir_parent(tree.d, &parent) == 0);
+	CHECK(parent == root);
+	pml_inode_put(parent, 1);
+	REQUIRE(pml_dir_parent(root, &parent) == 0);
+	CHECK(parent == root);
+	pml_inode_put(parent, 1);
+	CHECK_EQ(pml_dir_parent(tree.f, &parent), -ENOTDIR);
+	CHECK_EQ(pml_dir_rmdir(root, "e"), 0);
+	CHECK_EQ(pml_dir_parent(tree.e, &parent), -ENOENT);
+	end_tree();
+}
+
 static void test_rename_exchanges(void)
 {
 	begin_tree();
@@ -1156,6 +1203,8 @@ int main(void)
 	TAP_RUN(test_rename_moves_a_directory);
 	TAP_RUN(test_rename_errors_change_nothing);
 	TAP_RUN(test_rename_exchanges);
+	TAP_RUN(test_rename_leaves_a_whiteout);
+	TAP_RUN(test_parent_of_a_directory);
 	TAP_RUN(test_read_lists_dot_dotdot_and_all_entries);
 	TAP_RUN(test_read_goes_on_behind_a_cookie);
 	TAP_RUN(test_cookies_stay_valid_while_entries_come_and_go);

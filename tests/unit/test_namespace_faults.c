@@ -91,6 +91,12 @@ static int op_replace_directory(void)
 	return pml_dir_rename(root, "f", d, "moved", 0);
 }
 
+static int op_whiteout(void)
+{
+	const struct pml_cred cred = {.uid = 1, .gid = 2};
+	return pml_dir_rename_whiteout(e, "newdir", root, "white", 0, &cred);
+}
+
 static int op_rmdir(void)
 {
 	return pml_dir_rmdir(d, "moved");
@@ -129,6 +135,7 @@ static void test_failed_operations_change_nothing(void)
 	SWEEP(op_exchange);
 	SWEEP(op_replace_file);
 	SWEEP(op_replace_directory);
+	SWEEP(op_whiteout);
 	SWEEP(op_rmdir);
 	SWEEP(op_unlink);
 	for (size_t i = 0; i < PML_ARRAY_LEN(held); i++)

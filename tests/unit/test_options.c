@@ -301,11 +301,9 @@ static void test_the_kernel_hears_of_standard_options_only(void)
 	CHECK_STR(list, "default_permissions,allow_other,suid,dev");
 	CHECK_EQ(parse("ro,nosuid,nodev,noexec,sync,dirsync,noatime,nodiratime,allow_other"), 0);
 	pml_options_kernel(&options, true, list);
-	CHECK_STR(list,
-		  "default_permissions,allow_other,ro,noexec,sync,dirsync,noatime,nodiratime");
+	CHECK_STR(list, "default_permissions,allow_other,ro,noexec,sync,dirsync,noatime");
 	pml_options_kernel(&options, false, list);
-	CHECK_STR(list,
-		  "default_permissions,allow_other,ro,noexec,sync,dirsync,noatime,nodiratime");
+	CHECK_STR(list, "default_permissions,allow_other,ro,noexec,sync,dirsync,noatime");
 }
 
 int main(void)
