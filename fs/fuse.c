@@ -70,18 +70,93 @@ static void explain(char *ret_reason, const char *object, const char *what)
 
 /* ---- telling the kernel what is stale ----------------------------------- */
 
+/*
+ * The answer that tells the kernel of an inode may be on its way: it is told again for a
+ * moment.  Else it has forgotten the inode, and we are about to hear of that.
+ */
+#define UNKNOWN_TRIES 50
+#define UNKNOWN_US    500
+
+/* @bytes 0: to the end.  @first_byte -1: attributes alone. */
+static void invalidate(const struct pml_fuse *fuse, uint64_t ino, off_t first_byte, off_t bytes)
+{
+	for (int i = 0; i < UNKNOWN_TRIES; i++) {
+		int err = fuse_lowlevel_notify_inval_inode(fuse->session, ino, first_byte, bytes);
+		if (err != -ENOENT || !pml_fuse_nodes_is_known(fuse->nodes, ino))
+			break;
+		(void)usleep(UNKNOWN_US);
+	}
+}
+
+/*
+ * The kernel keeps a size that it was told to forget until it asks for attributes, and puts
+ * what is appended there.  Storing the last byte in its cache tells it the new one.
+ */
+static void tell_size(const struct pml_fuse *fuse, uint64_t ino, uint64_t end_byte)
+{
+	struct pml_inode *inode = NULL;
+	if (pml_inode_get(fuse->fs, ino, &inode) != 0)
+		return;
+	uint64_t size = pml_inode_size(inode);
+	struct iovec iov[PML_IOV_MAX];
+	int iovcnt = 0;
+	size_t bytes = 0;
+	char last = 0;
+	if (size > 0 && end_byte >= size &&
+	    pml_file_read_begin(inode, size - 1, 1, iov, &iovcnt, &bytes) == 0) {
+		if (bytes == 1)
+			last = *(const char *)iov[0].iov_base;
+		pml_file_read_end(inode);
+	}
+	pml_inode_put(inode, 1);
+	if (bytes == 1) {
+		struct fuse_bufvec buffer = FUSE_BUFVEC_INIT(1);
+		buffer.buf[0].mem = &last;
+		(void)fuse_lowlevel_notify_store(fuse->session, ino, (off_t)size - 1, &buffer, 0);
+	}
+}
+
+static void tell_range(struct pml_fuse *fuse, struct pml_fuse_tell *tell)
+{
+	uint64_t ino = tell->stale.ino;
+	uint64_t end = tell->stale.end_byte;
+	if (tell->stale.first_byte >= end) {
+		invalidate(fuse, ino, -1, 0);
+		return;
+	}
+	struct pml_fuse_stale piece;
+	bool is_whole = true;
+	while (pml_fuse_nodes_next_piece(fuse->nodes, tell, &piece)) {
+		off_t bytes =
+			piece.end_byte > INT64_MAX ? 0 : (off_t)(piece.end_byte - piece.first_byte);
+		invalidate(fuse, ino, (off_t)piece.first_byte, bytes);
+		is_whole = piece.end_byte == end;
+	}
+	/* If not, the last page belongs to a parked write, and is told again after it. */
+	if (is_whole)
+		tell_size(fuse, ino, end);
+}
+
+static void tell_name(const struct pml_fuse *fuse, const struct pml_fuse_tell *tell)
+{
+	/* The directory has new times. */
+	invalidate(fuse, tell->stale.ino, -1, 0);
+	/* -ENOENT: the kernel had no such name, or never looked. */
+	(void)fuse_lowlevel_notify_inval_entry(fuse->session, tell->stale.ino, tell->name,
+					       strlen(tell->name));
+}
+
 static void *tell_thread(void *arg)
 {
 	struct pml_fuse *fuse = arg;
-	struct pml_fuse_stale stale;
+	struct pml_fuse_tell tell;
 
-	while (pml_fuse_nodes_take_stale(fuse->nodes, &stale)) {
-		bool is_to_end = stale.end_byte > INT64_MAX;
-		off_t bytes = is_to_end ? 0 : (off_t)(stale.end_byte - stale.first_byte);
-		/* -ENOENT: it has forgotten the inode by now, which is as good. */
-		(void)fuse_lowlevel_notify_inval_inode(fuse->session, stale.ino,
-						       (off_t)stale.first_byte, bytes);
-		pml_fuse_nodes_told(fuse->nodes, stale.ino);
+	while (pml_fuse_nodes_take(fuse->nodes, &tell)) {
+		if (tell.name)
+			tell_name(fuse, &tell);
+		else
+			tell_range(fuse, &tell);
+		pml_fuse_nodes_told(fuse->nodes, &tell);
 	}
 	return NULL;
 }
@@ -97,15 +172,33 @@ static int start_tellers(struct pml_fuse *fuse)
 	return 0;
 }
 
-void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
-			 uint64_t len_bytes)
+static struct pml_fuse_stale stale_of(uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
 {
 	struct pml_fuse_stale stale = {.ino = ino, .first_byte = first_byte};
 	if (__builtin_add_overflow(first_byte, len_bytes, &stale.end_byte))
 		stale.end_byte = UINT64_MAX;
-	if (stale.first_byte > INT64_MAX || len_bytes == 0)
-		return;
+	if (stale.first_byte > INT64_MAX)
+		stale.end_byte = 0;
+	return stale;
+}
+
+void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
+			 uint64_t len_bytes)
+{
+	const struct pml_fuse_stale stale = stale_of(ino, first_byte, len_bytes);
 	pml_fuse_nodes_mark(fuse->nodes, &stale);
+}
+
+void pml_fuse_tell(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+{
+	const struct pml_fuse_stale stale = stale_of(ino, first_byte, len_bytes);
+	pml_fuse_nodes_ask(fuse->nodes, &stale, NULL);
+}
+
+void pml_fuse_tell_name(struct pml_fuse *fuse, uint64_t dir_ino, const char *name)
+{
+	const struct pml_fuse_stale stale = {.ino = dir_ino};
+	pml_fuse_nodes_ask(fuse->nodes, &stale, name);
 }
 
 /* ---- mount -------------------------------------------------------------- */
@@ -289,6 +382,7 @@ int pml_fuse_loop(struct pml_fuse *fuse)
 	if (err)
 		return -err;
 	err = pml_fuse_loop_run(fuse->session, wake_fd);
+	pml_fuse_nodes_stop_waiting(fuse->nodes);
 	ending.is_over = true;
 	/* Harmless if the thread has already got one. */
 	(void)pthread_kill(thread, SIGTERM);

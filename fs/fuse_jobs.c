@@ -24,8 +24,9 @@
 struct job {
 	struct pml_fuse_op op;
 	struct pml_waiter waiter;
-	struct pml_list link; /* on jobs->ready */
-	char data[];	      /* of a write */
+	struct pml_list link;	       /* on jobs->ready */
+	struct pml_fuse_parked parked; /* of a write */
+	char data[];		       /* of a write */
 };
 
 static void drop_references(const struct pml_fuse_op *op)
@@ -60,7 +61,7 @@ static void finish_job(struct job *job, int err)
 	fuse->guard_ops->done(fuse->guard, &job->waiter);
 	pml_fuse_op_reply(&job->op, err);
 	if (job->op.kind == PML_FUSE_WRITE)
-		pml_fuse_nodes_write_end(fuse->nodes, pml_inode_ino(job->op.inode));
+		pml_fuse_nodes_write_end(fuse->nodes, pml_inode_ino(job->op.inode), &job->parked);
 	drop_references(&job->op);
 	free(job);
 
@@ -143,8 +144,11 @@ static void start_job(struct pml_fuse_op *op)
 	pthread_mutex_lock(&fuse->jobs.lock);
 	fuse->jobs.nalive++;
 	pthread_mutex_unlock(&fuse->jobs.lock);
-	if (op->kind == PML_FUSE_WRITE)
-		pml_fuse_nodes_write_begin(fuse->nodes, pml_inode_ino(op->inode));
+	if (op->kind == PML_FUSE_WRITE) {
+		job->parked.first_byte = op->first_byte;
+		job->parked.end_byte = op->first_byte + op->len_bytes;
+		pml_fuse_nodes_write_begin(fuse->nodes, pml_inode_ino(op->inode), &job->parked);
+	}
 	fuse_req_interrupt_func(op->req, on_interrupt, job);
 	run_job(job);
 }

@@ -4,17 +4,21 @@
  *
  * A hash table with chains that doubles.  A node on the stale list waits for a
  * thread to tell the kernel; one that is stale but not on the list waits for a
- * parked write to end first.
+ * parked write to end first.  Who asks comes before them.
  *
  * Threads: nodes->lock guards everything; it is the last in every order, because
  * pml_fuse_nodes_mark() is called under any lock.
  */
 #include <pthread.h>
+#include <string.h>
+#include <time.h>
 
 #include "fuse_nodes.h"
-#include "pml/list.h"
 
 #define FIRST_BUCKETS 1024u
+
+/* How long who asks waits at most: a page that is locked longer belongs to a parked write. */
+#define ASK_TIMEOUT_S 5
 
 struct node {
 	struct node *next;	 /* in the bucket */
@@ -24,18 +28,33 @@ struct node {
 	struct pml_list link; /* on nodes->stale_list, or on none */
 	uint64_t first_byte;  /* what is stale, if is_stale */
 	uint64_t end_byte;
-	uint32_t ntelling; /* threads that are telling the kernel right now */
-	uint32_t nwriters; /* writes that may be parked */
+	uint32_t ntelling;	/* threads that are telling the kernel right now */
+	struct pml_list parked; /* of struct pml_fuse_parked */
 	bool is_stale;
+};
+
+/* One who waits.  Freed by the last of him and the teller. */
+struct pml_fuse_ask {
+	struct pml_list link; /* on nodes->asks, or on none: a teller has it */
+	struct pml_list link_all;
+	struct pml_fuse_stale stale;
+	bool is_told;
+	bool is_left;	 /* he does not wait any more */
+	bool is_blocked; /* a write was parked meanwhile: the teller may wait for it */
+	char name[];
 };
 
 struct pml_fuse_nodes {
 	pthread_mutex_t lock;
-	pthread_cond_t wake; /* stale_list or is_stopping changed */
+	pthread_cond_t wake;	  /* asks, stale_list or is_stopping changed */
+	pthread_cond_t told;	  /* an ask changed, or is_over */
+	struct pml_list asks;	  /* not taken yet */
+	struct pml_list all_asks; /* not told yet */
 	struct pml_list stale_list;
 	struct node **buckets;
 	uint64_t nbuckets; /* a power of two */
 	uint64_t nnodes;
+	bool is_over;
 	bool is_stopping;
 };
 
@@ -51,6 +70,13 @@ int pml_fuse_nodes_new(struct pml_fuse_nodes **ret_nodes)
 
 	pthread_mutex_init(&nodes->lock, NULL);
 	pthread_cond_init(&nodes->wake, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&nodes->told, &attr);
+	pthread_condattr_destroy(&attr);
+	pml_list_init(&nodes->asks);
+	pml_list_init(&nodes->all_asks);
 	pml_list_init(&nodes->stale_list);
 	*ret_nodes = pml_take_ptr(&nodes);
 	return 0;
@@ -68,6 +94,13 @@ void pml_fuse_nodes_free(struct pml_fuse_nodes *nodes)
 			free(node);
 		}
 	}
+	while (!pml_list_is_empty(&nodes->all_asks)) {
+		struct pml_fuse_ask *ask =
+			pml_list_entry(nodes->all_asks.next, struct pml_fuse_ask, link_all);
+		pml_list_remove(&ask->link_all);
+		free(ask);
+	}
+	pthread_cond_destroy(&nodes->told);
 	pthread_cond_destroy(&nodes->wake);
 	pthread_mutex_destroy(&nodes->lock);
 	free(nodes->buckets);
@@ -119,6 +152,7 @@ static struct node *node_new(struct pml_inode *inode, uint64_t ino)
 	node->ino = ino;
 	node->nlookup = 1;
 	pml_list_init(&node->link);
+	pml_list_init(&node->parked);
 	return node;
 }
 
@@ -162,6 +196,7 @@ void pml_fuse_nodes_forget(struct pml_fuse_nodes *nodes, uint64_t ino, uint64_t 
 		*link = node->next;
 		nodes->nnodes--;
 		pml_list_remove(&node->link);
+		pml_list_remove(&node->parked);
 		gone = node;
 	} else if (node) {
 		node->nlookup -= count;
@@ -190,54 +225,203 @@ struct pml_inode *pml_fuse_nodes_get(struct pml_fuse_nodes *nodes, uint64_t ino)
 /* Puts a stale node where a thread finds it, unless it must wait for a writer. */
 static void offer_locked(struct pml_fuse_nodes *nodes, struct node *node)
 {
-	if (!node->is_stale || node->nwriters > 0 || !pml_list_is_empty(&node->link))
+	if (!node->is_stale || !pml_list_is_empty(&node->parked) || !pml_list_is_empty(&node->link))
 		return;
 	pml_list_append(&nodes->stale_list, &node->link);
 	pthread_cond_signal(&nodes->wake);
+}
+
+static void mark_locked(struct pml_fuse_nodes *nodes, struct node *node, uint64_t first_byte,
+			uint64_t end_byte)
+{
+	/* Attributes alone are an empty range, which is told in any case. */
+	if (first_byte >= end_byte) {
+		first_byte = UINT64_MAX;
+		end_byte = 0;
+	}
+	node->first_byte = node->is_stale ? PML_MIN(node->first_byte, first_byte) : first_byte;
+	node->end_byte = node->is_stale ? PML_MAX(node->end_byte, end_byte) : end_byte;
+	node->is_stale = true;
+	offer_locked(nodes, node);
 }
 
 void pml_fuse_nodes_mark(struct pml_fuse_nodes *nodes, const struct pml_fuse_stale *stale)
 {
 	pthread_mutex_lock(&nodes->lock);
 	struct node *node = *find_locked(nodes, stale->ino);
-	if (node) {
-		node->first_byte = node->is_stale ? PML_MIN(node->first_byte, stale->first_byte)
-						  : stale->first_byte;
-		node->end_byte =
-			node->is_stale ? PML_MAX(node->end_byte, stale->end_byte) : stale->end_byte;
-		node->is_stale = true;
-		offer_locked(nodes, node);
-	}
+	if (node)
+		mark_locked(nodes, node, stale->first_byte, stale->end_byte);
 	pthread_mutex_unlock(&nodes->lock);
 }
 
-bool pml_fuse_nodes_take_stale(struct pml_fuse_nodes *nodes, struct pml_fuse_stale *ret_stale)
+/* ---- asking ------------------------------------------------------------- */
+
+static struct pml_fuse_ask *ask_new(const struct pml_fuse_stale *stale, const char *name)
+{
+	size_t name_bytes = name ? strlen(name) + 1 : 1;
+	struct pml_fuse_ask *ask = calloc(1, sizeof(*ask) + name_bytes);
+	if (!ask)
+		return NULL;
+	ask->stale = *stale;
+	if (name)
+		memcpy(ask->name, name, name_bytes);
+	return ask;
+}
+
+static void wait_locked(struct pml_fuse_nodes *nodes, struct pml_fuse_ask *ask)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ASK_TIMEOUT_S;
+	int err = 0;
+	while (!ask->is_told && !ask->is_blocked && !nodes->is_over && !err)
+		err = pthread_cond_timedwait(&nodes->told, &nodes->lock, &until);
+}
+
+void pml_fuse_nodes_ask(struct pml_fuse_nodes *nodes, const struct pml_fuse_stale *stale,
+			const char *name)
+{
+	struct pml_fuse_ask *ask = ask_new(stale, name);
+	if (!ask) {
+		pml_fuse_nodes_mark(nodes, stale);
+		return;
+	}
+	pthread_mutex_lock(&nodes->lock);
+	/* A kernel that does not know the inode has nothing that could be stale. */
+	if (nodes->is_stopping || !*find_locked(nodes, stale->ino)) {
+		pthread_mutex_unlock(&nodes->lock);
+		free(ask);
+		return;
+	}
+	pml_list_append(&nodes->asks, &ask->link);
+	pml_list_append(&nodes->all_asks, &ask->link_all);
+	pthread_cond_signal(&nodes->wake);
+	wait_locked(nodes, ask);
+	bool is_told = ask->is_told;
+	ask->is_left = true;
+	pthread_mutex_unlock(&nodes->lock);
+	if (is_told)
+		free(ask);
+}
+
+void pml_fuse_nodes_stop_waiting(struct pml_fuse_nodes *nodes)
 {
 	pthread_mutex_lock(&nodes->lock);
-	while (!nodes->is_stopping && pml_list_is_empty(&nodes->stale_list))
+	nodes->is_over = true;
+	pthread_cond_broadcast(&nodes->told);
+	pthread_mutex_unlock(&nodes->lock);
+}
+
+/* ---- telling ------------------------------------------------------------ */
+
+static void take_ask_locked(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret_tell)
+{
+	struct pml_fuse_ask *ask = pml_list_entry(nodes->asks.next, struct pml_fuse_ask, link);
+	pml_list_remove(&ask->link);
+	*ret_tell = (struct pml_fuse_tell){
+		.stale = ask->stale,
+		.ask = ask,
+		.name = ask->name[0] ? ask->name : NULL,
+	};
+}
+
+static void take_marked_locked(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret_tell)
+{
+	struct node *node = pml_list_entry(nodes->stale_list.next, struct node, link);
+	pml_list_remove(&node->link);
+	node->is_stale = false;
+	*ret_tell = (struct pml_fuse_tell){
+		.stale = {.ino = node->ino,
+			  .first_byte = node->first_byte,
+			  .end_byte = node->end_byte},
+	};
+}
+
+bool pml_fuse_nodes_take(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret_tell)
+{
+	pthread_mutex_lock(&nodes->lock);
+	while (!nodes->is_stopping && pml_list_is_empty(&nodes->asks) &&
+	       pml_list_is_empty(&nodes->stale_list))
 		pthread_cond_wait(&nodes->wake, &nodes->lock);
 	bool has_one = !nodes->is_stopping;
 	if (has_one) {
-		struct node *node = pml_list_entry(nodes->stale_list.next, struct node, link);
-		pml_list_remove(&node->link);
-		node->is_stale = false;
-		node->ntelling++;
-		ret_stale->ino = node->ino;
-		ret_stale->first_byte = node->first_byte;
-		ret_stale->end_byte = node->end_byte;
+		if (!pml_list_is_empty(&nodes->asks))
+			take_ask_locked(nodes, ret_tell);
+		else
+			take_marked_locked(nodes, ret_tell);
+		struct node *node = *find_locked(nodes, ret_tell->stale.ino);
+		if (node) {
+			node->ntelling++;
+			ret_tell->is_counted = true;
+		}
 	}
 	pthread_mutex_unlock(&nodes->lock);
 	return has_one;
 }
 
-void pml_fuse_nodes_told(struct pml_fuse_nodes *nodes, uint64_t ino)
+/* The first parked write that touches [@byte, @end); NULL: none. */
+static const struct pml_fuse_parked *find_parked(struct node *node, uint64_t byte, uint64_t end)
+{
+	const struct pml_fuse_parked *found = NULL;
+	struct pml_fuse_parked *parked;
+	pml_list_for_each(parked, &node->parked, link)
+		if (parked->end_byte > byte && parked->first_byte < end &&
+		    (!found || parked->first_byte < found->first_byte))
+			found = parked;
+	return found;
+}
+
+bool pml_fuse_nodes_next_piece(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *tell,
+			       struct pml_fuse_stale *ret_piece)
+{
+	struct pml_fuse_stale *left = &tell->stale;
+	bool has_piece = false;
+	pthread_mutex_lock(&nodes->lock);
+	struct node *node = *find_locked(nodes, left->ino);
+	while (node && !has_piece && left->first_byte < left->end_byte) {
+		const struct pml_fuse_parked *parked =
+			find_parked(node, left->first_byte, left->end_byte);
+		uint64_t stop = parked ? parked->first_byte : left->end_byte;
+		if (stop > left->first_byte) {
+			*ret_piece = (struct pml_fuse_stale){left->ino, left->first_byte, stop};
+			left->first_byte = stop;
+			has_piece = true;
+		} else {
+			stop = PML_MIN(parked->end_byte, left->end_byte);
+			mark_locked(nodes, node, left->first_byte, stop);
+			left->first_byte = stop;
+		}
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	return has_piece;
+}
+
+void pml_fuse_nodes_told(struct pml_fuse_nodes *nodes, const struct pml_fuse_tell *tell)
+{
+	struct pml_fuse_ask *ask = tell->ask;
+	bool is_left = false;
+	pthread_mutex_lock(&nodes->lock);
+	struct node *node = *find_locked(nodes, tell->stale.ino);
+	/* It may have been forgotten and looked up anew in between. */
+	if (node && tell->is_counted && node->ntelling > 0)
+		node->ntelling--;
+	if (ask) {
+		pml_list_remove(&ask->link_all);
+		is_left = ask->is_left;
+		ask->is_told = true;
+		pthread_cond_broadcast(&nodes->told);
+	}
+	pthread_mutex_unlock(&nodes->lock);
+	if (is_left)
+		free(ask);
+}
+
+bool pml_fuse_nodes_is_known(struct pml_fuse_nodes *nodes, uint64_t ino)
 {
 	pthread_mutex_lock(&nodes->lock);
-	struct node *node = *find_locked(nodes, ino);
-	/* It may have been forgotten and looked up anew in between. */
-	if (node && node->ntelling > 0)
-		node->ntelling--;
+	bool is_known = *find_locked(nodes, ino);
 	pthread_mutex_unlock(&nodes->lock);
+	return is_known;
 }
 
 bool pml_fuse_nodes_is_stale(struct pml_fuse_nodes *nodes, uint64_t ino)
@@ -253,28 +437,46 @@ void pml_fuse_nodes_stop(struct pml_fuse_nodes *nodes)
 {
 	pthread_mutex_lock(&nodes->lock);
 	nodes->is_stopping = true;
+	nodes->is_over = true;
 	pthread_cond_broadcast(&nodes->wake);
+	pthread_cond_broadcast(&nodes->told);
 	pthread_mutex_unlock(&nodes->lock);
 }
 
-void pml_fuse_nodes_write_begin(struct pml_fuse_nodes *nodes, uint64_t ino)
+/* ---- parked writes ------------------------------------------------------ */
+
+void pml_fuse_nodes_write_begin(struct pml_fuse_nodes *nodes, uint64_t ino,
+				struct pml_fuse_parked *parked)
 {
+	/* Whole pages are locked. */
+	parked->first_byte -= parked->first_byte % PML_BLOCK_BYTES;
+	parked->end_byte = pml_round_up(parked->end_byte, PML_BLOCK_BYTES);
+	pml_list_init(&parked->link);
+
 	pthread_mutex_lock(&nodes->lock);
 	struct node *node = *find_locked(nodes, ino);
 	if (node) {
-		node->nwriters++;
+		pml_list_append(&node->parked, &parked->link);
 		pml_list_remove(&node->link);
 	}
+	/* What a teller does right now may have to wait for this write: nobody else shall. */
+	struct pml_fuse_ask *ask;
+	pml_list_for_each(ask, &nodes->all_asks, link_all)
+		if (ask->stale.ino == ino && pml_list_is_empty(&ask->link) &&
+		    ask->stale.first_byte < parked->end_byte &&
+		    parked->first_byte < ask->stale.end_byte)
+			ask->is_blocked = true;
+	pthread_cond_broadcast(&nodes->told);
 	pthread_mutex_unlock(&nodes->lock);
 }
 
-void pml_fuse_nodes_write_end(struct pml_fuse_nodes *nodes, uint64_t ino)
+void pml_fuse_nodes_write_end(struct pml_fuse_nodes *nodes, uint64_t ino,
+			      struct pml_fuse_parked *parked)
 {
 	pthread_mutex_lock(&nodes->lock);
+	pml_list_remove(&parked->link);
 	struct node *node = *find_locked(nodes, ino);
-	if (node && node->nwriters > 0) {
-		node->nwriters--;
+	if (node)
 		offer_locked(nodes, node);
-	}
 	pthread_mutex_unlock(&nodes->lock);
 }

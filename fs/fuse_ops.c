@@ -95,10 +95,15 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	struct pml_inode *inode = NULL;
 	int err = pml_dir_lookup(dir, name, &inode);
-	if (err)
+	if (err == -ENOENT) {
+		/* Number 0: there is no such name, and the kernel may remember that. */
+		const struct fuse_entry_param none = {.entry_timeout = PML_FUSE_TIMEOUT_S};
+		(void)fuse_reply_entry(req, &none);
+	} else if (err) {
 		pml_fuse_reply_err(req, err);
-	else
+	} else {
 		reply_entry(req, inode);
+	}
 	pml_inode_put(dir, 1);
 }
 

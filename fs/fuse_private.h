@@ -35,7 +35,7 @@
 
 #define PML_FUSE_RERUN_THREADS 2
 /* More than one, because the kernel may keep a teller until a page is unlocked. */
-#define PML_FUSE_TELL_THREADS 2
+#define PML_FUSE_TELL_THREADS 4
 
 /* More than one, because the kernel may keep one until a page is unlocked. */
 #define PML_FUSE_ANSWER_THREADS 2
@@ -258,7 +258,10 @@ void pml_fuse_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const c
 		       size_t size, int flags);
 void pml_fuse_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
-/* Seconds that the kernel may trust names and attributes without asking. */
-#define PML_FUSE_TIMEOUT_S 1.0
+/*
+ * Seconds that the kernel may trust names, missing names and attributes without asking: it
+ * changes them itself, or is told (pml_fuse_tell()).
+ */
+#define PML_FUSE_TIMEOUT_S 3600.0
 
 #endif

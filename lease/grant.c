@@ -156,6 +156,7 @@ static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
 	}
 
 	uint64_t file_size = pml_inode_size(lease->inode);
+	struct pml_claim claim = lease->claim;
 	uint64_t now_ms = pml_manager_lock(mgr);
 	err = pml_table_granted(&mgr->table, lease, now_ms);
 	if (err == 0)
@@ -163,6 +164,8 @@ static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
 	pml_manager_unlock(mgr);
 	if (err)
 		abandon(mgr, lease);
+	else if (claim.mode == PML_LEASE_WRITE)
+		pml_manager_contents_changed(mgr, claim.ino, 0, 0, false);
 	return err;
 }
 
@@ -227,6 +230,18 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
 {
 	uint64_t now_ms = pml_manager_lock(mgr);
 	pml_table_session_renew(&mgr->table, session, now_ms);
+	const struct pml_lease *lease = pml_table_find_held(&mgr->table, session, lease_id);
+	struct pml_claim claim = {.mode = PML_LEASE_READ};
+	if (lease)
+		claim = lease->claim;
+	pml_manager_unlock(mgr);
+
+	/* What was written in place can be seen, committed or not. */
+	if (claim.mode == PML_LEASE_WRITE)
+		pml_manager_contents_changed(mgr, claim.ino, claim.first_byte,
+					     claim.end_byte - claim.first_byte, true);
+
+	now_ms = pml_manager_lock(mgr);
 	int err = pml_table_return(&mgr->table, session, lease_id, now_ms);
 	pml_manager_unlock(mgr);
 	return err;
@@ -252,6 +267,6 @@ int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
 	pml_table_commit_end(&mgr->table, lease);
 	pml_manager_unlock(mgr);
 	if (err == 0)
-		pml_manager_contents_changed(mgr, ino, first_byte, len_bytes);
+		pml_manager_contents_changed(mgr, ino, first_byte, len_bytes, true);
 	return err;
 }

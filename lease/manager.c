@@ -81,10 +81,10 @@ static void log_stuck(const struct pml_lease *lease)
 }
 
 void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, uint64_t first_byte,
-				  uint64_t len_bytes)
+				  uint64_t len_bytes, bool may_wait)
 {
 	if (mgr->hooks.contents_changed)
-		mgr->hooks.contents_changed(mgr->hooks.arg, ino, first_byte, len_bytes);
+		mgr->hooks.contents_changed(mgr->hooks.arg, ino, first_byte, len_bytes, may_wait);
 }
 
 /* The last that happens to a lease. */
@@ -97,7 +97,7 @@ static void finish_lease(struct pml_lease_manager *mgr, const struct pml_action 
 		lease->session->ops->revoked(lease->session->arg, lease->id, lease->why);
 	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)
 		pml_manager_contents_changed(mgr, claim->ino, claim->first_byte,
-					     claim->end_byte - claim->first_byte);
+					     claim->end_byte - claim->first_byte, false);
 	free(lease->segments);
 	free(lease);
 }

@@ -42,6 +42,6 @@ void pml_manager_unlock(struct pml_lease_manager *mgr);
 
 /* Calls the hook.  Without locks. */
 void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, uint64_t first_byte,
-				  uint64_t len_bytes);
+				  uint64_t len_bytes, bool may_wait);
 
 #endif

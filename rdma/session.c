@@ -259,6 +259,8 @@ static int create_or_find(struct pml_remote *remote, struct pml_inode *dir, cons
 		return err;
 	const struct pml_create_args args = {.mode = S_IFREG | m->mode, .cred = remote->env->cred};
 	err = pml_dir_create(dir, name, &args, ret_inode);
+	if (!err && remote->env->created)
+		remote->env->created(remote->env->created_arg, pml_inode_ino(dir), name);
 	/* Somebody was faster. */
 	if (err == -EEXIST && !m->exclusive)
 		return pml_dir_lookup(dir, name, ret_inode);

@@ -23,6 +23,9 @@ struct pml_remote_env {
 	bool is_read_only;
 	uint32_t term_ms;
 	uint64_t epoch; /* of this mount */
+	/* As in struct pml_server_args. */
+	void (*created)(void *arg, uint64_t dir_ino, const char *name);
+	void *created_arg;
 };
 
 /* On success @ep is the remote's, on error still the caller's. */

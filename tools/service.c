@@ -56,12 +56,23 @@ static int open_device(const struct pml_service_args *args, struct pml_fs **ret_
 
 /* ---- leases and servers ------------------------------------------------- */
 
-static void on_contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+static void on_contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes,
+				bool may_wait)
+{
+	struct pml_service *service = arg;
+	struct pml_fuse *fuse = atomic_load(&service->fuse);
+	if (fuse && may_wait)
+		pml_fuse_tell(fuse, ino, first_byte, len_bytes);
+	else if (fuse)
+		pml_fuse_invalidate(fuse, ino, first_byte, len_bytes);
+}
+
+static void on_created(void *arg, uint64_t dir_ino, const char *name)
 {
 	struct pml_service *service = arg;
 	struct pml_fuse *fuse = atomic_load(&service->fuse);
 	if (fuse)
-		pml_fuse_invalidate(fuse, ino, first_byte, len_bytes);
+		pml_fuse_tell_name(fuse, dir_ino, name);
 }
 
 static void make_config(const struct pml_service *service, const struct pml_mount_options *options,
@@ -115,6 +126,8 @@ static int start_server(struct pml_service *service, int which,
 	args.fs = service->fs;
 	args.leases = service->leases;
 	args.term_ms = term_ms;
+	args.created = on_created;
+	args.created_arg = service;
 	return pml_server_start(&args, &service->servers[which], ret_reason);
 }
 

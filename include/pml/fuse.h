@@ -44,12 +44,21 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
  */
 int pml_fuse_loop(struct pml_fuse *fuse) PML_MUST_CHECK;
 /*
- * Tells the kernel that cached pages and attributes of a range are stale.  Queued to
- * threads of its own: never blocks, safe under any lock and from any thread.  Who opens
- * the file after the call sees no stale page; who has it open may see one for a moment.
+ * Tells the kernel that cached pages and attributes of a range are stale; of an empty one
+ * attributes alone.  Queued to threads of its own: never blocks, safe under any lock and
+ * from any thread.  Who opens the file after the call sees no stale page; who has it open
+ * may see one for a moment.
  */
 void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte,
 			 uint64_t len_bytes);
+/*
+ * The same, and waits until the kernel knows: from then on no local reader sees anything
+ * older, but in pages that a local write to the file, which waits for a lease, is about to
+ * change.  Without locks; not from a thread that serves requests.  At most some seconds.
+ */
+void pml_fuse_tell(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte, uint64_t len_bytes);
+/* A name has been made in a directory, not through the kernel.  As pml_fuse_tell(). */
+void pml_fuse_tell_name(struct pml_fuse *fuse, uint64_t dir_ino, const char *name);
 /* Unmounts if still mounted, waits for parked operations' threads, drops all references. */
 void pml_fuse_unmount(struct pml_fuse *fuse);
 

@@ -124,9 +124,16 @@ struct pml_holder_ops {
 	void (*released)(void *session_arg);
 };
 
-/* Told when remote bytes may have changed a file (commit, or a write lease's end). */
+/* What others have to hear of, because they remember what a file is like. */
 struct pml_lease_hooks {
-	void (*contents_changed)(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes);
+	/*
+	 * Remote bytes may have changed the range; @len_bytes 0: the attributes alone (a write
+	 * lease was granted, which may have allocated).  Without locks.
+	 * @may_wait: the client gets its answer (to a commit, to the return of a write lease)
+	 *            when this returns; else it must not block (the end of a lease)
+	 */
+	void (*contents_changed)(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes,
+				 bool may_wait);
 	void *arg;
 };
 
@@ -201,7 +208,10 @@ int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t 
 int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session,
 		  uint64_t lease_id) PML_MUST_CHECK;
 
-/* The holder gives it back: it is fenced cooperatively.  Returns when the fence is queued. */
+/*
+ * The holder gives it back: it is fenced cooperatively.  Returns when the fence is queued,
+ * and after the hook contents_changed() of a write lease.
+ */
 int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session,
 		     uint64_t lease_id) PML_MUST_CHECK;
 

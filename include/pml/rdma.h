@@ -27,6 +27,12 @@ struct pml_server_args {
 	struct pml_cred client_cred; /* whom every client acts as: nothing authenticates it yet */
 	bool is_read_only;	     /* refuse create and write leases with -EROFS */
 	uint32_t term_ms;	     /* as in the manager's configuration; 0: its default */
+	/*
+	 * A client has made a name, and gets its answer when this returns; NULL: nobody needs
+	 * to know.  In the client's serving thread, without locks.
+	 */
+	void (*created)(void *arg, uint64_t dir_ino, const char *name);
+	void *created_arg;
 };
 
 /*

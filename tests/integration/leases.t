@@ -194,8 +194,9 @@ audit
 
 # ---- clients that die, stop, fall silent ------------------------------------
 
-remount $base,$clocks
 rm -f "$mnt/held"
+# Unmounting frees what has no name any more; unlink leaves it to the kernel's next forget.
+remount $base,$clocks
 used=$(stat_of used_blocks)
 file held 4M
 hold get /held --hold 60

@@ -140,13 +140,18 @@ static const struct pml_holder_ops holder_ops = {
 
 static struct pml_fs *fs;
 static struct pml_lease_manager *mgr;
-static atomic_uint changed_hooks;
+static atomic_uint changed_hooks, waiting_hooks;
 static _Atomic uint64_t changed_first, changed_len;
 
-static void contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+static void contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes,
+			     bool may_wait)
 {
 	(void)arg;
 	(void)ino;
+	/* A write lease was granted. */
+	if (len_bytes == 0)
+		return;
+	waiting_hooks += may_wait;
 	changed_first = first_byte;
 	changed_len = len_bytes;
 	changed_hooks++;
@@ -163,6 +168,7 @@ static void start(void (*adjust)(struct pml_lease_config *config))
 		adjust(&config);
 	fs = fake_fs_new();
 	changed_hooks = 0;
+	waiting_hooks = 0;
 	struct pml_lease_hooks hooks = {.contents_changed = contents_changed};
 	if (pml_lease_manager_new(fs, &config, &hooks, &mgr) != 0)
 		BAIL_OUT("manager");
@@ -434,7 +440,9 @@ static void test_a_break_parks_and_goes_on_after_the_return(void)
 	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
 	REQUIRE(op_wait(&op, 5000));
 	CHECK_EQ(fake_fs_pins(fs), 0);
-	CHECK_EQ(changed_hooks, 1); /* remote bytes are announced before the operation goes on */
+	/* Remote bytes are announced before the holder is answered, and before it goes on. */
+	CHECK_EQ(waiting_hooks, 1);
+	CHECK_EQ(changed_hooks, 2);
 	CHECK_EQ(changed_len, 4 * BLOCK);
 	CHECK_EQ(op_try(&op), 0);
 	op_done(&op);
@@ -641,6 +649,7 @@ static void test_commit_reaches_the_file_and_is_announced(void)
 	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0), 0);
 	CHECK_EQ(fake_fs_commits(fs), 1);
 	CHECK_EQ(changed_hooks, 1);
+	CHECK_EQ(waiting_hooks, 1);
 	CHECK_EQ(changed_first, BLOCK);
 	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0), -EINVAL);
 	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0), -ESTALE);
