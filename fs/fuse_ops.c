@@ -133,7 +133,8 @@ static int create(fuse_req_t req, fuse_ino_t parent, const char *name, struct pm
 	bool has_setgid = (args->mode & S_ISGID) && !S_ISDIR(args->mode);
 	args->cred = pml_fuse_caller(req, has_setgid, &groups);
 	args->umask = fuse_req_ctx(req)->umask;
-	int err = pml_dir_create(dir, name, args, ret_inode);
+	int err = strcmp(name, PML_FUSE_NO_NAME) == 0 ? pml_dir_create_unnamed(dir, args, ret_inode)
+						      : pml_dir_create(dir, name, args, ret_inode);
 	/* They are freed here. */
 	args->cred.ngroups = 0;
 	pml_inode_put(dir, 1);

@@ -21,6 +21,7 @@
 #define FUSE_USE_VERSION 314
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -87,6 +88,9 @@ struct pml_fuse {
 };
 
 /* ---- fuse_io.c ---------------------------------------------------------- */
+
+/* The name of a file that is made without one. */
+#define PML_FUSE_NO_NAME "/"
 
 /* Of a session that is mounted and has served nothing. */
 int pml_fuse_take_io(struct pml_fuse *fuse) PML_MUST_CHECK;

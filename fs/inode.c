@@ -321,6 +321,11 @@ mode_t pml_inode_mode(const struct pml_inode *inode)
 	return __atomic_load_n(&inode->media->mode, __ATOMIC_RELAXED);
 }
 
+void pml_inode_btime(const struct pml_inode *inode, struct timespec *ret_btime)
+{
+	*ret_btime = pml_time_to(inode->media->btime_ns);
+}
+
 uint64_t pml_inode_size(const struct pml_inode *inode)
 {
 	return __atomic_load_n(&inode->media->size_bytes, __ATOMIC_RELAXED);
@@ -469,7 +474,7 @@ static uint32_t mode_after_set(const struct pml_media_inode *media, unsigned int
 {
 	if (what & PML_SET_MODE)
 		return (media->mode & S_IFMT) | (mode & 07777);
-	if ((what & (PML_SET_UID | PML_SET_GID)) && !S_ISDIR(media->mode))
+	if ((what & (PML_SET_UID | PML_SET_GID | PML_SET_NO_PRIV)) && !S_ISDIR(media->mode))
 		return mode_without_privileges(media->mode);
 	return media->mode;
 }

@@ -18,6 +18,7 @@ struct pml_inode {
 	pthread_rwlock_t lock;
 	uint64_t refs;		     /* under icache lock */
 	bool is_published;	     /* pml_inode_get() may find it; under icache lock */
+	bool is_unnamed;	     /* never had a name: may get one; under lock */
 	struct pml_inode *hash_next; /* under icache lock */
 	/* A remote writer may have left bytes in CPU caches since this came into core. */
 	_Atomic bool is_remote_dirty;

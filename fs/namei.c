@@ -351,6 +351,62 @@ int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_cre
 	return err;
 }
 
+static int unnamed_in_tx(struct pml_inode *dir, const struct pml_create_args *args,
+			 struct pml_inode *inode)
+{
+	int err = inode_fill_in_tx(dir, args, inode);
+	/* As what was deleted while it was open: the next mount would free it. */
+	if (!err)
+		inode->media->nlink = 0;
+	return err;
+}
+
+/* Audit lock held. */
+static int create_unnamed_in_change(struct pml_inode *dir, const struct pml_create_args *args,
+				    struct pml_inode **ret_inode)
+{
+	uint64_t ino;
+	int err = pml_itable_take(dir->fs, &ino);
+	if (err)
+		return err;
+	struct pml_inode *inode;
+	err = pml_inode_new(dir->fs, ino, &inode);
+	if (err) {
+		pml_itable_put(dir->fs, ino);
+		return err;
+	}
+	(void)pthread_rwlock_rdlock(&dir->lock);
+	struct pml_tx tx;
+	err = dir->media->nlink ? pml_tx_begin(dir->fs, &tx) : -ENOENT;
+	if (!err)
+		err = pml_tx_end(&tx, unnamed_in_tx(dir, args, inode));
+	(void)pthread_rwlock_unlock(&dir->lock);
+	if (err) {
+		pml_inode_abandon(inode);
+		pml_itable_put(dir->fs, ino);
+		return err;
+	}
+	inode->is_unnamed = true;
+	pml_inode_publish(inode);
+	*ret_inode = inode;
+	return 0;
+}
+
+int pml_dir_create_unnamed(struct pml_inode *dir, const struct pml_create_args *args,
+			   struct pml_inode **ret_inode)
+{
+	if (!pml_inode_is_dir(dir))
+		return -ENOTDIR;
+	if (!S_ISREG(args->mode))
+		return -EINVAL;
+	if (dir->fs->is_read_only)
+		return -EROFS;
+	(void)pthread_rwlock_rdlock(&dir->fs->audit_lock);
+	int err = create_unnamed_in_change(dir, args, ret_inode);
+	(void)pthread_rwlock_unlock(&dir->fs->audit_lock);
+	return err;
+}
+
 /* ---- a tree that was built out of sight (snapshot.c) ---------------------- */
 
 static int adopt_in_tx(struct pml_inode *dir, const struct name *name, struct pml_inode *tree,
@@ -404,13 +460,17 @@ static int link_in_tx(struct pml_inode *dir, const struct name *name, struct pml
 static int link_locked(struct pml_inode *dir, const struct name *name, struct pml_inode *inode)
 {
 	/* Deleted: nothing may bring it back, its number is as good as free. */
-	if (inode->media->nlink == 0)
+	if (inode->media->nlink == 0 && !inode->is_unnamed)
 		return -ENOENT;
 	if (inode->media->nlink >= PML_LINK_MAX)
 		return -EMLINK;
 	struct pml_tx tx;
 	int err = pml_tx_begin(dir->fs, &tx);
-	return err ? err : pml_tx_end(&tx, link_in_tx(dir, name, inode));
+	if (!err)
+		err = pml_tx_end(&tx, link_in_tx(dir, name, inode));
+	if (!err)
+		inode->is_unnamed = false;
+	return err;
 }
 
 int pml_dir_link(struct pml_inode *dir, const char *name, struct pml_inode *inode)

@@ -183,6 +183,8 @@ uint64_t pml_inode_ino(const struct pml_inode *inode);
 uint64_t pml_inode_generation(const struct pml_inode *inode);
 mode_t pml_inode_mode(const struct pml_inode *inode);
 uint64_t pml_inode_size(const struct pml_inode *inode);
+/* When it was made. */
+void pml_inode_btime(const struct pml_inode *inode, struct timespec *ret_btime);
 
 /* st_blocks counts allocated blocks in 512-byte units; st_blksize is 4096. */
 void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat);
@@ -197,10 +199,13 @@ enum {
 	PML_SET_ATIME = 1 << 3,
 	PML_SET_MTIME = 1 << 4,
 	PML_SET_CTIME = 1 << 5,
+	PML_SET_NO_PRIV = 1 << 6,
 };
 /*
  * Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate().
- * A new mode goes to the access ACL, too.
+ * A new mode goes to the access ACL, too.  A new owner or group, and PML_SET_NO_PRIV, take the
+ * set-user-id bit away from all but directories, and the set-group-id bit if the group may
+ * execute it.
  */
 int pml_inode_set(struct pml_inode *inode, unsigned int what,
 		  const struct stat *attr) PML_MUST_CHECK;
@@ -295,7 +300,13 @@ int pml_dir_lookup(struct pml_inode *dir, const char *name,
 		   struct pml_inode **ret_inode) PML_MUST_CHECK;
 int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_create_args *args,
 		   struct pml_inode **ret_inode) PML_MUST_CHECK;
-/* -EPERM: @inode is a directory. */
+/*
+ * A file without a name, with one reference; it goes with its last one, or gets a name by
+ * pml_dir_link().  @dir gives group and place.  After a crash it is gone.
+ */
+int pml_dir_create_unnamed(struct pml_inode *dir, const struct pml_create_args *args,
+			   struct pml_inode **ret_inode) PML_MUST_CHECK;
+/* -EPERM: @inode is a directory.  -ENOENT: it has been deleted. */
 int pml_dir_link(struct pml_inode *dir, const char *name, struct pml_inode *inode) PML_MUST_CHECK;
 /* -EISDIR.  Not a layout operation: leases keep the file alive. */
 int pml_dir_unlink(struct pml_inode *dir, const char *name) PML_MUST_CHECK;

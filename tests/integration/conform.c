@@ -557,7 +557,10 @@ static void test_exec(void)
 	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
-		execl("prog", "prog", "60", (char *)NULL);
+		/* Until nobody has it open for writing. */
+		do
+			execl("prog", "prog", "60", (char *)NULL);
+		while (errno == ETXTBSY);
 		_exit(1);
 	}
 	for (int i = 0; i < 500 && try_open("prog", O_WRONLY) == 0; i++)
@@ -1477,6 +1480,9 @@ static void test_tmpfile(void)
 	E(ENOENT, linkat(fd, "", AT_FDCWD, "never", AT_EMPTY_PATH));
 	close(fd);
 	E(EINVAL, open(".", O_TMPFILE | O_RDONLY, 0600));
+	E(0, make_dir("theirs", 0, 0755));
+	E(EACCES, AS(ANN, open("theirs", O_TMPFILE | O_RDWR, 0600)));
+	E(0, unlink("named") | rmdir("theirs"));
 }
 
 /* ---- running ------------------------------------------------------------ */

@@ -285,6 +285,7 @@ static void test_new_owner_loses_setuid(void)
 	/* Where the group may not execute, setgid is another thing. */
 	CHECK_EQ(pml_inode_set(plain, PML_SET_UID, &attr), 0);
 	CHECK_EQ(pml_inode_mode(plain), S_IFREG | 02644);
+	CHECK_EQ(pml_inode_set(dir, PML_SET_NO_PRIV, &attr), 0);
 	CHECK_EQ(pml_inode_set(dir, PML_SET_UID, &attr), 0);
 	CHECK_EQ(pml_inode_mode(dir), S_IFDIR | 06755);
 	pml_inode_put(file, 1);
@@ -734,6 +735,45 @@ static void test_rename_leaves_a_whiteout(void)
 	CHECK_EQ(stat_of(tree.d).st_nlink, 2);
 	CHECK_EQ(pml_dir_rename_whiteout(tree.e, "x", root, "g", 0, &cred), 0);
 	CHECK_IS(root, "g", tree.f);
+	CHECK_STR(fs_check(pool.fs), "");
+	end_tree();
+}
+
+static void test_a_file_without_a_name(void)
+{
+	begin_tree();
+	struct pml_create_args args = {.mode = S_IFREG | 0600, .cred = {.uid = 7, .gid = 8}};
+	struct pml_fs_counts counts;
+	pml_fs_counts(pool.fs, &counts);
+	uint64_t inodes = counts.inodes;
+	struct pml_inode *file;
+	REQUIRE(pml_dir_create_unnamed(root, &args, &file) == 0);
+	CHECK_EQ(stat_of(file).st_nlink, 0);
+	CHECK_EQ(stat_of(file).st_uid, 7);
+	char byte = 1;
+	CHECK_EQ(pml_file_write(file, &byte, 1, 0, false, NULL), 0);
+	CHECK_STR(fs_check(pool.fs), "");
+	/* Its last reference takes it away. */
+	pml_inode_put(file, 1);
+	pml_fs_counts(pool.fs, &counts);
+	CHECK_EQ(counts.inodes, inodes);
+	CHECK_EQ(counts.used_blocks, 0);
+
+	/* A name, once; deleted it is as deleted as others. */
+	REQUIRE(pml_dir_create_unnamed(tree.d, &args, &file) == 0);
+	CHECK_EQ(pml_dir_link(tree.e, "name", file), 0);
+	CHECK_IS(tree.e, "name", file);
+	CHECK_EQ(stat_of(file).st_nlink, 1);
+	CHECK_EQ(pml_dir_unlink(tree.e, "name"), 0);
+	CHECK_EQ(pml_dir_link(tree.e, "name", file), -ENOENT);
+	pml_inode_put(file, 1);
+
+	args.mode = S_IFDIR | 0700;
+	CHECK_EQ(pml_dir_create_unnamed(root, &args, &file), -EINVAL);
+	args.mode = S_IFREG | 0600;
+	CHECK_EQ(pml_dir_create_unnamed(tree.f, &args, &file), -ENOTDIR);
+	CHECK_EQ(pml_dir_rmdir(root, "e"), 0);
+	CHECK_EQ(pml_dir_create_unnamed(tree.e, &args, &file), -ENOENT);
 	CHECK_STR(fs_check(pool.fs), "");
 	end_tree();
 }
@@ -1204,6 +1244,7 @@ int main(void)
 	TAP_RUN(test_rename_errors_change_nothing);
 	TAP_RUN(test_rename_exchanges);
 	TAP_RUN(test_rename_leaves_a_whiteout);
+	TAP_RUN(test_a_file_without_a_name);
 	TAP_RUN(test_parent_of_a_directory);
 	TAP_RUN(test_read_lists_dot_dotdot_and_all_entries);
 	TAP_RUN(test_read_goes_on_behind_a_cookie);

@@ -97,6 +97,19 @@ static int op_whiteout(void)
 	return pml_dir_rename_whiteout(e, "newdir", root, "white", 0, &cred);
 }
 
+static struct pml_inode *unnamed;
+
+static int op_create_unnamed(void)
+{
+	const struct pml_create_args args = {.mode = FILE_MODE};
+	return pml_dir_create_unnamed(d, &args, &unnamed);
+}
+
+static int op_link_unnamed(void)
+{
+	return pml_dir_link(d, "was-unnamed", unnamed);
+}
+
 static int op_rmdir(void)
 {
 	return pml_dir_rmdir(d, "moved");
@@ -136,6 +149,9 @@ static void test_failed_operations_change_nothing(void)
 	SWEEP(op_replace_file);
 	SWEEP(op_replace_directory);
 	SWEEP(op_whiteout);
+	SWEEP(op_create_unnamed);
+	SWEEP(op_link_unnamed);
+	pml_inode_put(unnamed, 1);
 	SWEEP(op_rmdir);
 	SWEEP(op_unlink);
 	for (size_t i = 0; i < PML_ARRAY_LEN(held); i++)
