@@ -182,12 +182,6 @@ static unsigned int what_to_set(unsigned int to_set)
 		what |= PML_SET_MTIME;
 	if (to_set & FUSE_SET_ATTR_CTIME)
 		what |= PML_SET_CTIME;
-	/*
-	 * Nothing at all is a chown(2) that names no one, or what comes before a write by
-	 * somebody who must not keep the bits (drop_privileges()).
-	 */
-	if (to_set == 0)
-		what |= PML_SET_NO_PRIV;
 	return what;
 }
 
@@ -229,7 +223,8 @@ static int run_setattr(struct pml_fuse_op *op, struct pml_waiter *w)
 		op->is_truncated = true;
 	}
 	unsigned int what = what_to_set(op->to_set);
-	return what ? pml_inode_set(op->inode, what, &op->attr) : 0;
+	/* Nothing at all is a chown(2) that names no one, or a write's; it sets ctime. */
+	return what || op->to_set == 0 ? pml_inode_set(op->inode, what, &op->attr) : 0;
 }
 
 static int run_clone(struct pml_fuse_op *op, struct pml_waiter *w)

@@ -474,7 +474,7 @@ static uint32_t mode_after_set(const struct pml_media_inode *media, unsigned int
 {
 	if (what & PML_SET_MODE)
 		return (media->mode & S_IFMT) | (mode & 07777);
-	if ((what & (PML_SET_UID | PML_SET_GID | PML_SET_NO_PRIV)) && !S_ISDIR(media->mode))
+	if ((what & (PML_SET_UID | PML_SET_GID)) && !S_ISDIR(media->mode))
 		return mode_without_privileges(media->mode);
 	return media->mode;
 }

@@ -199,13 +199,11 @@ enum {
 	PML_SET_ATIME = 1 << 3,
 	PML_SET_MTIME = 1 << 4,
 	PML_SET_CTIME = 1 << 5,
-	PML_SET_NO_PRIV = 1 << 6,
 };
 /*
  * Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate().
- * A new mode goes to the access ACL, too.  A new owner or group, and PML_SET_NO_PRIV, take the
- * set-user-id bit away from all but directories, and the set-group-id bit if the group may
- * execute it.
+ * A new mode goes to the access ACL, too.  A new owner or group takes the set-user-id bit away
+ * from all but directories, and the set-group-id bit if the group may execute it.
  */
 int pml_inode_set(struct pml_inode *inode, unsigned int what,
 		  const struct stat *attr) PML_MUST_CHECK;
