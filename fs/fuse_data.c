@@ -105,6 +105,8 @@ void pml_fuse_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t siz
 		/* Pages that the kernel writes back belong where they are. */
 		.is_append = (fi->flags & O_APPEND) && !fi->writepage,
 		.is_page = fi->writepage,
+		/* Of others the kernel asks for an fsync by itself. */
+		.is_sync = (fi->flags & O_DIRECT) && (fi->flags & O_DSYNC),
 	};
 	pml_fuse_op_start(&op);
 }
@@ -254,8 +256,9 @@ static int run_once(struct pml_fuse_op *op, struct pml_waiter *w)
 	case PML_FUSE_SETATTR:
 		return run_setattr(op, w);
 	case PML_FUSE_WRITE:
-		return pml_file_write(op->inode, op->data, op->len_bytes, op->first_byte,
-				      op->is_append, w);
+		err = pml_file_write(op->inode, op->data, op->len_bytes, op->first_byte,
+				     op->is_append, w);
+		return !err && op->is_sync ? pml_file_sync(op->inode) : err;
 	case PML_FUSE_ALLOCATE:
 		return pml_file_allocate(op->inode, op->mode, op->first_byte, op->len_bytes, w);
 	case PML_FUSE_CLONE:

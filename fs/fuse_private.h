@@ -210,6 +210,7 @@ struct pml_fuse_op {
 	const void *data; /* of a write; a job's own copy, else the request's */
 	bool is_append;
 	bool is_page;		    /* a page of a mapping that the kernel writes back */
+	bool is_sync;		    /* durable when it is answered */
 	struct pml_fuse_call *call; /* of an ioctl */
 };
 
