@@ -210,7 +210,8 @@ static int inherit_acls(const struct pml_inode *dir, const struct pml_create_arg
 	ret_acls->access.nentries = ret_acls->default_.nentries = 0;
 	if (S_ISLNK(*mode))
 		return 0;
-	int err = pml_xattr_acl(dir->fs, dir->media, XATTR_NAME_POSIX_ACL_DEFAULT, &ret_acls->access);
+	int err =
+		pml_xattr_acl(dir->fs, dir->media, XATTR_NAME_POSIX_ACL_DEFAULT, &ret_acls->access);
 	if (err)
 		return err;
 	if (ret_acls->access.nentries == 0) {
@@ -230,9 +231,11 @@ static int put_acls_in_tx(struct pml_fs *fs, const struct inheritance *acls,
 {
 	int err = 0;
 	if (acls->access.nentries)
-		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_ACCESS, &acls->access, false);
+		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_ACCESS, &acls->access,
+					false);
 	if (!err && acls->default_.nentries)
-		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_DEFAULT, &acls->default_, false);
+		err = pml_xattr_put_acl(fs, inode, XATTR_NAME_POSIX_ACL_DEFAULT, &acls->default_,
+					false);
 	return err;
 }
 

@@ -13,8 +13,8 @@
  * Walks all directories and the inode table: each entry names an inode in use of its
  * type, each link count equals what was found, every inode but orphans that somebody
  * still refers to is reached, counts agree, each extended attribute is found by
- * its name, the pool holds no entry, symlink target, attribute or tree node that no inode leads to, and pml_fs_audit() has nothing to say.
- * Returns "" or the first fault in words (a static buffer).
+ * its name, the pool holds no entry, symlink target, attribute or tree node that no inode leads to,
+ * and pml_fs_audit() has nothing to say. Returns "" or the first fault in words (a static buffer).
  */
 const char *fs_check(struct pml_fs *fs);
 
