@@ -24,10 +24,6 @@
 #include "recover.h"
 #include "tx.h"
 
-/* Feature bits that this version knows. */
-#define KNOWN_RO_COMPAT (PML_FEATURE_RO_XATTR | PML_FEATURE_RO_SPARE_TREE | PML_FEATURE_RO_HIDDEN)
-#define KNOWN_INCOMPAT	0u
-
 /* Metadata of an inode with its name, for the number of inodes in statvfs. */
 #define INODE_METADATA_BYTES 512u
 
@@ -117,12 +113,31 @@ uint64_t pml_time_now(void)
 	return pml_time_from(&now);
 }
 
+/*
+ * A damaged device is met again by every call: so many lines in so much time, then one that
+ * says how many were left out.
+ */
+#define CORRUPT_LINES	  10u
+#define CORRUPT_WINDOW_MS 10000u
+
 int pml_corrupt(const struct pml_fs *fs, const char *what, uint64_t where)
 {
-	(void)fs;
-	pml_log_error("the device contradicts itself: %s (at %#" PRIx64 "); copy off what can be "
-		      "read and make it anew",
-		      what, where);
+	/* The const is that of the filesystem, not of its log. */
+	struct pml_corrupt_log *log = (struct pml_corrupt_log *)(uintptr_t)&fs->corrupt_log;
+	uint64_t now_ms = pml_now_ms();
+	uint64_t since_ms = atomic_load(&log->since_ms);
+	if (now_ms - since_ms >= CORRUPT_WINDOW_MS &&
+	    atomic_compare_exchange_strong(&log->since_ms, &since_ms, now_ms)) {
+		uint64_t n = atomic_exchange(&log->lines, 0);
+		if (n > CORRUPT_LINES)
+			pml_log_error("the device contradicts itself: %" PRIu64
+				      " more lines were left out",
+				      n - CORRUPT_LINES);
+	}
+	if (atomic_fetch_add(&log->lines, 1) < CORRUPT_LINES)
+		pml_log_error("the device contradicts itself: %s (at %#" PRIx64 "); unmount it and "
+			      "run fsck.pmemleasefs",
+			      what, where);
 	return -EIO;
 }
 
@@ -211,12 +226,12 @@ static int check_features(const struct pml_fs *fs, const char *path, char *reaso
 		return pml_reason(reason, -EMEDIUMTYPE,
 				  "%s has format version %u; this program knows version %u", path,
 				  super->format_version, PML_FORMAT_VERSION);
-	uint32_t unknown = super->feature_incompat & ~KNOWN_INCOMPAT;
+	uint32_t unknown = super->feature_incompat & ~PML_KNOWN_INCOMPAT;
 	if (unknown)
 		return pml_reason(reason, -EMEDIUMTYPE,
 				  "%s needs features that this program does not know (%#x)", path,
 				  unknown);
-	unknown = super->feature_ro_compat & ~KNOWN_RO_COMPAT;
+	unknown = super->feature_ro_compat & ~PML_KNOWN_RO_COMPAT;
 	if (unknown && !fs->is_read_only)
 		return pml_reason(reason, -EMEDIUMTYPE,
 				  "%s has features that this program does not know (%#x): it can "
@@ -233,14 +248,15 @@ static int check_super(const struct pml_fs *fs, const char *path, char *reason)
 				  "%s: mkfs was interrupted: run mkfs.pmemleasefs again with -f",
 				  path);
 	if (super->magic != PML_MEDIA_MAGIC)
-		return pml_reason(reason, -EUCLEAN, "%s: the super block is damaged", path);
+		return pml_reason(reason, -EUCLEAN,
+				  "%s: the super block is damaged: run fsck.pmemleasefs", path);
 	int err = check_features(fs, path, reason);
 	if (err)
 		return err;
 	if (super->size_bytes != fs->info.size_bytes ||
 	    memchr(super->label, 0, sizeof(super->label)) == NULL || !are_groups_sane(fs))
 		return pml_reason(reason, -EUCLEAN,
-				  "%s: the super block contradicts itself: restore it from a copy",
+				  "%s: the super block contradicts itself: run fsck.pmemleasefs",
 				  path);
 	return 0;
 }
@@ -317,12 +333,28 @@ static int check_heap(struct pml_fs *fs, const char *path, char *reason)
 	return err;
 }
 
+/* Not even libpmemobj's recovery reaches the device.  The switch is one of the whole process. */
+static PMEMobjpool *open_private(const char *path, const char *layout)
+{
+	static const char name[] = "copy_on_write.at_open";
+	int old = 0, on = 1;
+	(void)pmemobj_ctl_get(NULL, name, &old);
+	if (pmemobj_ctl_set(NULL, name, &on) != 0)
+		return NULL;
+	PMEMobjpool *pool = pmemobj_open(path, layout);
+	int err = errno;
+	(void)pmemobj_ctl_set(NULL, name, &old);
+	errno = err;
+	return pool;
+}
+
 static int open_pool(struct pml_fs *fs, const char *path, char *reason)
 {
 	char layout[64];
 	(void)snprintf(layout, sizeof(layout), PML_LAYOUT_FORMAT, PML_FORMAT_VERSION,
 		       fs->info.size_bytes);
-	fs->pool = open_with_few_arenas(path, layout, fs->info.size_bytes);
+	fs->pool = fs->is_private ? open_private(path, layout)
+				  : open_with_few_arenas(path, layout, fs->info.size_bytes);
 	if (!fs->pool && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return pml_reason(reason, -EBUSY, "%s is in use by another program", path);
 	/* It has left -1 in errno, too. */
@@ -383,8 +415,7 @@ static void repair_footers(struct pml_fs *fs)
 		pml_log_info("%" PRIu64 " chunk footers of libpmemobj were stale", n);
 }
 
-/* Takes the device for this mount: descriptor, lock, pool, mapping. */
-static int open_device(struct pml_fs *fs, const char *path, char *reason)
+int pml_pool_open(struct pml_fs *fs, const char *path, char *reason)
 {
 	struct pml_device_peek peek;
 	int err = pml_device_peek(path, &peek, reason);
@@ -392,6 +423,8 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 		err = check_peek(&peek, path, reason);
 	if (err)
 		return err;
+	/* libpmemobj cannot map a device-DAX privately. */
+	fs->is_private = fs->is_private && !peek.is_device_dax;
 	fs->info.kind = peek.kind;
 	fs->info.size_bytes = peek.size_bytes;
 	fs->info.format_version = peek.format_version;
@@ -412,11 +445,17 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 		err = open_pool(fs, path, reason);
 	if (!err)
 		err = adopt_mapping(fs, &store, reason);
-	if (!err) {
+	if (!err)
 		repair_footers(fs);
-		/* For what mounting reads; open_core() forgets them. */
+	return err;
+}
+
+static int open_device(struct pml_fs *fs, const char *path, char *reason)
+{
+	int err = pml_pool_open(fs, path, reason);
+	/* For what mounting reads; open_core() forgets them. */
+	if (!err)
 		err = pml_heap_note_blocks(&fs->heap);
-	}
 	if (!err)
 		err = check_super(fs, path, reason);
 	if (err)
@@ -481,7 +520,7 @@ int pml_fs_open(const struct pml_open_args *args, struct pml_fs **ret_fs, char *
 		if (err)
 			(void)pml_reason(ret_reason, err, "%s: %s", args->path,
 					 err == -EUCLEAN ? "its structures contradict themselves: "
-							   "restore it from a copy"
+							   "run fsck.pmemleasefs"
 							 : strerror(-err));
 	}
 	if (err) {

@@ -27,12 +27,19 @@ struct pml_icache;    /* inode.h */
 struct pml_tx_logs;   /* tx.h */
 struct pml_pin_index; /* pin.h */
 
+/* What bounds the lines of pml_corrupt(). */
+struct pml_corrupt_log {
+	_Atomic uint64_t since_ms; /* the window of time began */
+	_Atomic uint64_t lines;	   /* in it, those left out too */
+};
+
 struct pml_fs {
 	PMEMobjpool *pool;
 	uint8_t *base; /* of the mapping: offset 0 of the pool */
 	struct pml_media_super *super;
 	struct pml_device_info info;
 	bool is_read_only;
+	bool is_private; /* stores do not reach the device (the checker, reading only) */
 	bool poison_freed;
 	int fd; /* of the device, for libpmem2 */
 
@@ -67,6 +74,8 @@ struct pml_fs {
 	pthread_mutex_t rename_lock;
 	/* Held for reading by every change, for writing by the audit; taken before all others. */
 	pthread_rwlock_t audit_lock;
+
+	struct pml_corrupt_log corrupt_log;
 
 	const struct pml_guard_ops *guard_ops; /* NULL: none; set before use */
 	void *guard;
@@ -149,7 +158,20 @@ int pml_device_peek(const char *path, struct pml_device_peek *ret_peek,
  */
 int pml_fs_use_feature(struct pml_fs *fs, uint32_t ro_compat_bit) PML_MUST_CHECK;
 
-/* Logs a contradiction on the device once and returns -EIO. */
+/*
+ * Takes the device: descriptor, lock, pool, mapping, where the super block is.  What the
+ * super block says is not looked at.  For pml_fs_open() and the checker; is_read_only and
+ * is_private are set before.  After an error too: pml_fs_close().
+ */
+int pml_pool_open(struct pml_fs *fs, const char *path, char *reason) PML_MUST_CHECK;
+
+/* Feature bits that this version knows. */
+#define PML_KNOWN_COMPAT 0u
+#define PML_KNOWN_RO_COMPAT                                                                        \
+	(PML_FEATURE_RO_XATTR | PML_FEATURE_RO_SPARE_TREE | PML_FEATURE_RO_HIDDEN)
+#define PML_KNOWN_INCOMPAT 0u
+
+/* Logs a contradiction on the device, with a bound on the lines, and returns -EIO. */
 int pml_corrupt(const struct pml_fs *fs, const char *what, uint64_t where);
 
 #endif

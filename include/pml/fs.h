@@ -159,6 +159,68 @@ int pml_fs_dump(const char *path, const char *what, uint64_t number, bool is_jso
 		char *ret_reason) PML_MUST_CHECK;
 int pml_fs_dump_has_number(const char *what) PML_MUST_CHECK;
 
+/* ---- check and repair --------------------------------------------------- */
+
+enum pml_check_mode {
+	PML_CHECK_NOTHING, /* repairs nothing; the device stays as it is */
+	PML_CHECK_SAFE,	   /* repairs where nothing is lost and nothing to choose */
+	PML_CHECK_ALL,	   /* repairs all that can be repaired without guessing */
+	PML_CHECK_ASK,	   /* as ALL, what ask() says yes to */
+};
+
+enum pml_check_outcome {
+	PML_CHECK_NOTE,	    /* no error: worth knowing */
+	PML_CHECK_LEFT,	    /* an error; not repaired */
+	PML_CHECK_REPAIRED, /* an error; repaired, as action says */
+	PML_CHECK_FAILED,   /* an error; repairing it failed, action says why */
+};
+
+struct pml_check_finding {
+	const char *name;   /* of its kind, one word */
+	const char *text;   /* names the object and says what is wrong */
+	const char *action; /* what the repair does or did, or why it failed; may be empty */
+	enum pml_check_outcome outcome;
+};
+
+struct pml_check_options {
+	enum pml_check_mode mode;
+	void (*report)(void *arg, const struct pml_check_finding *finding); /* may be NULL */
+	bool (*ask)(void *arg, const char *text, const char *action);	    /* mode ASK */
+	bool (*is_cancelled)(void *arg); /* asked often; may be NULL */
+	void *arg;
+};
+
+struct pml_check_result {
+	struct pml_device_info info;
+	uint64_t nrepaired; /* errors that were repaired */
+	uint64_t nleft;	    /* errors that are still there */
+	uint64_t norphans;  /* deleted files that the next mount, or a repair, frees */
+	uint64_t npunches;  /* files with a punch that the next mount, or a repair, finishes */
+	uint64_t files;	    /* and everything else but directories */
+	uint64_t directories;
+	uint64_t objects; /* of libpmemobj */
+	uint64_t blocks;  /* that files map */
+	uint64_t shares;  /* sum over these blocks */
+};
+
+/*
+ * pml_fs_check() - check a device that is not mounted, and repair it
+ * @ret_result: set on -ECANCELED too
+ * @ret_reason: PML_REASON_BYTES; on error, a line that names the object
+ *
+ * Every repair is a transaction; after a crash the next check goes on.  In the modes that
+ * repair, a device without errors also gets finished what a crash left (orphans, punches).
+ * Mode NOTHING maps the device privately (a device-DAX cannot be: libpmemobj's own recovery
+ * runs there).  Returns 0 when the check was done, whatever it found, or
+ *   -EMEDIUMTYPE  not a pmemleasefs, an unknown version or unknown features
+ *   -EUCLEAN      size changed since mkfs, or libpmemobj's own structures are damaged
+ *   -EBUSY        mounted or in use
+ *   -ECANCELED    is_cancelled() said so
+ *   -errno        of the failing system call
+ */
+int pml_fs_check(const char *path, const struct pml_check_options *options,
+		 struct pml_check_result *ret_result, char *ret_reason) PML_MUST_CHECK;
+
 /* ---- inodes ------------------------------------------------------------- */
 
 /* Who asks.  uid 0 passes all checks except execute of a file without x bits. */
