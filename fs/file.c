@@ -326,7 +326,7 @@ int pml_file_sync(struct pml_inode *inode)
 {
 	const struct pml_fs *fs = inode->fs;
 	/* On a cache-line device local writes are durable already; a NIC's may be in caches. */
-	if (fs->info.is_cache_line && !atomic_load(&inode->is_remote_dirty))
+	if (fs->info.is_cache_line && atomic_load(&inode->remote_writers) == 0)
 		return 0;
 	if (!pml_inode_is_file(inode))
 		return 0;

@@ -218,23 +218,51 @@ void pml_inode_ref(struct pml_inode *inode)
 	(void)pthread_mutex_unlock(&inode->fs->icache->mutex);
 }
 
-enum unref_result { UNREF_KEPT, UNREF_LAST, UNREF_LAST_OF_ORPHAN };
+/*
+ * UNREF_NOT_YET: nothing has changed.  Remote writers may have left bytes in caches, which
+ * only the in-core inode knows: they are flushed first, so that fsync keeps its promise to
+ * who opens the file anew.
+ */
+enum unref_result { UNREF_KEPT, UNREF_NOT_YET, UNREF_LAST, UNREF_LAST_OF_ORPHAN };
 
-/* From the last reference on the caller has the only pointer. */
-static enum unref_result unref(struct pml_inode *inode, uint64_t count)
+/*
+ * From the last reference on the caller has the only pointer.
+ * @flushed: so many remote writers' bytes are durable
+ */
+static enum unref_result try_unref(struct pml_inode *inode, uint64_t count, uint32_t flushed)
 {
 	struct pml_icache *icache = inode->fs->icache;
 	enum unref_result result = UNREF_KEPT;
 	(void)pthread_mutex_lock(&icache->mutex);
 	assert(inode->refs >= count);
-	inode->refs -= count;
-	if (inode->refs == 0) {
-		remove_locked(icache, inode);
-		/* Under the mutex: behind it the next in-core inode may be unlinked. */
-		bool is_orphan = inode->media->nlink == 0 && !inode->fs->is_read_only;
-		result = is_orphan ? UNREF_LAST_OF_ORPHAN : UNREF_LAST;
+	bool is_last = inode->refs == count;
+	/* Under the mutex: behind it the next in-core inode may be unlinked. */
+	bool is_orphan = is_last && inode->media->nlink == 0 && !inode->fs->is_read_only;
+	if (is_last && !is_orphan && atomic_load(&inode->remote_writers) != flushed) {
+		result = UNREF_NOT_YET;
+	} else {
+		inode->refs -= count;
+		if (is_last) {
+			remove_locked(icache, inode);
+			result = is_orphan ? UNREF_LAST_OF_ORPHAN : UNREF_LAST;
+		}
 	}
 	(void)pthread_mutex_unlock(&icache->mutex);
+	return result;
+}
+
+static enum unref_result unref(struct pml_inode *inode, uint64_t count)
+{
+	uint32_t flushed = 0;
+	enum unref_result result;
+	while ((result = try_unref(inode, count, flushed)) == UNREF_NOT_YET) {
+		flushed = atomic_load(&inode->remote_writers);
+		int err = pml_file_sync(inode);
+		if (err)
+			pml_log_error("what remote clients wrote to inode %" PRIu64
+				      " may not be durable: %s",
+				      inode->ino, strerror(-err));
+	}
 	return result;
 }
 

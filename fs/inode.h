@@ -20,8 +20,8 @@ struct pml_inode {
 	bool is_published;	     /* pml_inode_get() may find it; under icache lock */
 	bool is_unnamed;	     /* never had a name: may get one; under lock */
 	struct pml_inode *hash_next; /* under icache lock */
-	/* A remote writer may have left bytes in CPU caches since this came into core. */
-	_Atomic bool is_remote_dirty;
+	/* Write leases since this came into core: each may have left bytes in CPU caches. */
+	_Atomic uint32_t remote_writers;
 };
 
 int pml_icache_new(struct pml_fs *fs) PML_MUST_CHECK;

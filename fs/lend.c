@@ -179,7 +179,7 @@ static int pin_for_write_locked(struct gather *g)
 	if (!err)
 		err = pin_segments(inode->fs, g);
 	if (!err)
-		atomic_store(&inode->is_remote_dirty, true);
+		atomic_fetch_add(&inode->remote_writers, 1);
 	/* What was prepared and not lent. */
 	trim_locked(inode, err ? g->first_byte : g->end_byte, asked_end);
 	return err;

@@ -403,7 +403,9 @@ static int adopt_mapping(struct pml_fs *fs, const struct pml_device_store *store
 	fs->memcpy_fn = pmem2_get_memcpy_fn(fs->map);
 	fs->memset_fn = pmem2_get_memset_fn(fs->map);
 	fs->drain_fn = pmem2_get_drain_fn(fs->map);
-	fs->persist_fn = store->is_volatile ? persist_nothing : pmem2_get_persist_fn(fs->map);
+	/* Spares the msync(2) where it makes nothing durable. */
+	bool is_vain = store->is_volatile && !fs->info.is_cache_line;
+	fs->persist_fn = is_vain ? persist_nothing : pmem2_get_persist_fn(fs->map);
 	return 0;
 }
 

@@ -238,7 +238,10 @@ struct pml_cred {
 int pml_inode_get(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode) PML_MUST_CHECK;
 /* One more reference to an inode that the caller has one to. */
 void pml_inode_ref(struct pml_inode *inode);
-/* Drops @count references; the last one of an unlinked inode frees it and its blocks. */
+/*
+ * Drops @count references; the last one of an unlinked inode frees it and its blocks, that of
+ * another one makes durable what remote writers have left in caches.
+ */
 void pml_inode_put(struct pml_inode *inode, uint64_t count);
 
 uint64_t pml_inode_ino(const struct pml_inode *inode);
