@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define NAMES	  12
@@ -341,9 +342,19 @@ static struct op pick(void)
 	return op;
 }
 
-static bool is_death(int err)
+static bool says_death(int err)
 {
 	return err == -ENOTCONN || err == -ECONNABORTED || err == -ECONNREFUSED || err == -ENODEV;
+}
+
+/*
+ * A request that the daemon was just receiving fails with EIO (fuse_dev_do_read() of the
+ * kernel): so ask once more, with a request that no cache answers.
+ */
+static bool is_death(int err)
+{
+	struct statvfs st;
+	return err && (says_death(err) || (statvfs(dir, &st) != 0 && says_death(-errno)));
 }
 
 static void print_op(const struct op *op)
@@ -492,15 +503,17 @@ static bool is_before(const struct op *op)
 }
 
 /*
- * The kernel cuts a write(2) into requests at page boundaries, and copy_file_range(2) shares
- * blocks first and copies the edge then: the first part may have happened.
+ * The kernel cuts a write(2) into requests at page boundaries, and copy_file_range(2) is done
+ * in steps of whole blocks: the first part may have happened.
  */
 static bool is_after_part(const struct op *op)
 {
 	struct op part = *op;
 	if (op->kind == CLONE) {
-		part.bytes &= ~(size_t)4095;
-		return is_after(&part);
+		for (part.bytes = 4096; part.bytes < op->bytes; part.bytes += 4096)
+			if (is_after(&part))
+				return true;
+		return false;
 	}
 	size_t at = op->kind == APPEND ? now.file[op->name]->size : op->at;
 	if (op->kind != APPEND && op->kind != WRITE)
