@@ -115,39 +115,31 @@ void pml_fuse_call_answer(struct pml_fuse_call *call, int err)
 	pthread_mutex_unlock(&answers->lock);
 }
 
-/* @first_byte -1: attributes alone. */
-static void tell(const struct pml_fuse *fuse, const struct pml_inode *inode, off_t first_byte)
-{
-	(void)fuse_lowlevel_notify_inval_inode(fuse->session, pml_inode_ino(inode), first_byte, 0);
-}
-
 /* What the kernel has to forget: it may know none of it. */
 static void tell_kernel(const struct pml_fuse_call *call)
 {
-	const struct pml_fuse *fuse = call->fuse;
+	struct pml_fuse *fuse = call->fuse;
+	uint64_t ino = pml_inode_ino(call->inode);
 	switch (call->cmd) {
 	case PML_IOC_CLONE:
 		if (call->has_changed)
-			tell(fuse, call->inode, (off_t)call->data.clone.dst_byte);
+			pml_fuse_tell(fuse, ino, call->data.clone.dst_byte, UINT64_MAX);
 		break;
 	case PML_IOC_DEDUPE:
 		for (uint32_t i = 0; i < call->nother; i++)
-			tell(fuse, call->other[i], -1);
+			pml_fuse_tell(fuse, pml_inode_ino(call->other[i]), 0, 0);
 		break;
 	case PML_IOC_UNSHARE:
-		tell(fuse, call->inode, -1);
+		pml_fuse_tell(fuse, ino, 0, 0);
 		break;
 	case PML_IOC_SNAPSHOT:
-		if (call->err)
-			break;
-		tell(fuse, call->other[0], -1);
-		(void)fuse_lowlevel_notify_inval_entry(fuse->session, pml_inode_ino(call->other[0]),
-						       call->data.snapshot.name,
-						       strlen(call->data.snapshot.name));
+		if (!call->err)
+			pml_fuse_tell_name(fuse, pml_inode_ino(call->other[0]),
+					   call->data.snapshot.name);
 		break;
 	default:
 		if (call->has_changed)
-			tell(fuse, call->inode, (off_t)call->data.range.first_byte);
+			pml_fuse_tell(fuse, ino, call->data.range.first_byte, UINT64_MAX);
 		break;
 	}
 }
