@@ -10,6 +10,10 @@
  *   O_TMPFILE   becomes a create of the name "/", which no other request has: the kernel
  *               gives it that name, and the messages are the same.
  *   statx       is answered here: it is the only way to a time of birth.
+ *   copy_file_range  of Linux 6.18 and later (COPY_FILE_RANGE_64) becomes the older one.
+ *               Refused, the kernel tries that by itself; but two programs whose first
+ *               copies meet make it believe that there is neither, and from then on every
+ *               clone of the mount would be a copy through the page cache.
  *
  * All else passes unchanged.
  *
@@ -24,7 +28,10 @@
 
 /* Since Linux 6.6: newer than the headers. */
 #define OPCODE_STATX 52u
-#define MASK_STATX   0xfffu /* STATX_BASIC_STATS | STATX_BTIME */
+/* Since Linux 6.18.  Takes the same structure, answers with 64 bits instead of 32 and a zero. */
+#define OPCODE_COPY_FILE_RANGE_64 53u
+#define COPY_BYTES_MAX		  (1u << 30) /* a caller goes on behind a short one */
+#define MASK_STATX		  0xfffu     /* STATX_BASIC_STATS | STATX_BTIME */
 
 struct statx_in {
 	uint32_t getattr_flags;
@@ -139,6 +146,15 @@ static void note_init(struct pml_fuse *fuse, const struct fuse_in_header *head, 
 		atomic_store(&fuse->init_unique, head->unique);
 }
 
+static void shorten_copy(struct fuse_in_header *head, size_t bytes)
+{
+	struct fuse_copy_file_range_in *copy = (void *)(head + 1);
+	if (bytes < sizeof(*head) + sizeof(*copy))
+		return;
+	copy->len = PML_MIN(copy->len, (uint64_t)COPY_BYTES_MAX);
+	head->opcode = FUSE_COPY_FILE_RANGE;
+}
+
 /* Returns true when the request has been answered. */
 static bool filter(struct pml_fuse *fuse, int fd, void *buffer, size_t bytes)
 {
@@ -151,6 +167,9 @@ static bool filter(struct pml_fuse *fuse, int fd, void *buffer, size_t bytes)
 		return false;
 	case FUSE_TMPFILE:
 		head->opcode = FUSE_CREATE;
+		return false;
+	case OPCODE_COPY_FILE_RANGE_64:
+		shorten_copy(head, bytes);
 		return false;
 	case OPCODE_STATX:
 		serve_statx(fuse, fd, head);

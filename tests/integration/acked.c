@@ -503,17 +503,15 @@ static bool is_before(const struct op *op)
 }
 
 /*
- * The kernel cuts a write(2) into requests at page boundaries, and copy_file_range(2) is done
- * in steps of whole blocks: the first part may have happened.
+ * The kernel cuts a write(2) into requests at page boundaries, and a clone
+ * shares whole blocks and then copies what is left: the first part may have happened.
  */
 static bool is_after_part(const struct op *op)
 {
 	struct op part = *op;
 	if (op->kind == CLONE) {
-		for (part.bytes = 4096; part.bytes < op->bytes; part.bytes += 4096)
-			if (is_after(&part))
-				return true;
-		return false;
+		part.bytes = op->bytes & ~4095ul;
+		return part.bytes > 0 && is_after(&part);
 	}
 	size_t at = op->kind == APPEND ? now.file[op->name]->size : op->at;
 	if (op->kind != APPEND && op->kind != WRITE)

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -369,6 +370,38 @@ static int call_range(int fd, unsigned long cmd, uint64_t first, uint64_t len)
 }
 
 /* FILE: what is read and mapped is new at once when a range was moved. */
+/* together FILE COUNT: copies FILE to FILE.1, FILE.2, ... by processes that begin at once. */
+static int op_together(char **a)
+{
+	int source = open(a[0], O_RDONLY), gate[2];
+	struct stat st;
+	if (source < 0 || fstat(source, &st) || pipe(gate))
+		return FAILED;
+	for (long long i = 1; i <= number(a[1]); i++) {
+		char name[4096], byte;
+		(void)snprintf(name, sizeof(name), "%s.%lld", a[0], i);
+		int to = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		if (to < 0)
+			return FAILED;
+		pid_t child = fork();
+		if (child < 0)
+			return FAILED;
+		if (child == 0) {
+			close(gate[1]);
+			(void)!read(gate[0], &byte, 1);
+			off_t from = 0;
+			_exit(copy_file_range(source, &from, to, NULL, (size_t)st.st_size, 0) !=
+			      st.st_size);
+		}
+		close(to);
+	}
+	close(gate[1]);
+	int status, bad = 0;
+	while (wait(&status) > 0)
+		bad |= status;
+	return bad ? say("not copied whole") : DONE;
+}
+
 static int op_coherent(char **a)
 {
 	char block[4096];
@@ -504,6 +537,7 @@ static const struct {
 	{"seek", 3, op_seek},
 	{"clone", 5, op_clone},
 	{"clones", 3, op_clones},
+	{"together", 2, op_together},
 	{"coherent", 1, op_coherent},
 	{"rights", 2, op_rights},
 	{"tokens", 2, op_tokens},

@@ -148,6 +148,18 @@ in_range "$(stat_of free_blocks)" $((free_at_start * 98 / 100)) $((free_at_start
 	"free blocks are back, but for what metadata keeps"
 audit
 cd / || exit
+
+# ---- the first clones of a mount, all at once (fs/fuse_io.c, COPY_FILE_RANGE_64) ----
+
+cp "$work/ground/random" "$mnt/a"
+copied=0
+for ((round = 0; round < 15; round++)); do
+	remount poison
+	result=$("$fsop" together "$mnt/a" 6)
+	[ "$result $(stat_of used_blocks)" = "ok 2048" ] || copied=$((copied + 1))
+	rm "$mnt"/a.*
+done
+is "$copied" 0 "copies that meet as the first of a mount are clones"
 umount_fs
 is "$umount_status" 0 "umount"
 finish
