@@ -4,7 +4,7 @@
  *
  * Looking calls need the directory's lock, changing calls need it exclusively
  * and a transaction.  They change the tree, nentries and the dirent objects,
- * not the link counts and times (namei.c does).
+ * not the link counts and times (namei.c, create.c and rename.c do).
  */
 #ifndef PML_FS_DIR_H
 #define PML_FS_DIR_H

@@ -260,7 +260,7 @@ static int copy_attributes(struct pml_inode *src, struct pml_inode *dst)
 		.rdev = from->rdev,
 	};
 	int err = S_ISLNK(from->mode) ? copy_target(src->fs, src, &fresh) : 0;
-	/* As for a new inode (namei.c): with mode 0 all else is meaningless. */
+	/* As for a new inode (create.c): with mode 0 all else is meaningless. */
 	if (!err)
 		err = pml_tx_add(dst->media, sizeof(uint64_t));
 	if (!err)

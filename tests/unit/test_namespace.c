@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * test_namespace.c -- inodes and directories of an open filesystem (fs/itable.c,
- * fs/inode.c, fs/dir.c, fs/namei.c) as pml/fs.h promises them
+ * fs/inode.c, fs/dir.c, fs/namei.c, fs/create.c, fs/rename.c) as pml/fs.h promises them
  */
 #include <fcntl.h>
 #include <inttypes.h>
