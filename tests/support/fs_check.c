@@ -8,6 +8,7 @@
 #include <stdarg.h>
 
 #include "../../fs/btree.h"
+#include "../../fs/heap.h"
 #include "../../fs/itable.h"
 #include "../../fs/xattr.h"
 #include "../tap.h"
@@ -167,6 +168,11 @@ static uint64_t count_xattrs(struct check *c, const struct seen *seen)
 	return count.n;
 }
 
+static void heap_fault(void *arg, uint64_t offset, const char *structure, const char *problem)
+{
+	fault(arg, "heap: %s at %#" PRIx64 ": %s", structure, offset, problem);
+}
+
 /* What no inode leads to any more is lost for good. */
 static void check_objects(struct check *c)
 {
@@ -186,6 +192,9 @@ static void check_objects(struct check *c)
 				    &used.n[PML_TYPE_BTREE_NODE]))
 			fault(c, "spare tree of %" PRIu64, c->seen[i].ino);
 	}
+	/* pmemobj_next() does not end behind an object without a sound header. */
+	if (pml_heap_check(c->fs->base, c->fs->info.size_bytes, true, heap_fault, c))
+		return;
 	for (PMEMoid oid = pmemobj_first(c->fs->pool); !OID_IS_NULL(oid); oid = pmemobj_next(oid))
 		if (pmemobj_type_num(oid) < PML_ARRAY_LEN(held.n))
 			held.n[pmemobj_type_num(oid)]++;
