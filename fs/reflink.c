@@ -71,13 +71,25 @@ static int admit_share(const struct pml_clone *c, uint64_t src_block, uint64_t d
 	return err ? err : pml_tail_zero(c->dst, &has_moved);
 }
 
-int pml_clone_map(struct pml_fs *fs, const struct pml_media_inode *src, struct pml_media_inode *dst,
-		  uint64_t src_block, uint64_t dst_block, uint64_t *n, struct pml_unmapped *shared)
+/*
+ * What remote writers left of these blocks in CPU caches is known of the source alone: the
+ * other file's fsync would not flush it.
+ */
+static void flush_shared(const struct pml_inode *src, const struct pml_extent *e)
 {
+	if (src->fs->info.is_cache_line && atomic_load(&src->remote_writers) > 0)
+		pml_data_persist(src->fs, pml_block_addr(src->fs, e->block),
+				 e->nblocks << PML_BLOCK_SHIFT);
+}
+
+int pml_clone_map(const struct pml_inode *src, struct pml_media_inode *dst, uint64_t src_block,
+		  uint64_t dst_block, uint64_t *n, struct pml_unmapped *shared)
+{
+	struct pml_fs *fs = src->fs;
 	uint64_t done = 0;
 	while (done < *n) {
 		struct pml_extent e;
-		int err = pml_extent_at(fs, src, src_block + done, src_block + *n, &e);
+		int err = pml_extent_at(fs, src->media, src_block + done, src_block + *n, &e);
 		if (err)
 			return err;
 		uint64_t len = e.nblocks;
@@ -90,6 +102,7 @@ int pml_clone_map(struct pml_fs *fs, const struct pml_media_inode *src, struct p
 			shared->run[shared->n].block = e.block;
 			shared->run[shared->n].nblocks = len;
 			shared->n++;
+			flush_shared(src, &e);
 			e.file_block = dst_block + done;
 			err = pml_extent_map(fs, dst, &e);
 			if (err)
@@ -111,8 +124,7 @@ static int share_in_tx(const struct pml_clone *c, uint64_t src_block, uint64_t d
 	if (err)
 		return err;
 	*n = next - dst_block;
-	err = pml_clone_map(c->dst->fs, c->src->media, c->dst->media, src_block, dst_block, n,
-			    shared);
+	err = pml_clone_map(c->src, c->dst->media, src_block, dst_block, n, shared);
 	if (err)
 		return err;
 	/*

@@ -37,10 +37,10 @@ int pml_clone_share(const struct pml_clone *c, uint64_t n, uint64_t *ret_blocks)
 /*
  * In a transaction: maps the readable extents of [src_block, +*n) of @src at @dst_block of
  * @dst, a hole until now; *n: blocks done, may shrink.  The shares that were taken are in
- * @shared, empty at first: drop them when the transaction fails.
+ * @shared, empty at first: drop them when the transaction fails.  What remote writers have
+ * left in them is durable then.
  */
-int pml_clone_map(struct pml_fs *fs, const struct pml_media_inode *src, struct pml_media_inode *dst,
-		  uint64_t src_block, uint64_t dst_block, uint64_t *n,
-		  struct pml_unmapped *shared) PML_MUST_CHECK;
+int pml_clone_map(const struct pml_inode *src, struct pml_media_inode *dst, uint64_t src_block,
+		  uint64_t dst_block, uint64_t *n, struct pml_unmapped *shared) PML_MUST_CHECK;
 
 #endif

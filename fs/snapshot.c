@@ -278,7 +278,7 @@ static int map_some(struct pml_inode *src, struct pml_inode *dst, uint64_t *pos,
 {
 	uint64_t end = pml_block_above(src->media->size_bytes);
 	uint64_t n = end - *pos;
-	int err = n ? pml_clone_map(src->fs, src->media, dst->media, *pos, *pos, &n, shared) : 0;
+	int err = n ? pml_clone_map(src, dst->media, *pos, *pos, &n, shared) : 0;
 	if (!err)
 		*pos += n;
 	return err;

@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <time.h>
 
-#include "../../fs/pool.h"
+#include "../../fs/inode.h"
 #include "fs_pool.h"
 #include "pml/fs.h"
 #include "tap.h"
@@ -374,6 +374,57 @@ static void test_seek_finds_data_and_holes(void)
 }
 
 /* ---- leases' side ---- */
+
+/* Device bytes whose cache lines have been flushed. */
+static struct {
+	const uint8_t *addr;
+	size_t bytes;
+	size_t n; /* of addr .. +bytes */
+} flushed;
+
+static void note_flushed(const void *addr, size_t bytes)
+{
+	const uint8_t *lo = PML_MAX((const uint8_t *)addr, flushed.addr);
+	const uint8_t *hi = PML_MIN((const uint8_t *)addr + bytes, flushed.addr + flushed.bytes);
+	flushed.n += lo < hi ? (size_t)(hi - lo) : 0;
+}
+
+/* The other file's fsync knows nothing of writers that it never had. */
+static void test_what_remote_writers_left_is_durable_before_it_is_shared(void)
+{
+	setup();
+	struct pml_inode *f = new_file("f"), *g = new_file("g"), *h = new_file("h");
+	struct pml_segment segment;
+	size_t n = 0;
+	uint64_t end, bytes;
+	bool is_same;
+	CHECK_EQ(write_bytes(f, 0, 'a', 4 * 4096, NULL), 0);
+	CHECK_EQ(write_bytes(h, 0, 'a', 4 * 4096, NULL), 0);
+	pool.fs->info.is_cache_line = true;
+	pool.fs->persist_fn = note_flushed;
+	REQUIRE(pml_file_pin(f, 0, 4 * 4096, true, &segment, 1, &n, &end) == 0 && n == 1);
+	flushed.addr = segment.addr;
+	flushed.bytes = segment.len_bytes;
+	pml_fs_unpin(pool.fs, &segment);
+
+	CHECK_EQ(pml_file_clone(f, 0, g, 0, 2 * 4096, NULL, &bytes), 0);
+	CHECK_EQ(flushed.n, 2 * 4096);
+	flushed.n = 0;
+	CHECK_EQ(pml_file_dedupe(f, 0, h, 0, 4 * 4096, NULL, &bytes, &is_same), 0);
+	CHECK(is_same);
+	CHECK_EQ(flushed.n, 4 * 4096);
+	flushed.n = 0;
+	CHECK_EQ(pml_dir_snapshot(root, root, "s", NULL), 0);
+	CHECK_EQ(flushed.n, 4 * 4096);
+	/* A file that none has written costs nothing. */
+	flushed.n = 0;
+	CHECK_EQ(pml_file_clone(h, 0, g, 0, 4 * 4096, NULL, &bytes), 0);
+	CHECK_EQ(flushed.n, 0);
+	pml_inode_put(f, 1);
+	pml_inode_put(g, 1);
+	pml_inode_put(h, 1);
+	teardown();
+}
 
 /* I5, I6: what a write lease reaches is the file's alone, and zeros where it was a hole. */
 static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
@@ -749,6 +800,7 @@ int main(void)
 	TAP_RUN(test_pinned_blocks_outlive_their_file_in_quarantine);
 	TAP_RUN(test_a_full_device_refuses_writes_and_still_frees);
 	TAP_RUN(test_seek_finds_data_and_holes);
+	TAP_RUN(test_what_remote_writers_left_is_durable_before_it_is_shared);
 	TAP_RUN(test_a_write_pin_owns_and_zeroes_its_blocks);
 	TAP_RUN(test_a_read_pin_stops_at_the_end_and_skips_holes);
 	TAP_RUN(test_a_refused_operation_changes_nothing);
