@@ -249,30 +249,28 @@ int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, 
 	return err;
 }
 
-struct seek {
-	uint64_t from;
-	uint64_t size;
-	bool for_data;
-	uint64_t found;	   /* UINT64_MAX: not yet */
-	uint64_t data_end; /* where the data seen so far ends */
-};
-
-static int seek_extent(void *arg, const struct pml_extent *e)
+/* Walks from gap to gap, for blocks under the punch marker are holes already. */
+static int seek_locked(const struct pml_inode *inode, uint64_t from_byte, bool for_data,
+		       uint64_t *ret_byte)
 {
-	struct seek *s = arg;
-	uint64_t first = e->file_block << PML_BLOCK_SHIFT;
-	if (first >= s->size)
-		return 1;
-	if (e->is_unwritten)
-		return 0;
-	if (s->for_data) {
-		s->found = PML_MAX(first, s->from);
-		return 1;
+	uint64_t size = inode->media->size_bytes;
+	if (from_byte >= size)
+		return -ENXIO;
+	uint64_t end = pml_block_above(size);
+	for (uint64_t pos = from_byte >> PML_BLOCK_SHIFT; pos < end;) {
+		struct pml_extent e;
+		int err = pml_extent_at(inode->fs, inode->media, pos, end, &e);
+		if (err)
+			return err;
+		bool is_data = e.block && !e.is_unwritten;
+		if (is_data == for_data) {
+			*ret_byte = PML_MAX(e.file_block << PML_BLOCK_SHIFT, from_byte);
+			return 0;
+		}
+		pos = e.file_block + e.nblocks;
 	}
-	if (first > s->data_end)
-		return 1;
-	s->data_end = (e->file_block + e->nblocks) << PML_BLOCK_SHIFT;
-	return 0;
+	*ret_byte = size;
+	return for_data ? -ENXIO : 0;
 }
 
 int pml_file_seek(struct pml_inode *inode, uint64_t from_byte, int whence, uint64_t *ret_byte)
@@ -280,26 +278,9 @@ int pml_file_seek(struct pml_inode *inode, uint64_t from_byte, int whence, uint6
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	pthread_rwlock_rdlock(&inode->lock);
-	struct seek s = {
-		.from = from_byte,
-		.size = inode->media->size_bytes,
-		.for_data = whence == SEEK_DATA,
-		.found = UINT64_MAX,
-		.data_end = from_byte,
-	};
-	int err = -ENXIO;
-	if (from_byte < s.size) {
-		err = pml_extent_walk(inode->fs, inode->media, from_byte >> PML_BLOCK_SHIFT,
-				      seek_extent, &s);
-		err = err < 0 ? err : 0;
-	}
+	int err = seek_locked(inode, from_byte, whence == SEEK_DATA, ret_byte);
 	pthread_rwlock_unlock(&inode->lock);
-	if (err)
-		return err;
-	if (s.for_data && s.found == UINT64_MAX)
-		return -ENXIO;
-	*ret_byte = s.for_data ? s.found : PML_MIN(s.data_end, s.size);
-	return 0;
+	return err;
 }
 
 /* With more extents one msync of the device is cheaper: the kernel knows what is dirty. */

@@ -373,6 +373,31 @@ static void test_seek_finds_data_and_holes(void)
 	teardown();
 }
 
+/* What is left of a punch that could not go on, and of a zeroing. */
+static void test_seek_takes_what_the_punch_marker_covers_for_holes(void)
+{
+	setup();
+	struct pml_inode *f = new_file("f");
+	uint64_t at = 0;
+	CHECK_EQ(write_bytes(f, 0, 'a', 6 * 4096, NULL), 0);
+	f->media->punch_first = 2;
+	f->media->punch_end = 4;
+	CHECK(holds(f, 2 * 4096, 0, 2 * 4096));
+	CHECK_EQ(pml_file_seek(f, 0, SEEK_HOLE, &at), 0);
+	CHECK_EQ(at, 2 * 4096);
+	CHECK_EQ(pml_file_seek(f, 2 * 4096 + 1, SEEK_HOLE, &at), 0);
+	CHECK_EQ(at, 2 * 4096 + 1);
+	CHECK_EQ(pml_file_seek(f, 2 * 4096 + 1, SEEK_DATA, &at), 0);
+	CHECK_EQ(at, 4 * 4096);
+	CHECK_EQ(pml_file_seek(f, 4 * 4096, SEEK_HOLE, &at), 0);
+	CHECK_EQ(at, 6 * 4096);
+	f->media->punch_end = 6;
+	CHECK_EQ(pml_file_seek(f, 2 * 4096, SEEK_DATA, &at), -ENXIO);
+	f->media->punch_first = f->media->punch_end = 0;
+	pml_inode_put(f, 1);
+	teardown();
+}
+
 /* ---- leases' side ---- */
 
 /* Device bytes whose cache lines have been flushed. */
@@ -800,6 +825,7 @@ int main(void)
 	TAP_RUN(test_pinned_blocks_outlive_their_file_in_quarantine);
 	TAP_RUN(test_a_full_device_refuses_writes_and_still_frees);
 	TAP_RUN(test_seek_finds_data_and_holes);
+	TAP_RUN(test_seek_takes_what_the_punch_marker_covers_for_holes);
 	TAP_RUN(test_what_remote_writers_left_is_durable_before_it_is_shared);
 	TAP_RUN(test_a_write_pin_owns_and_zeroes_its_blocks);
 	TAP_RUN(test_a_read_pin_stops_at_the_end_and_skips_holes);
