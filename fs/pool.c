@@ -462,7 +462,7 @@ static int open_device(struct pml_fs *fs, const char *path, char *reason)
 		err = check_super(fs, path, reason);
 	if (err)
 		return err;
-	fs->has_xattrs = fs->super->feature_ro_compat & PML_FEATURE_RO_XATTR;
+	fs->noted_features = fs->super->feature_ro_compat;
 	memcpy(fs->info.uuid, fs->super->uuid, sizeof(fs->info.uuid));
 	memcpy(fs->info.label, fs->super->label, sizeof(fs->info.label));
 	return 0;
@@ -571,18 +571,17 @@ void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *
 int pml_fs_use_feature(struct pml_fs *fs, uint32_t ro_compat_bit)
 {
 	uint32_t *bits = &fs->super->feature_ro_compat;
-	if (__atomic_load_n(bits, __ATOMIC_ACQUIRE) & ro_compat_bit)
+	/* Not the bit itself: nobody may build on one that is not committed. */
+	if (atomic_load(&fs->noted_features) & ro_compat_bit)
 		return 0;
 	/* Alone: a rollback must not take back a bit that another transaction has set. */
 	pthread_mutex_lock(&fs->feature_lock);
 	struct pml_tx tx;
 	int err = pml_tx_begin(fs, &tx);
-	if (!err) {
-		err = pml_tx_add(bits, sizeof(*bits));
-		if (!err)
-			__atomic_store_n(bits, *bits | ro_compat_bit, __ATOMIC_RELEASE);
-		err = pml_tx_end(&tx, err);
-	}
+	if (!err)
+		err = pml_tx_end(&tx, PML_TX_SET(*bits, *bits | ro_compat_bit));
+	if (!err)
+		atomic_fetch_or(&fs->noted_features, ro_compat_bit);
 	pthread_mutex_unlock(&fs->feature_lock);
 	return err;
 }

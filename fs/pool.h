@@ -65,10 +65,10 @@ struct pml_fs {
 	_Atomic uint64_t orphan_ms;
 
 	/*
-	 * The super block says that there are extended attributes.  Who finds that it, or another
-	 * feature, is not noted yet holds the lock across the transaction that sets the bit.
+	 * feature_ro_compat as far as it is committed.  Who finds that a feature is not noted yet
+	 * holds the lock across the transaction that sets the bit.
 	 */
-	_Atomic bool has_xattrs;
+	_Atomic uint32_t noted_features;
 	pthread_mutex_t feature_lock;
 
 	pthread_mutex_t rename_lock;

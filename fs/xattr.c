@@ -194,7 +194,7 @@ int pml_xattr_drop(struct pml_fs *fs, struct pml_media_inode *inode, const char 
 
 int pml_xattr_tx_begin(struct pml_fs *fs, struct pml_xattr_tx *ret_tx)
 {
-	ret_tx->is_first = !atomic_load(&fs->has_xattrs);
+	ret_tx->is_first = !(atomic_load(&fs->noted_features) & PML_FEATURE_RO_XATTR);
 	/* Transactions give no isolation: nobody may build on a bit that is rolled back. */
 	if (ret_tx->is_first)
 		(void)pthread_mutex_lock(&fs->feature_lock);
@@ -214,7 +214,7 @@ int pml_xattr_tx_end(struct pml_xattr_tx *tx, int err)
 	err = pml_tx_end(&tx->tx, err);
 	if (tx->is_first) {
 		if (!err)
-			atomic_store(&fs->has_xattrs, true);
+			atomic_fetch_or(&fs->noted_features, PML_FEATURE_RO_XATTR);
 		(void)pthread_mutex_unlock(&fs->feature_lock);
 	}
 	return err;

@@ -7,7 +7,9 @@
  */
 #include <dlfcn.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "../../fs/inode.h"
 #include "../support/fs_ground.h"
@@ -69,6 +71,18 @@ PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
 int pmemobj_tx_xfree(PMEMoid oid, uint64_t flags)
 {
 	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xfree)(oid, flags);
+}
+
+/* Called by the next commit, before it is one; NULL: nothing. */
+static void (*before_commit)(void);
+
+void pmemobj_tx_commit(void)
+{
+	void (*hook)(void) = before_commit;
+	before_commit = NULL;
+	if (hook)
+		hook();
+	REAL(pmemobj_tx_commit)();
 }
 
 /* ---- helpers ------------------------------------------------------------ */
@@ -617,6 +631,39 @@ static void test_a_full_device_refuses_and_can_be_emptied(void)
 	end();
 }
 
+/* ---- features ------------------------------------------------------------ */
+
+static pthread_t other_user;
+static bool was_early;
+
+static void *use_feature(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)pml_fs_use_feature(pool.fs, PML_FEATURE_RO_HIDDEN);
+}
+
+static void let_other_use_it(void)
+{
+	CHECK_EQ(pthread_create(&other_user, NULL, use_feature, NULL), 0);
+	struct timespec until;
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	was_early = pthread_timedjoin_np(other_user, NULL, &until) == 0;
+}
+
+/* A death before the commit would take the bit away under what was built on it. */
+static void test_a_feature_is_used_only_when_its_bit_is_committed(void)
+{
+	begin();
+	before_commit = let_other_use_it;
+	CHECK_EQ(pml_fs_use_feature(pool.fs, PML_FEATURE_RO_HIDDEN), 0);
+	CHECK(!before_commit && !was_early);
+	if (!was_early)
+		CHECK_EQ(pthread_join(other_user, NULL), 0);
+	CHECK(pool.fs->super->feature_ro_compat & PML_FEATURE_RO_HIDDEN);
+	end();
+}
+
 int main(void)
 {
 	TAP_RUN(test_a_snapshot_is_the_same_tree);
@@ -630,5 +677,6 @@ int main(void)
 	TAP_RUN(test_a_death_at_every_place_leaves_all_or_nothing);
 	TAP_RUN(test_a_half_built_tree_is_out_of_sight);
 	TAP_RUN(test_a_full_device_refuses_and_can_be_emptied);
+	TAP_RUN(test_a_feature_is_used_only_when_its_bit_is_committed);
 	return tap_done();
 }
