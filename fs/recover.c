@@ -88,6 +88,9 @@ static int finish_inode(struct pml_fs *fs, uint64_t ino)
 	int err = pml_itable_at(fs, ino, &inode);
 	if (err)
 		return err;
+	/* It has gone with the tree of another. */
+	if (inode->mode == 0)
+		return 0;
 	if (inode->nlink == 0 && S_ISDIR(inode->mode) && inode->tree)
 		return pml_reap_tree(fs, ino);
 	if (inode->nlink == 0)
@@ -100,8 +103,15 @@ int pml_recover(struct pml_fs *fs)
 {
 	struct recovery r = {.fs = fs};
 	int err = pml_itable_walk(fs, count_inode, &r);
-	for (size_t i = 0; !err && !fs->is_read_only && i < r.n; i++)
+	for (size_t i = 0; !err && !fs->is_read_only && i < r.n; i++) {
 		err = finish_inode(fs, r.unfinished[i]);
+		/* Nobody sees what is left, and only a mount makes room. */
+		if (err == -ENOSPC) {
+			pml_log_warning("inode %" PRIu64 " is finished by a later mount: no room",
+					r.unfinished[i]);
+			err = 0;
+		}
+	}
 	free(r.unfinished);
 	return err;
 }

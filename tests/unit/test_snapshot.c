@@ -595,6 +595,15 @@ static void test_a_half_built_tree_is_out_of_sight(void)
 	CHECK_EQ(look(root, "snap"), -ENOENT);
 	CHECK_EQ(counts_now().inodes, left.inodes);
 	pml_inode_put(root, 1);
+	/* A mount that finds no room to free it is one all the same. */
+	fs_pool_close(&pool);
+	arm(1, true);
+	CHECK_EQ(fs_pool_try_open(&pool), 0);
+	CHECK(disarm());
+	root = fs_pool_root(&pool);
+	CHECK_EQ(look(root, "snap"), -ENOENT);
+	CHECK_EQ(counts_now().inodes, left.inodes);
+	pml_inode_put(root, 1);
 	fs_pool_reopen(&pool);
 	root = fs_pool_root(&pool);
 	CHECK(counts_now().inodes < left.inodes);
