@@ -153,6 +153,14 @@ static void answer(struct pml_fuse_call *call)
 	pml_fuse_call_free(call);
 }
 
+void pml_fuse_answers_note_token(struct pml_fuse_answers *answers)
+{
+	pthread_mutex_lock(&answers->lock);
+	answers->has_new_token = true;
+	pthread_cond_signal(&answers->wake);
+	pthread_mutex_unlock(&answers->lock);
+}
+
 /* Waits for a call, or while there are tokens for a second.  NULL: nothing came. */
 static struct pml_fuse_call *next_call(struct pml_fuse_answers *answers, bool has_tokens)
 {
@@ -162,11 +170,13 @@ static struct pml_fuse_call *next_call(struct pml_fuse_answers *answers, bool ha
 	until.tv_sec += 1;
 	pthread_mutex_lock(&answers->lock);
 	if (pml_list_is_empty(&answers->ready) && !answers->is_stopping) {
-		if (has_tokens)
+		if (has_tokens || answers->has_new_token)
 			(void)pthread_cond_timedwait(&answers->wake, &answers->lock, &until);
 		else
 			(void)pthread_cond_wait(&answers->wake, &answers->lock);
 	}
+	/* Whoever calls this looks next. */
+	answers->has_new_token = false;
 	if (!pml_list_is_empty(&answers->ready)) {
 		call = pml_list_entry(answers->ready.next, struct pml_fuse_call, link);
 		pml_list_remove(&call->link);

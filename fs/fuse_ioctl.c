@@ -93,7 +93,7 @@ static int give_token(const struct request *r, struct pml_inode *inode, void *da
 	int err = pml_fuse_tokens_give(r->fuse->tokens, inode, uid_of(r), rights, pml_now_ms(),
 				       token->token);
 	if (!err)
-		pthread_cond_signal(&r->fuse->answers.wake);
+		pml_fuse_answers_note_token(&r->fuse->answers);
 	return err;
 }
 

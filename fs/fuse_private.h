@@ -56,10 +56,11 @@ struct pml_fuse_jobs {
 /* Calls that are done and not answered yet.  Guarded by lock. */
 struct pml_fuse_answers {
 	pthread_mutex_t lock;
-	pthread_cond_t wake; /* ready or is_stopping changed, or a token was given */
+	pthread_cond_t wake; /* one of the next three changed */
 	struct pml_list ready;
-	uint32_t nthreads; /* started */
+	bool has_new_token; /* since somebody last looked how old they are */
 	bool is_stopping;
+	uint32_t nthreads; /* started */
 	pthread_t threads[PML_FUSE_ANSWER_THREADS];
 };
 
@@ -174,6 +175,8 @@ void pml_fuse_call_answer(struct pml_fuse_call *call, int err);
 void pml_fuse_call_free(struct pml_fuse_call *call);
 
 int pml_fuse_answers_init(struct pml_fuse *fuse) PML_MUST_CHECK;
+/* A token was given: it is dropped when it is too old, even if nothing else happens. */
+void pml_fuse_answers_note_token(struct pml_fuse_answers *answers);
 /* Answers what is left, and stops the threads. */
 void pml_fuse_answers_fini(struct pml_fuse *fuse);
 
