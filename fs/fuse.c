@@ -71,10 +71,11 @@ static void explain(char *ret_reason, const char *object, const char *what)
 /* ---- telling the kernel what is stale ----------------------------------- */
 
 /*
- * The answer that tells the kernel of an inode may be on its way: it is told again for a
- * moment.  Else it has forgotten the inode, and we are about to hear of that.
+ * The answer that tells the kernel of an inode, and of attributes that are stale by now, may
+ * be on its way or with a thread that is not running: the kernel is told again until it knows
+ * the inode.  Else it has forgotten it, and we are about to hear of that.  2 s at most.
  */
-#define UNKNOWN_TRIES 50
+#define UNKNOWN_TRIES 4000
 #define UNKNOWN_US    500
 
 /* @bytes 0: to the end.  @first_byte -1: attributes alone. */
@@ -113,6 +114,8 @@ static void tell_size(const struct pml_fuse *fuse, uint64_t ino, uint64_t end_by
 		struct fuse_bufvec buffer = FUSE_BUFVEC_INIT(1);
 		buffer.buf[0].mem = &last;
 		(void)fuse_lowlevel_notify_store(fuse->session, ino, (off_t)size - 1, &buffer, 0);
+		/* The byte may have been written since it was read: it must not stay. */
+		invalidate(fuse, ino, (off_t)size - 1, 1);
 	}
 }
 

@@ -419,7 +419,7 @@ void pml_fuse_nodes_told(struct pml_fuse_nodes *nodes, const struct pml_fuse_tel
 bool pml_fuse_nodes_is_known(struct pml_fuse_nodes *nodes, uint64_t ino)
 {
 	pthread_mutex_lock(&nodes->lock);
-	bool is_known = *find_locked(nodes, ino);
+	bool is_known = !nodes->is_over && *find_locked(nodes, ino);
 	pthread_mutex_unlock(&nodes->lock);
 	return is_known;
 }

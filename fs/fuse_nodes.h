@@ -80,6 +80,7 @@ bool pml_fuse_nodes_next_piece(struct pml_fuse_nodes *nodes, struct pml_fuse_tel
 			       struct pml_fuse_stale *ret_piece);
 /* The kernel has been told all of it. */
 void pml_fuse_nodes_told(struct pml_fuse_nodes *nodes, const struct pml_fuse_tell *tell);
+/* False, too, when requests are not served any more: what it forgets is not heard then. */
 bool pml_fuse_nodes_is_known(struct pml_fuse_nodes *nodes, uint64_t ino);
 /* Is there something about @ino that the kernel has not been told yet? */
 bool pml_fuse_nodes_is_stale(struct pml_fuse_nodes *nodes, uint64_t ino);
