@@ -5,11 +5,9 @@
  * Waking a thread costs more than most requests.  So as few workers as the load
  * allows are active, the others sleep where the kernel does not wake them:
  *
- *   - an active worker that finds no request looks again for a moment (if that has
- *     paid lately, and no other program wants the processor), and then goes to
- *     sleep, the last one in the kernel;
+ *   - an active worker that finds no request goes to sleep, the last one in the kernel;
  *   - one that found a request waiting a few times in a row wakes another worker;
- *   - so does one that begins a request that may take long, when nobody else is active;
+ *   - so does one that finds a large transfer waiting, when nobody else is active;
  *   - and a watcher wakes one when all active workers are stuck: it looks once per
  *     WATCH_MS, and only while there is something to do.
  *
@@ -20,39 +18,28 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdio.h>
 
 #include "fuse_private.h"
 #include "fuse_loop.h"
 
 /* Requests found waiting in a row, after which another worker helps. */
 #define BACKLOG 6u
-/* An idle worker looks for at most so long before it sleeps. */
-#define SPIN_NS 40000u
-/* After so many looks in vain only each SPIN_PROBE-th is made. */
-#define SPIN_PATIENCE 8u
-#define SPIN_PROBE    64u
-/* A larger read or write may take long. */
+/* A larger read or write takes long enough to wake another worker for the next one. */
 #define LARGE_BYTES (256u << 10)
 #define WATCH_MS    2
 /* The watcher sleeps after so many looks at which nothing had happened. */
 #define WATCH_PATIENCE 50u
-/* Looks between two at how busy the machine is. */
-#define CROWD_LOOKS 8u
 
 struct worker {
 	struct loop *loop;
 	pthread_t thread;
 	struct fuse_buf buf;
 	unsigned int backlog; /* requests found waiting in a row */
-	unsigned int misses;  /* looks in vain, in a row */
 };
 
 struct loop {
 	struct fuse_session *session;
 	int wake_fd;
-	long ncpus;
-	_Atomic bool may_spin;
 	unsigned int nworkers; /* started */
 	struct worker worker[PML_FUSE_WORKERS_MAX];
 
@@ -130,25 +117,6 @@ static void wake_watcher(struct loop *loop)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-/*
- * Do more threads want to run than there are processors?  A worker that spins then takes
- * one from whoever is to make the next request.  proc(5), /proc/loadavg.
- */
-static bool is_crowded(const struct loop *loop)
-{
-	char text[128];
-	double load;
-	long nrunning;
-	pml_auto_close int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return true;
-	text[n] = '\0';
-	if (sscanf(text, "%lf %lf %lf %ld/", &load, &load, &load, &nrunning) != 4)
-		return true;
-	return nrunning - 1 > loop->ncpus; /* without the caller */
-}
-
 static struct timespec next_look(void)
 {
 	struct timespec t;
@@ -166,7 +134,6 @@ static void watch(struct loop *loop)
 {
 	uint32_t nserved = 0;
 	unsigned int nothing = 0; /* looks at which nothing had happened */
-	unsigned int nlooks = 0;
 
 	pthread_mutex_lock(&loop->lock);
 	while (!loop->is_over) {
@@ -189,11 +156,6 @@ static void watch(struct loop *loop)
 		struct timespec until = next_look();
 		if (!loop->is_over)
 			(void)pthread_cond_timedwait(&loop->watch, &loop->lock, &until);
-		if (loop->ncpus > 1 && nlooks++ % CROWD_LOOKS == 0) {
-			pthread_mutex_unlock(&loop->lock);
-			loop->may_spin = !is_crowded(loop);
-			pthread_mutex_lock(&loop->lock);
-		}
 	}
 	pthread_mutex_unlock(&loop->lock);
 }
@@ -212,32 +174,7 @@ static bool receive(struct worker *worker)
 	return false;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* Looks for a request for a while, if that has paid lately. */
-static bool spin(struct worker *worker)
-{
-	struct loop *loop = worker->loop;
-	if (!loop->may_spin ||
-	    (worker->misses >= SPIN_PATIENCE && worker->misses++ % SPIN_PROBE != 0))
-		return false;
-	uint64_t end = now_ns() + SPIN_NS;
-	while (!loop->is_over && now_ns() < end) {
-		if (receive(worker)) {
-			worker->misses = 0;
-			return true;
-		}
-	}
-	worker->misses++;
-	return false;
-}
-
-static bool may_take_long(const struct fuse_buf *buf)
+static bool is_large(const struct fuse_buf *buf)
 {
 	const struct fuse_in_header *head = buf->mem;
 	const struct fuse_read_in *read = (const void *)(head + 1);
@@ -247,11 +184,6 @@ static bool may_take_long(const struct fuse_buf *buf)
 		return buf->size >= sizeof(*head) + sizeof(*read) && read->size >= LARGE_BYTES;
 	case FUSE_WRITE:
 		return buf->size >= LARGE_BYTES;
-	case FUSE_FALLOCATE:
-	case FUSE_COPY_FILE_RANGE:
-	case FUSE_FSYNC:
-	case FUSE_IOCTL:
-		return true;
 	default:
 		return false;
 	}
@@ -264,7 +196,8 @@ static void serve(struct worker *worker)
 	atomic_fetch_add(&loop->nserved, 1);
 	if (loop->is_unwatched)
 		wake_watcher(loop);
-	if (worker->backlog >= BACKLOG || (is_last && may_take_long(&worker->buf))) {
+	if (worker->backlog >= BACKLOG ||
+	    (is_last && worker->backlog > 1 && is_large(&worker->buf))) {
 		worker->backlog = 0;
 		call_one(loop);
 	}
@@ -282,9 +215,7 @@ static void *work(void *arg)
 			continue;
 		}
 		worker->backlog = 0;
-		if (spin(worker))
-			serve(worker);
-		else if (!rest(worker))
+		if (!rest(worker))
 			wait_in_kernel(worker->loop);
 	}
 	return NULL;
@@ -298,7 +229,6 @@ static int start(struct loop *loop)
 	unsigned int wanted = ncpus < 2	  ? 4
 			      : ncpus > 5 ? PML_FUSE_WORKERS_MAX
 					  : (unsigned int)ncpus * 2;
-	loop->ncpus = ncpus;
 	int err = 0;
 	pthread_mutex_lock(&loop->lock); /* nobody rests before all are counted */
 	while (loop->nworkers < wanted && !err) {
