@@ -268,10 +268,14 @@ daemon_of() {
 
 is_mounted() { awk -v m="${1:-$mnt}" '$2 == m { f = 1 } END { exit !f }' /proc/self/mounts; }
 
-# umount_fs: sets umount_status; waits until the daemon is gone.
+try_umount() { timeout 30 umount "$mnt" 2>"$work/umount"; }
+
+# umount_fs: sets umount_status; waits until the daemon is gone.  A df(1) of somebody else keeps
+# every mount busy for a moment: what is busy for longer is a fault.
 umount_fs() {
-	timeout 30 umount "$mnt"
+	wait_for 5 try_umount
 	umount_status=$?
+	cat "$work/umount" >&2
 	[ $umount_status = 0 ] || note "umount ended with $umount_status; open there: $(
 		find /proc/[0-9]*/{fd,cwd,exe} -lname "$mnt*" 2>/dev/null | head -n 5 | tr '\n' ' ')"
 	wait_for 20 is_gone "$daemon" ||
