@@ -2,16 +2,17 @@
 /*
  * null.c -- a FUSE filesystem that does nothing: what the data path costs at least
  *
- * usage: bench_null MOUNTPOINT MIB
+ * usage: bench_null MOUNTPOINT MIB [store]
  *
  * One file, "data": reads come from ordinary memory of that size, what is written
- * goes nowhere.  The session has the settings of pmemleasefs (fs/fuse_ops.c), the
- * same time limits of attributes, and its loop (fs/fuse_loop.c).  Stays in the
- * foreground until it is unmounted.
+ * goes nowhere, or into that memory.  The session has the settings of pmemleasefs (fs/fuse_ops.c),
+ * the same time limits of attributes, and its loop (fs/fuse_loop.c).  Stays in the foreground until
+ * it is unmounted.
  */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define TIMEOUT_S 1.0
 
 static char *data_memory;
+static bool is_storing;
 static off_t data_bytes;
 
 static void init(void *arg, struct fuse_conn_info *conn)
@@ -35,7 +37,7 @@ static void init(void *arg, struct fuse_conn_info *conn)
 				      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA);
 	conn->want |= (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA) &
 		      conn->capable;
-	conn->max_write = 1u << 20;
+	conn->max_write = PML_FUSE_TRANSFER_MAX;
 	conn->max_readahead = 1u << 20;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -93,12 +95,21 @@ static void read_file(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 static void write_file(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
+	if (is_storing && off < data_bytes) {
+		size_t left = (size_t)(data_bytes - off);
+		memcpy(data_memory + off, data, left < size ? left : size);
+	}
 	(void)fuse_reply_write(req, size);
 }
 
 static void sync_file(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)fuse_reply_err(req, 0);
+}
+
+static ssize_t read_request(int fd, void *buffer, size_t bytes, void *arg)
+{
+	return read(fd, buffer, bytes);
 }
 
 static const struct fuse_lowlevel_ops ops = {
@@ -113,12 +124,13 @@ static const struct fuse_lowlevel_ops ops = {
 
 int main(int argc, char **argv)
 {
-	if (argc != 3) {
-		fprintf(stderr, "usage: bench_null MOUNTPOINT MIB\n");
+	is_storing = argc == 4 && strcmp(argv[3], "store") == 0;
+	if (argc != 3 && !is_storing) {
+		fprintf(stderr, "usage: bench_null MOUNTPOINT MIB [store]\n");
 		return 2;
 	}
 	data_bytes = (off_t)strtoul(argv[2], NULL, 10) << 20;
-	data_memory = malloc((size_t)data_bytes);
+	data_memory = aligned_alloc(4096, (size_t)data_bytes);
 	if (!data_memory)
 		return 1;
 	/* Not zero: else all of it would be one page of the kernel's. */
@@ -130,7 +142,7 @@ int main(int argc, char **argv)
 	int wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (!session || wake_fd < 0 || fuse_session_mount(session, argv[1]) != 0)
 		return 1;
-	int err = pml_fuse_loop_run(session, wake_fd);
+	int err = pml_fuse_loop_run(session, wake_fd, read_request, NULL);
 	fuse_session_unmount(session);
 	fuse_session_destroy(session);
 	free(data_memory);

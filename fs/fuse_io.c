@@ -179,12 +179,12 @@ static bool filter(struct pml_fuse *fuse, int fd, void *buffer, size_t bytes)
 	}
 }
 
-static ssize_t read_request(int fd, void *buffer, size_t bytes, void *userdata)
+ssize_t pml_fuse_read_request(int fd, void *buffer, size_t bytes, void *fuse)
 {
 	ssize_t n;
 	do
 		n = read(fd, buffer, bytes);
-	while (n > 0 && filter(userdata, fd, buffer, (size_t)n));
+	while (n > 0 && filter(fuse, fd, buffer, (size_t)n));
 	return n;
 }
 
@@ -204,6 +204,7 @@ static ssize_t write_answer(int fd, struct iovec *iov, int count, void *userdata
 
 int pml_fuse_take_io(struct pml_fuse *fuse)
 {
-	static const struct fuse_custom_io io = {.read = read_request, .writev = write_answer};
+	static const struct fuse_custom_io io = {.read = pml_fuse_read_request,
+						 .writev = write_answer};
 	return fuse_session_custom_io(fuse->session, &io, fuse_session_fd(fuse->session));
 }

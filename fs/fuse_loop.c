@@ -29,10 +29,17 @@
 #define WATCH_MS    2
 /* The watcher sleeps after so many looks at which nothing had happened. */
 #define WATCH_PATIENCE 50u
+/*
+ * The data of a write begins at a page of the buffer, so that the kernel copies whole
+ * pages to whole pages.
+ */
+#define WRITE_HEAD_BYTES (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+#define REQUEST_BYTES	 (WRITE_HEAD_BYTES + PML_FUSE_TRANSFER_MAX)
 
 struct worker {
 	struct loop *loop;
 	pthread_t thread;
+	void *pages; /* buf lies in */
 	struct fuse_buf buf;
 	unsigned int backlog; /* requests found waiting in a row */
 };
@@ -40,6 +47,8 @@ struct worker {
 struct loop {
 	struct fuse_session *session;
 	int wake_fd;
+	pml_fuse_read_fn *read;
+	void *arg;
 	unsigned int nworkers; /* started */
 	struct worker worker[PML_FUSE_WORKERS_MAX];
 
@@ -165,12 +174,21 @@ static void watch(struct loop *loop)
 /* True: worker->buf holds one.  False: none is there, or the end. */
 static bool receive(struct worker *worker)
 {
-	int n = fuse_session_receive_buf(worker->loop->session, &worker->buf);
-	if (n > 0)
+	struct loop *loop = worker->loop;
+	if (fuse_session_exited(loop->session)) {
+		end_loop(loop, 0);
+		return false;
+	}
+	ssize_t n = loop->read(fuse_session_fd(loop->session), worker->buf.mem, REQUEST_BYTES,
+			       loop->arg);
+	int err = n < 0 ? errno : EIO;
+	if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
+		worker->buf.size = (size_t)n;
 		return true;
-	/* 0: unmounted, or somebody has called fuse_session_exit(). */
-	if (n != -EAGAIN && n != -EINTR)
-		end_loop(worker->loop, n);
+	}
+	/* ENOENT: it was interrupted while it was being read. */
+	if (err != EAGAIN && err != EINTR && err != ENOENT)
+		end_loop(loop, err == ENODEV ? 0 : -err); /* ENODEV: unmounted */
 	return false;
 }
 
@@ -223,6 +241,23 @@ static void *work(void *arg)
 
 /* ---- the loop's life ------------------------------------------------------ */
 
+/* A positive errno value. */
+static int start_worker(struct loop *loop, struct worker *worker)
+{
+	worker->loop = loop;
+	worker->pages = aligned_alloc(PML_BLOCK_BYTES, PML_BLOCK_BYTES + PML_FUSE_TRANSFER_MAX);
+	if (!worker->pages)
+		return ENOMEM;
+	worker->buf.mem = (char *)worker->pages + PML_BLOCK_BYTES - WRITE_HEAD_BYTES;
+	atomic_fetch_add(&loop->nfree, 1);
+	int err = pthread_create(&worker->thread, NULL, work, worker);
+	if (err) {
+		atomic_fetch_sub(&loop->nfree, 1);
+		free(worker->pages);
+	}
+	return err;
+}
+
 static int start(struct loop *loop)
 {
 	long ncpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -232,12 +267,7 @@ static int start(struct loop *loop)
 	int err = 0;
 	pthread_mutex_lock(&loop->lock); /* nobody rests before all are counted */
 	while (loop->nworkers < wanted && !err) {
-		struct worker *worker = &loop->worker[loop->nworkers];
-		worker->loop = loop;
-		atomic_fetch_add(&loop->nfree, 1);
-		err = pthread_create(&worker->thread, NULL, work, worker);
-		if (err)
-			atomic_fetch_sub(&loop->nfree, 1);
+		err = start_worker(loop, &loop->worker[loop->nworkers]);
 		loop->nworkers += !err;
 	}
 	loop->nactive = loop->nworkers;
@@ -245,7 +275,7 @@ static int start(struct loop *loop)
 	return loop->nworkers ? 0 : -err;
 }
 
-int pml_fuse_loop_run(struct fuse_session *session, int wake_fd)
+int pml_fuse_loop_run(struct fuse_session *session, int wake_fd, pml_fuse_read_fn *read, void *arg)
 {
 	int fd = fuse_session_fd(session);
 	int flags = fcntl(fd, F_GETFL);
@@ -256,6 +286,8 @@ int pml_fuse_loop_run(struct fuse_session *session, int wake_fd)
 		return -ENOMEM;
 	loop->session = session;
 	loop->wake_fd = wake_fd;
+	loop->read = read;
+	loop->arg = arg;
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -269,7 +301,7 @@ int pml_fuse_loop_run(struct fuse_session *session, int wake_fd)
 		watch(loop);
 	for (unsigned int i = 0; i < loop->nworkers; i++) {
 		(void)pthread_join(loop->worker[i].thread, NULL);
-		free(loop->worker[i].buf.mem);
+		free(loop->worker[i].pages);
 	}
 	if (!err)
 		err = loop->err;

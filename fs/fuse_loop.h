@@ -11,16 +11,24 @@
 
 #define PML_FUSE_WORKERS_MAX 10u
 
+/* Of a read or write request's data: the session's max_write. */
+#define PML_FUSE_TRANSFER_MAX (1u << 20)
+
 struct fuse_session;
+
+/* Takes a request from the session's descriptor, as read(2); @arg as given to the loop. */
+typedef ssize_t pml_fuse_read_fn(int fd, void *buffer, size_t bytes, void *arg);
 
 /*
  * pml_fuse_loop_run() - serve requests until the session ends
  * @wake_fd: becomes readable when somebody has called fuse_session_exit()
+ * @read, @arg: how requests are taken, by any thread
  *
  * Makes the session's descriptor non-blocking.  Returns when the filesystem is unmounted
  * or @wake_fd is readable, and all workers have ended: 0, or -ENOMEM, or the error of
  * starting the first thread or of the device.
  */
-int pml_fuse_loop_run(struct fuse_session *session, int wake_fd) PML_MUST_CHECK;
+int pml_fuse_loop_run(struct fuse_session *session, int wake_fd, pml_fuse_read_fn *read,
+		      void *arg) PML_MUST_CHECK;
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdio.h> /* RENAME_ */
 #include <string.h>
 
+#include "fuse_loop.h"
 #include "fuse_private.h"
 
 struct pml_inode *pml_fuse_hold(fuse_req_t req, fuse_ino_t ino)
@@ -478,7 +479,7 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 	if (((const struct pml_fuse *)arg)->atime != PML_ATIME_STRICT)
 		wanted |= FUSE_CAP_CACHE_SYMLINKS;
 	conn->want |= wanted & conn->capable;
-	conn->max_write = 1u << 20;
+	conn->max_write = PML_FUSE_TRANSFER_MAX;
 	conn->max_readahead = 1u << 20;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;

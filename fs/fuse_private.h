@@ -95,6 +95,8 @@ struct pml_fuse {
 
 /* Of a session that is mounted and has served nothing. */
 int pml_fuse_take_io(struct pml_fuse *fuse) PML_MUST_CHECK;
+/* For the loop (fuse_loop.h); @fuse: a struct pml_fuse. */
+ssize_t pml_fuse_read_request(int fd, void *buffer, size_t bytes, void *fuse);
 
 /* ---- fuse_ops.c --------------------------------------------------------- */
 

@@ -59,10 +59,16 @@ static void get_attr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	(void)fuse_reply_attr(req, &attr, 1.0);
 }
 
+static ssize_t read_request(int fd, void *buffer, size_t bytes, void *arg)
+{
+	(void)arg;
+	return read(fd, buffer, bytes);
+}
+
 static void *serve(void *arg)
 {
 	int *ret = arg;
-	*ret = pml_fuse_loop_run(session, wake_fd);
+	*ret = pml_fuse_loop_run(session, wake_fd, read_request, NULL);
 	return NULL;
 }
 
