@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "acls.h"
 #include "perform.h"
 #include "rules.h"
 
@@ -83,10 +85,31 @@ static const char *path_of_node(int tree, int node)
 	return path_of(tree, dir, name);
 }
 
+/* In every other case not what the kernel remembers, which must be the same. */
+static void ask_sometimes(int fd, const char *path)
+{
+	static unsigned int turn;
+	struct statx stx;
+	if (turn++ % 2)
+		(void)statx(fd, path, AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH,
+			    STATX_BASIC_STATS, &stx);
+}
+
+struct extent extent_of(const struct op *op)
+{
+	struct statx stx = {0};
+	const char *path = op->slot >= 0 ? "" : path_of(op->tree, op->dir, op->name);
+	(void)statx(op->slot >= 0 ? slot_fd[op->slot] : AT_FDCWD, path,
+		    AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, STATX_BASIC_STATS,
+		    &stx);
+	return (struct extent){stx.stx_size, stx.stx_blocks};
+}
+
 void compare_attributes(int tree, int node)
 {
 	const char *path = path_of_node(tree, node);
 	struct stat st;
+	ask_sometimes(AT_FDCWD, path);
 	if (lstat(path, &st) != 0)
 		complain("%s: %s", path, strerror(errno));
 	else
@@ -98,6 +121,7 @@ void compare_open(int tree, int node, int fd)
 	struct stat st;
 	char path[64];
 	snprintf(path, sizeof(path), "%s: open node %d", tree_name(tree), node);
+	ask_sometimes(fd, "");
 	if (fstat(fd, &st) != 0)
 		complain("%s: %s", path, strerror(errno));
 	else
@@ -113,12 +137,15 @@ int compare_xattr_list(int tree, int node, const char *path)
 	ssize_t bytes = llistxattr(path, list, sizeof(list));
 	if (bytes < 0)
 		return errno;
-	bool is_there[XATTRS] = {false};
+	bool is_there[XATTRS] = {false}, has_acl[2] = {false};
 	for (const char *at = list; at < list + bytes; at += strlen(at) + 1) {
 		int i = 0;
 		while (i < XATTRS && strcmp(at, xattr_name(i)) != 0)
 			i++;
-		if (i == XATTRS || is_there[i])
+		int acl = strcmp(at, acl_name(0)) == 0 ? 0 : strcmp(at, acl_name(1)) == 0 ? 1 : 2;
+		if (acl < 2 && !has_acl[acl])
+			has_acl[acl] = true;
+		else if (i == XATTRS || is_there[i])
 			complain("%s: lists attribute %s", path, at);
 		else
 			is_there[i] = true;
@@ -127,6 +154,22 @@ int compare_xattr_list(int tree, int node, const char *path)
 		if (is_there[i] != n->attribute[i].is_set)
 			complain("%s: attribute %s is %slisted", path, xattr_name(i),
 				 is_there[i] ? "" : "not ");
+	for (int i = 0; i < 2; i++)
+		if (has_acl[i] != n->acl[i].is_set)
+			complain("%s: %s is %slisted", path, acl_name(i), has_acl[i] ? "" : "not ");
+	return 0;
+}
+
+int compare_acl(int tree, int node, const char *path, int which)
+{
+	const struct acl *acl = &node_of(tree, node)->acl[which];
+	uint8_t got[4 * ACL_BYTES_MAX], want[ACL_BYTES_MAX];
+	ssize_t bytes = lgetxattr(path, acl_name(which), got, sizeof(got));
+	if (bytes < 0)
+		return errno;
+	if (!acl->is_set || (size_t)bytes != acl_value(acl, want) ||
+	    memcmp(got, want, (size_t)bytes) != 0)
+		complain("%s: %s is different (%zd bytes)", path, acl_name(which), bytes);
 	return 0;
 }
 
@@ -145,6 +188,9 @@ static void compare_xattrs(int tree, int node, const char *path)
 		if (bytes != (ssize_t)a->bytes || memcmp(got, want, a->bytes) != 0)
 			complain("%s: attribute %s is different", path, xattr_name(i));
 	}
+	for (int i = 0; i < 2; i++)
+		if (n->acl[i].is_set && compare_acl(tree, node, path, i) != 0)
+			complain("%s: %s is not there", path, acl_name(i));
 }
 
 /* ---- contents ----------------------------------------------------------- */
@@ -308,7 +354,7 @@ static void compare_node(int tree, int node, const struct torn *torn)
 		compare_link(tree, node, path);
 	else if (S_ISDIR(n->type))
 		compare_directory(tree, node, path);
-	if (world->has_xattr && (S_ISREG(n->type) || S_ISDIR(n->type)))
+	if (world->has_xattr && !S_ISLNK(n->type))
 		compare_xattrs(tree, node, path);
 	may_have_moved(&node_of(tree, node)->atime, begin_ns);
 }
@@ -325,18 +371,23 @@ void compare_tree(int tree)
 /* Nodes as they were, and the bytes of those that are files. */
 struct saved {
 	int tree;
+	int64_t begin_ns;
 	int n;
-	int number[6];
-	struct node node[6];
-	uint8_t *data[6];
+	int number[TOUCHED_MAX];
+	struct node node[TOUCHED_MAX];
+	uint8_t *data[TOUCHED_MAX]; /* NULL: none */
 };
 
 static void save(const struct op *op, struct saved *saved)
 {
 	saved->tree = op->tree;
+	saved->begin_ns = now_coarse_ns();
 	saved->n = op_touches(op, saved->number);
 	for (int i = 0; i < saved->n; i++) {
 		saved->node[i] = *node_of(op->tree, saved->number[i]);
+		saved->data[i] = NULL;
+		if (!S_ISREG(saved->node[i].type))
+			continue;
 		saved->data[i] = malloc(FILE_MAX);
 		if (!saved->data[i])
 			abort();
@@ -347,8 +398,16 @@ static void save(const struct op *op, struct saved *saved)
 static void restore(const struct saved *saved)
 {
 	for (int i = 0; i < saved->n; i++) {
-		*node_of(saved->tree, saved->number[i]) = saved->node[i];
-		memcpy(data_of(saved->tree, saved->number[i]), saved->data[i], FILE_MAX);
+		uint8_t *data = data_of(saved->tree, saved->number[i]);
+		struct node *n = node_of(saved->tree, saved->number[i]);
+		*n = saved->node[i];
+		/* The comparison has read it. */
+		if (n->type)
+			may_have_moved(&n->atime, saved->begin_ns);
+		if (saved->data[i])
+			memcpy(data, saved->data[i], FILE_MAX);
+		else
+			(void)madvise(data, FILE_MAX, MADV_REMOVE);
 	}
 }
 
@@ -370,7 +429,7 @@ static void torn_range(const struct op *op, struct torn *torn)
 /* Is what is mounted as the model has it, as far as the operation goes? */
 static bool is_as_modelled(const struct op *op, const struct torn *torn)
 {
-	int nodes[6];
+	int nodes[TOUCHED_MAX];
 	int n = op_touches(op, nodes);
 	has_complained = false;
 	for (int i = 0; i < n; i++) {
@@ -473,7 +532,8 @@ void resolve_pending(struct worker *worker)
 		return;
 	if (op->node != NODE_NONE && node_of(op->tree, op->node)->type == 0)
 		return;
-	if (op->kind == READDIR || op->kind == SYNC || op->kind == STAT || op->kind == FOLLOW)
+	if (op->kind == READDIR || op->kind == SYNC || op->kind == STAT || op->kind == FOLLOW ||
+	    op->kind == PERMIT)
 		return;
 	try_all(worker, op);
 }

@@ -17,6 +17,14 @@ void compare_attributes(int tree, int node);
 /* The attributes of an open file. */
 void compare_open(int tree, int node, int fd);
 /* Returns 0 or an errno value. */
+/* One of its two access control lists (acls.h); returns 0, or why it cannot be read. */
+int compare_acl(int tree, int node, const char *path, int which);
+/* Size and blocks, asked of the filesystem itself. */
+struct extent {
+	uint64_t size;
+	uint64_t blocks;
+};
+struct extent extent_of(const struct op *op);
 int compare_xattr_list(int tree, int node, const char *path);
 
 /*

@@ -149,7 +149,7 @@ static void check_end(uint32_t pick)
 
 int read_directory_on(const struct op *op)
 {
-	const struct node *dir = node_of(reader.tree, reader.dir);
+	struct node *dir = node_of(reader.tree, reader.dir);
 	if (reader.is_active && (!S_ISDIR(dir->type) || dir->born_ns != reader.born_ns))
 		read_directory_end();
 	if (!reader.is_active)
@@ -161,5 +161,6 @@ int read_directory_on(const struct op *op)
 		check_end(op->fill);
 		read_directory_end();
 	}
+	may_have_moved(&dir->atime, op->begin_ns);
 	return 0;
 }

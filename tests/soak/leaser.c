@@ -5,7 +5,7 @@
  * It finds files by the inode numbers in the model, holds a few read leases for some
  * milliseconds, reads through them, and gives them back when they are recalled (the
  * library does): so truncations, punches and copies meet leases.  Whatever it is refused
- * is no concern of the run.
+ * is no concern of the run.  Between, it writes files of its own (remote.h).
  */
 #include "leaser.h"
 
@@ -18,7 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "perform.h"
 #include "pmemleasefs/client.h"
+#include "remote.h"
 
 #define HELD 4
 
@@ -66,14 +68,22 @@ static void leaser_main(const char *url)
 	struct pml_client *client;
 	struct pml_client_buffer *buffer;
 	struct pml_client_lease *lease[HELD] = {NULL};
-	unsigned int seed = (unsigned int)world->seed;
+	unsigned int seed = (unsigned int)(world->seed + *granted);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	is_quiet = world->may_die;
 	if (pml_client_connect(url, 5000, &client, NULL) != 0 ||
 	    pml_client_buffer_new(client, 16 * BLOCK, &buffer) != 0)
 		_exit(1);
 	while (!world->must_stop) {
 		for (int i = 0; i < HELD; i++)
 			lease_one(client, buffer, &seed, &lease[i]);
+		remote_write_once(client, buffer, &seed);
+		/* A death of the daemon shows in any way. */
+		if (has_complained && !(world->may_die && is_dead())) {
+			complain_now();
+			world->has_leaser_failed = true;
+			world->must_stop = true;
+		}
 		usleep(2000);
 	}
 	_exit(0);

@@ -16,7 +16,10 @@ static uint8_t *all_data; /* FILE_MAX bytes per node, touched only where a file 
 const char *const kind_names[KINDS] = {
 	[CREATE] = "create",	   [MKDIR] = "mkdir",
 	[MKNOD] = "mknod",	   [SYMLINK] = "symlink",
-	[LINK] = "link",	   [UNLINK] = "unlink",
+	[LINK] = "link",	   [TMPFILE] = "tmpfile",
+	[SNAPSHOT] = "snapshot",   [SETACL] = "setacl",
+	[GETACL] = "getacl",	   [REMOVEACL] = "removeacl",
+	[PERMIT] = "permit",	   [UNLINK] = "unlink",
 	[RMDIR] = "rmdir",	   [RENAME] = "rename",
 	[CHMOD] = "chmod",	   [CHOWN] = "chown",
 	[UTIMENS] = "utimens",	   [STAT] = "stat",
@@ -66,6 +69,14 @@ int node_free(int tree)
 	return NODE_NONE;
 }
 
+int nodes_free(int tree)
+{
+	int n = 0;
+	for (int i = 0; i < NODES; i++)
+		n += node_of(tree, i)->type == 0;
+	return n;
+}
+
 void node_drop(int tree, int node)
 {
 	struct node *n = node_of(tree, node);
@@ -104,6 +115,26 @@ int height_of(int tree, int node)
 		height = below > height ? below : height;
 	}
 	return height + 1;
+}
+
+static int add_below(int tree, int node, int *ret_nodes, int n)
+{
+	const struct node *dir = node_of(tree, node);
+	int i = 0;
+	while (i < n && ret_nodes[i] != node)
+		i++;
+	if (i < n)
+		return n;
+	ret_nodes[n++] = node;
+	for (i = 0; S_ISDIR(dir->type) && i < NAMES; i++)
+		if (dir->entry[i] != NODE_NONE)
+			n = add_below(tree, dir->entry[i], ret_nodes, n);
+	return n;
+}
+
+int below_of(int tree, int node, int *ret_nodes)
+{
+	return add_below(tree, node, ret_nodes, 0);
 }
 
 bool is_below(int tree, int node, int ancestor)
@@ -157,6 +188,8 @@ void model_new(const char *mount, uint64_t seed, int nworkers)
 		for (int i = 0; i < NAMES; i++)
 			root->entry[i] = NODE_NONE;
 	}
+	world->aim = -1;
+	sem_init(&world->aimed, 1, 0);
 	for (int w = 0; w < nworkers; w++) {
 		sem_init(&world->worker[w].go, 1, 0);
 		sem_init(&world->worker[w].done, 1, 0);

@@ -58,6 +58,22 @@ struct attribute {
 	uint32_t fill;
 };
 
+/* At most one named user and one named group. */
+struct acl {
+	bool is_set;
+	bool has_user;
+	bool has_group;
+	bool has_mask;
+	uint8_t user_obj; /* permissions: 4 read, 2 write, 1 search */
+	uint8_t user;
+	uint8_t group_obj;
+	uint8_t group;
+	uint8_t mask;
+	uint8_t other;
+	uint32_t uid;
+	uint32_t gid;
+};
+
 struct node {
 	uint32_t type; /* S_IFMT bits; 0: free */
 	uint32_t mode; /* 07777 */
@@ -77,6 +93,7 @@ struct node {
 	uint32_t changes[NAMES]; /* of the entries, counted */
 	int64_t born_ns;
 	struct attribute attribute[XATTRS];
+	struct acl acl[2];	      /* that for access, the default one */
 	uint8_t mapping[FILE_BLOCKS]; /* enum mapping */
 	pthread_mutex_t lock;
 };
@@ -96,6 +113,8 @@ enum kind {
 	UNLINK,
 	RMDIR,
 	RENAME,
+	TMPFILE,  /* a file without name that gets one */
+	SNAPSHOT, /* of a directory with all that is below it */
 	/* attributes */
 	CHMOD,
 	CHOWN,
@@ -106,6 +125,10 @@ enum kind {
 	GETXATTR,
 	REMOVEXATTR,
 	LISTXATTR,
+	SETACL,
+	GETACL,
+	REMOVEACL,
+	PERMIT, /* what another user may do */
 	READDIR,
 	/* descriptors that stay open */
 	OPEN,
@@ -131,6 +154,18 @@ enum kind {
 };
 extern const char *const kind_names[KINDS];
 
+/* What PERMIT tries; none of them may change anything. */
+enum attempt {
+	LOOK_UP,
+	OPEN_READ,
+	OPEN_WRITE,
+	OPEN_BOTH,
+	CHANGE_MODE,
+	SET_ACL,
+	REMOVE_NAME,
+	ATTEMPTS
+};
+
 struct op {
 	enum kind kind;
 	int tree;
@@ -141,9 +176,9 @@ struct op {
 	int dir2;
 	int name2;
 	int node2;
-	int fresh; /* the node that a creation will be */
+	int fresh; /* the node that a creation will be; the first one of a snapshot */
 	int slot;  /* -1: by path */
-	int flags; /* of open, rename, fallocate, setxattr; whence */
+	int flags; /* of open, rename, fallocate, setxattr; whence; enum attempt */
 	uint64_t at;
 	uint64_t bytes;
 	uint64_t at2;
@@ -153,6 +188,9 @@ struct op {
 	uint32_t gid;
 	int64_t begin_ns;
 };
+
+/* Nodes that an operation may change. */
+#define TOUCHED_MAX (NODES + 4)
 
 struct slot {
 	int node; /* NODE_NONE: not in use */
@@ -182,6 +220,9 @@ struct world {
 	bool has_xattr;
 	bool has_zero_range;
 	bool has_leases; /* what cannot wait for them may be refused */
+	_Atomic int aim; /* the kind of operation in which the daemon is to be killed, or -1 */
+	sem_t aimed;	 /* it has begun */
+	_Atomic bool has_leaser_failed;
 	_Atomic bool must_stop;
 	_Atomic bool must_quit;
 	char mount[PATH_BYTES / 2];
@@ -198,12 +239,15 @@ struct node *node_of(int tree, int node);
 uint8_t *data_of(int tree, int node); /* FILE_MAX bytes; zeros behind the size */
 /* A free node, or NODE_NONE. */
 int node_free(int tree);
+int nodes_free(int tree); /* how many */
 /* Makes a node without names or descriptors free; others stay. */
 void node_drop(int tree, int node);
 /* The directory's entries; depth from the tree's root, and how deep it is below. */
 int entries_of(const struct node *dir);
 int depth_of(int tree, int dir);
 int height_of(int tree, int node);
+/* The nodes at and below one, at most NODES, each once; returns how many. */
+int below_of(int tree, int node, int *ret_nodes);
 bool is_below(int tree, int node, int ancestor); /* or the same */
 
 const char *tree_name(int tree);

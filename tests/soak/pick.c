@@ -43,13 +43,15 @@ uint32_t pick_below(uint32_t n)
 
 /* How often, in all KINDS together. */
 static const uint8_t weights[KINDS] = {
-	[CREATE] = 10,	   [MKDIR] = 4,	    [MKNOD] = 2,     [SYMLINK] = 3,    [LINK] = 4,
-	[UNLINK] = 7,	   [RMDIR] = 3,	    [RENAME] = 9,    [CHMOD] = 2,      [CHOWN] = 2,
-	[UTIMENS] = 2,	   [STAT] = 4,	    [FOLLOW] = 2,    [SETXATTR] = 4,   [GETXATTR] = 2,
-	[REMOVEXATTR] = 2, [LISTXATTR] = 1, [READDIR] = 5,   [OPEN] = 5,       [CLOSE] = 4,
-	[READ] = 12,	   [WRITE] = 26,    [MMAP_READ] = 3, [MMAP_WRITE] = 5, [TRUNCATE] = 7,
-	[ALLOCATE] = 9,	   [COPY] = 12,	    [SEEK] = 4,	     [CLONE] = 5,      [DEDUPE] = 5,
-	[COLLAPSE] = 3,	   [INSERT] = 3,    [UNSHARE] = 2,   [SYNC] = 3,       [RACE] = 12,
+	[CREATE] = 10,	[MKDIR] = 4,	   [MKNOD] = 2,	    [SYMLINK] = 3,   [LINK] = 4,
+	[UNLINK] = 7,	[RMDIR] = 3,	   [RENAME] = 9,    [TMPFILE] = 4,   [SNAPSHOT] = 2,
+	[SETACL] = 4,	[GETACL] = 3,	   [REMOVEACL] = 1, [PERMIT] = 6,    [CHMOD] = 2,
+	[CHOWN] = 2,	[UTIMENS] = 2,	   [STAT] = 4,	    [FOLLOW] = 2,    [SETXATTR] = 4,
+	[GETXATTR] = 2, [REMOVEXATTR] = 2, [LISTXATTR] = 1, [READDIR] = 5,   [OPEN] = 5,
+	[CLOSE] = 4,	[READ] = 12,	   [WRITE] = 26,    [MMAP_READ] = 3, [MMAP_WRITE] = 5,
+	[TRUNCATE] = 7, [ALLOCATE] = 9,	   [COPY] = 12,	    [SEEK] = 4,	     [CLONE] = 5,
+	[DEDUPE] = 5,	[COLLAPSE] = 3,	   [INSERT] = 3,    [UNSHARE] = 2,   [SYNC] = 3,
+	[RACE] = 12,
 };
 
 static bool is_possible(enum kind kind)
@@ -60,8 +62,7 @@ static bool is_possible(enum kind kind)
 	 */
 	if (kind == MMAP_WRITE && world->may_be_full)
 		return false;
-	return world->has_xattr ||
-	       (kind != SETXATTR && kind != GETXATTR && kind != REMOVEXATTR && kind != LISTXATTR);
+	return world->has_xattr || (kind < SETXATTR || kind > REMOVEACL);
 }
 
 void pick_kind(struct op *op, int worker)
@@ -161,13 +162,22 @@ static bool is_too_deep(const struct op *op)
 
 static bool pick_two_names(struct op *op)
 {
-	static const int flags[] = {0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
+	static const int flags[] = {0,
+				    0,
+				    RENAME_NOREPLACE,
+				    RENAME_EXCHANGE,
+				    RENAME_WHITEOUT,
+				    RENAME_WHITEOUT | RENAME_NOREPLACE};
 	pick_name(op->tree, &op->dir, &op->name, &op->node);
 	pick_name(op->tree, &op->dir2, &op->name2, &op->node2);
 	if (op->kind == LINK && pick_below(3))
 		op->node2 = node_of(op->tree, op->dir2)->entry[op->name2 = (int)pick_below(NAMES)];
 	if (op->kind == RENAME)
-		op->flags = flags[pick_below(4)];
+		op->flags = flags[pick_below(6)];
+	if ((op->flags & RENAME_WHITEOUT) && op->kind == RENAME)
+		op->fresh = node_free(op->tree);
+	if ((op->flags & RENAME_WHITEOUT) && op->fresh == NODE_NONE)
+		return false;
 	return !is_too_deep(op);
 }
 
@@ -201,6 +211,22 @@ static bool pick_attributes(struct op *op)
 		op->at = pick_word() % 4102444800000000000u;
 		op->at2 = pick_word() % 4102444800000000000u;
 	}
+	if (op->kind >= SETACL && op->kind <= REMOVEACL) {
+		op->at = pick_below(2);
+		/* As below for modes with the sticky bit. */
+		if (n && (n->mode & S_ISVTX))
+			op->fill &= ~(1u << 7 | 1u << 13 | 1u << 16);
+		return !n || !S_ISLNK(n->type);
+	}
+	if (op->kind == PERMIT) {
+		op->flags = (int)pick_below(ATTEMPTS);
+		op->uid = 1 + pick_below(3);
+		op->gid = pick_below(4);
+		bool may_open = n && (S_ISREG(n->type) || S_ISDIR(n->type));
+		if (op->flags >= CHANGE_MODE ? !op_is_forbidden(op) : !may_open)
+			op->flags = LOOK_UP;
+		return !n || !S_ISLNK(n->type);
+	}
 	if (op->kind >= SETXATTR && op->kind <= LISTXATTR) {
 		if (n && !S_ISREG(n->type) && !S_ISDIR(n->type))
 			return false;
@@ -223,6 +249,21 @@ static bool pick_dir_only(struct op *op)
 {
 	op->dir = pick_node(op->tree, S_IFDIR);
 	return op->dir != NODE_NONE;
+}
+
+/* With all that is below it, if there are nodes for that. */
+static bool pick_snapshot(struct op *op)
+{
+	int below[NODES];
+	op->node = pick_node(op->tree, S_IFDIR);
+	if (op->node == 0)
+		return false;
+	name_of_node(op->tree, op->node, &op->dir, &op->name);
+	op->dir2 = pick_node(op->tree, S_IFDIR);
+	op->name2 = (int)pick_below(NAMES);
+	op->node2 = node_of(op->tree, op->dir2)->entry[op->name2];
+	return below_of(op->tree, op->node, below) <= nodes_free(op->tree) / 2 &&
+	       depth_of(op->tree, op->dir2) + height_of(op->tree, op->node) <= DEPTH_MAX;
 }
 
 /* Mostly a directory that is empty. */
@@ -252,7 +293,7 @@ static bool pick_close(struct op *op, const struct worker *worker)
 static bool pick_fresh(struct op *op)
 {
 	if (op->kind != CREATE && op->kind != MKDIR && op->kind != MKNOD && op->kind != SYMLINK &&
-	    op->kind != OPEN)
+	    op->kind != OPEN && op->kind != TMPFILE)
 		return true;
 	if (op->node == NODE_NONE)
 		op->fresh = node_free(op->tree);
@@ -268,12 +309,15 @@ bool pick_target(struct op *op, const struct worker *worker)
 	/* Linux protects what others have in such a directory even from root (proc_sys_fs(5)). */
 	if (op->mode & S_ISVTX)
 		op->mode &= ~022u;
-	op->uid = pick_below(1000);
-	op->gid = pick_below(1000);
+	/* Mostly those whom PERMIT asks for. */
+	op->uid = pick_below(4) ? pick_below(4) : pick_below(1000);
+	op->gid = pick_below(4) ? pick_below(4) : pick_below(1000);
 	switch (op->kind) {
 	case LINK:
 	case RENAME:
 		return pick_two_names(op);
+	case SNAPSHOT:
+		return pick_snapshot(op);
 	case READDIR:
 		return pick_dir_only(op);
 	case RMDIR:
@@ -314,6 +358,10 @@ bool pick_target(struct op *op, const struct worker *worker)
 		return false;
 	if ((op->kind == CREATE || op->kind == OPEN) && !pick_open_flags(op))
 		return false;
+	if (op->kind == TMPFILE) {
+		op->flags = pick_below(6) ? 0 : O_EXCL;
+		op->bytes = pick_below(IO_MAX / 16);
+	}
 	if (op->kind == MKNOD)
 		(void)pick_mknod(op);
 	if (op->kind == SYMLINK)

@@ -7,9 +7,10 @@
  * Commands come on standard input, one a line; each is answered by lines that begin with
  * '#' and a last one that does not:
  *
- *   run COUNT [die] [full] [URL]   COUNT more operations in each process.  With "die" the
- *                       daemon may be killed meanwhile; with "full" ENOSPC is an
- *                       answer; with URL clients take read leases on the files meanwhile.
+ *   run COUNT [die=PID] [full] [URL]   COUNT more operations in each process.  With
+ *                       "die" the daemon PID is killed, after a moment and in the middle
+ *                       of an operation; with "full" ENOSPC is an answer; with URL a
+ *                       remote client is at work meanwhile.
  *                       Answer: "stopped COUNT" (of all so far), or "bad"
  *   verify              compare everything; after a crash each process's last operation
  *                       has happened or has not.  Answer: "good" or "bad"
@@ -21,7 +22,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +32,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "compare.h"
@@ -37,6 +41,7 @@
 #include "perform.h"
 #include "pick.h"
 #include "race.h"
+#include "remote.h"
 #include "rules.h"
 
 /* Operations between two comparisons of a whole tree. */
@@ -161,7 +166,7 @@ static void take_slot(struct worker *worker, const struct op *op)
 /* Looks at what the operation should have left. */
 static void look_behind(const struct op *op, const struct worker *worker)
 {
-	int nodes[6];
+	int nodes[TOUCHED_MAX];
 	if (op->kind == CLOSE || op->kind == READDIR || op->kind == RACE)
 		return;
 	if (op->slot >= 0) {
@@ -194,7 +199,9 @@ static enum outcome settle(struct worker *worker, const struct op *op, int err, 
 {
 	if (has_complained)
 		return judge();
-	if (err == ENOSPC && want == 0 && world->may_be_full && op_may_lack_space(op)) {
+	/* Without space for the file, its name is never looked at. */
+	bool may_lack = op->kind == TMPFILE || (want == 0 && op_may_lack_space(op));
+	if (err == ENOSPC && world->may_be_full && may_lack) {
 		worker->full++;
 		/* The kernel may have moved the times before it asked. */
 		struct node *n = op->node == NODE_NONE ? NULL : node_of(op->tree, op->node);
@@ -204,8 +211,9 @@ static enum outcome settle(struct worker *worker, const struct op *op, int err, 
 		}
 		return GOES_ON;
 	}
-	if (err == EBUSY && op->kind == DEDUPE && world->has_leases)
-		return GOES_ON; /* it never waits for a lease */
+	/* The one never waits for a lease, the other not for ever. */
+	if (err == EBUSY && (op->kind == DEDUPE || op->kind == SNAPSHOT) && world->has_leases)
+		return GOES_ON;
 	if (err != want || (err == 0 && done < op_all(op) && !world->may_be_full)) {
 		complain("%s: got %s, must be %s; %lu bytes done of %lu", kind_names[op->kind],
 			 err ? strerrorname_np(err) : "success",
@@ -215,6 +223,8 @@ static enum outcome settle(struct worker *worker, const struct op *op, int err, 
 	}
 	if (err) {
 		worker->refused++;
+		if (op->kind == FOLLOW)
+			op_apply(op, 0); /* up to where it failed */
 		return GOES_ON;
 	}
 	op_apply(op, done);
@@ -233,6 +243,25 @@ static enum outcome race(struct worker *worker, const struct op *op)
 	return GOES_ON;
 }
 
+/* To the conductor, who waits for such a one to kill the daemon. */
+static void tell_aimed(const struct op *op)
+{
+	int kind = (int)op->kind;
+	if (world->aim == kind && atomic_compare_exchange_strong(&world->aim, &kind, -1))
+		sem_post(&world->aimed);
+}
+
+/* What lacked space has changed nothing: no block has been mapped, and none is missing. */
+static void compare_extent(const struct op *op, const struct extent *before)
+{
+	struct extent after = extent_of(op);
+	if (after.size != before->size || after.blocks != before->blocks)
+		complain("%s without space: size was %lu, is %lu; blocks were %lu, are %lu",
+			 kind_names[op->kind], (unsigned long)before->size,
+			 (unsigned long)after.size, (unsigned long)before->blocks,
+			 (unsigned long)after.blocks);
+}
+
 /* With the locks held. */
 static enum outcome do_locked(struct worker *worker, struct op *op)
 {
@@ -242,10 +271,19 @@ static enum outcome do_locked(struct worker *worker, struct op *op)
 	uint64_t done = 0;
 	enum outcome outcome;
 	if (op->kind == RACE) {
+		tell_aimed(op);
 		outcome = race(worker, op);
 	} else {
 		int want = op_expect(op, worker);
+		bool may_lack = world->may_be_full && is_data(op) && op->node != NODE_NONE;
+		struct extent before = {0};
+		if (may_lack)
+			before = extent_of(op);
+		if (want == 0)
+			tell_aimed(op);
 		int err = op_perform(op, worker, &done);
+		if (may_lack && err == ENOSPC)
+			compare_extent(op, &before);
 		outcome = settle(worker, op, err, want, done);
 	}
 	if (outcome != GOES_ON)
@@ -321,6 +359,7 @@ static void worker_main(int number)
 	struct worker *worker = &world->worker[number];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	umask(0);
+	(void)setgroups(0, NULL);
 	for (;;) {
 		while (sem_wait(&worker->go) != 0)
 			continue;
@@ -369,11 +408,45 @@ static uint64_t total_count(void)
 	return count;
 }
 
+/*
+ * Each kind that changes something has the same chance to be cut off, however rare and
+ * short it is.
+ */
+static void kill_at_random(pid_t daemon)
+{
+	static unsigned int seed;
+	static const int spared[] = {STAT,   FOLLOW,  GETXATTR,	 LISTXATTR, GETACL,
+				     PERMIT, READDIR, MMAP_READ, CLOSE,	    READ,
+				     SEEK,   SYNC,    UTIMENS};
+	size_t i = 0, n = sizeof(spared) / sizeof(spared[0]);
+	int kind;
+	if (seed == 0)
+		seed = (unsigned int)world->seed;
+	usleep(10000 + (unsigned int)rand_r(&seed) % 200000);
+	do {
+		kind = rand_r(&seed) % KINDS;
+		for (i = 0; i < n && spared[i] != kind; i++)
+			continue;
+	} while (i < n);
+	while (sem_trywait(&world->aimed) == 0)
+		continue;
+	world->aim = kind;
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec++;
+	(void)sem_timedwait(&world->aimed, &until);
+	world->aim = -1;
+	/* Most operations are short, some are not. */
+	usleep((unsigned int)rand_r(&seed) % (1u << (4 + rand_r(&seed) % 9)));
+	kill(daemon, SIGKILL);
+}
+
 static void run(const char *arguments)
 {
 	unsigned long count = strtoul(arguments, NULL, 0);
 	const char *url = strstr(arguments, "soft://");
-	world->may_die = strstr(arguments, " die") != NULL;
+	const char *die = strstr(arguments, " die=");
+	world->may_die = die;
 	world->may_be_full = strstr(arguments, " full") != NULL;
 	world->must_stop = false;
 	world->has_leases = url != NULL;
@@ -382,6 +455,8 @@ static void run(const char *arguments)
 		world->worker[w].until = world->worker[w].count + count;
 		sem_post(&world->worker[w].go);
 	}
+	if (die)
+		kill_at_random((pid_t)strtol(die + 5, NULL, 10));
 	bool has_failed = false;
 	for (int w = 0; w < world->nworkers; w++) {
 		while (sem_wait(&world->worker[w].done) != 0)
@@ -390,7 +465,7 @@ static void run(const char *arguments)
 	}
 	if (leaser > 0)
 		leaser_stop(leaser);
-	if (has_failed)
+	if (has_failed || world->has_leaser_failed)
 		printf("bad\n");
 	else
 		printf("stopped %lu\n", (unsigned long)total_count());
@@ -416,6 +491,8 @@ static void verify(void)
 		compare_tree(SHARED_TREE);
 	if (!has_complained)
 		race_check();
+	if (!has_complained)
+		remote_check();
 	for (int w = 0; has_complained && w < world->nworkers; w++)
 		print_recent(&world->worker[w]);
 	printf("%s\n", has_complained ? "bad" : "good");
@@ -435,9 +512,10 @@ static void totals(void)
 			sum += world->worker[w].kinds[k];
 		printf("# %s %lu\n", kind_names[k], (unsigned long)sum);
 	}
-	printf("# refused %lu\n# full %lu\n# compared_trees %lu\n# leases %lu\ngood\n",
+	printf("# refused %lu\n# full %lu\n# compared_trees %lu\n# leases %lu\n"
+	       "# commits %lu\ngood\n",
 	       (unsigned long)refused, (unsigned long)full, (unsigned long)checks,
-	       (unsigned long)leaser_granted());
+	       (unsigned long)leaser_granted(), (unsigned long)remote_commits());
 }
 
 static void quit(void)
@@ -464,6 +542,11 @@ int main(int argc, char **argv)
 		must_mkdir(tree_name(w));
 	must_mkdir(tree_name(SHARED_TREE));
 	must_mkdir("race");
+	must_mkdir("remote");
+	if (!remote_init()) {
+		fprintf(stderr, "random: %s\n", strerror(errno));
+		return 2;
+	}
 	for (int i = 0; i < 3; i++)
 		must_mkdir((const char *[]){"race/d0", "race/d1", "race/d2"}[i]);
 	probe();

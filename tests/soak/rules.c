@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "acls.h"
+
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -92,6 +94,11 @@ static int expect_name_op(const struct op *op)
 	case MKNOD:
 	case SYMLINK:
 		return n ? EEXIST : 0;
+	case TMPFILE:
+		/* linkat(2): what was opened with O_EXCL gets no name. */
+		return n ? EEXIST : op->flags & O_EXCL ? ENOENT : 0;
+	case SNAPSHOT:
+		return named2(op) ? EEXIST : 0;
 	case LINK:
 		return !n ? ENOENT : named2(op) ? EEXIST : S_ISDIR(n->type) ? EPERM : 0;
 	case UNLINK:
@@ -126,6 +133,58 @@ static int expect_xattr_op(const struct op *op)
 		       : !is_set && op->flags == XATTR_REPLACE ? ENODATA
 							       : 0;
 	return op->kind == LISTXATTR || is_set ? 0 : ENODATA;
+}
+
+/* ---- other users --------------------------------------------------------- */
+
+/* May each directory on the way be searched? */
+static bool is_reachable(const struct op *op)
+{
+	int dir = op->dir;
+	while (acl_allows(node_of(op->tree, dir), op->uid, op->gid, 1)) {
+		if (dir == 0)
+			return true;
+		dir = node_of(op->tree, dir)->parent;
+	}
+	return false;
+}
+
+static int expect_permit(const struct op *op)
+{
+	static const unsigned int wanted[] = {[OPEN_READ] = 4, [OPEN_WRITE] = 2, [OPEN_BOTH] = 6};
+	const struct node *dir = node_of(op->tree, op->dir), *n = named(op);
+	if (!is_reachable(op))
+		return EACCES;
+	if (!n)
+		return ENOENT;
+	switch (op->flags) {
+	case OPEN_WRITE:
+	case OPEN_BOTH:
+		if (S_ISDIR(n->type))
+			return EISDIR;
+		/* fall through */
+	case OPEN_READ:
+		return acl_allows(n, op->uid, op->gid, wanted[op->flags]) ? 0 : EACCES;
+	case CHANGE_MODE:
+	case SET_ACL:
+		return EPERM; /* not the owner */
+	case REMOVE_NAME:
+		/* Sticky, and neither's owner. */
+		return acl_allows(dir, op->uid, op->gid, 3) ? EPERM : EACCES;
+	default:
+		return 0;
+	}
+}
+
+bool op_is_forbidden(const struct op *op)
+{
+	const struct node *dir = node_of(op->tree, op->dir), *n = named(op);
+	if (!is_reachable(op) || !n)
+		return true;
+	if (op->flags == CHANGE_MODE || op->flags == SET_ACL)
+		return n->uid != op->uid;
+	return !acl_allows(dir, op->uid, op->gid, 3) ||
+	       ((dir->mode & S_ISVTX) && n->uid != op->uid && dir->uid != op->uid);
 }
 
 /* The access that a data operation has through its slot, or opens with by path: always enough. */
@@ -203,6 +262,8 @@ int op_expect(const struct op *op, const struct worker *worker)
 	case UNLINK:
 	case RMDIR:
 	case RENAME:
+	case TMPFILE:
+	case SNAPSHOT:
 		return expect_name_op(op);
 	case CHMOD:
 	case CHOWN:
@@ -216,6 +277,16 @@ int op_expect(const struct op *op, const struct worker *worker)
 	case REMOVEXATTR:
 	case LISTXATTR:
 		return expect_xattr_op(op);
+	case SETACL:
+		return op->node == NODE_NONE			  ? ENOENT
+		       : op->at == 1 && !S_ISDIR(named(op)->type) ? EACCES
+								  : 0;
+	case GETACL:
+		return op->node == NODE_NONE ? ENOENT : named(op)->acl[op->at].is_set ? 0 : ENODATA;
+	case REMOVEACL:
+		return op->node == NODE_NONE ? ENOENT : 0;
+	case PERMIT:
+		return expect_permit(op);
 	case OPEN:
 		return expect_open(named(op), op->flags);
 	default:
@@ -236,6 +307,9 @@ bool op_may_lack_space(const struct op *op)
 	case GETXATTR:
 	case REMOVEXATTR:
 	case LISTXATTR:
+	case GETACL:
+	case REMOVEACL:
+	case PERMIT:
 	case READDIR:
 	case CLOSE:
 	case READ:
@@ -314,6 +388,7 @@ static void apply_new(const struct op *op, uint32_t type, uint32_t mode)
 	}
 	move_both(n, op);
 	n->atime = n->mtime;
+	acl_inherit(n, dir);
 	set_entry(dir, op->name, op->fresh);
 	move_both(dir, op);
 }
@@ -367,6 +442,63 @@ static void put_name(const struct op *op, int dir, int name, int node)
 	}
 }
 
+/* What was there goes; the clone of a file shares what it can. */
+static void clone_node(const struct op *op, int from, int to)
+{
+	struct node *n = node_of(op->tree, to);
+	pthread_mutex_t lock = n->lock;
+	*n = *node_of(op->tree, from);
+	n->lock = lock;
+	n->opens = 0;
+	n->ino = 0;
+	n->born_ns = op->begin_ns;
+	move_ctime(n, op);
+	if (!S_ISREG(n->type))
+		return;
+	memcpy(data_of(op->tree, to), data_of(op->tree, from), n->size);
+	for (uint64_t b = 0; b < FILE_BLOCKS; b++) {
+		if (b * BLOCK >= n->size)
+			n->mapping[b] = HOLE;
+		else if (n->mapping[b] == UNWRITTEN)
+			n->mapping[b] = ANY;
+	}
+}
+
+static void apply_snapshot(const struct op *op)
+{
+	int from[NODES], clone_of[NODES] = {0};
+	int n = below_of(op->tree, op->node, from);
+	for (int i = 0, to = 0; i < n; i++) {
+		while (node_of(op->tree, to)->type != 0)
+			to++;
+		clone_node(op, from[i], to);
+		clone_of[from[i]] = to;
+		/* Counted by the names below. */
+		node_of(op->tree, to)->nlink = S_ISDIR(node_of(op->tree, to)->type) ? 2 : 0;
+	}
+	for (int i = 0; i < n; i++) {
+		struct node *dir = node_of(op->tree, clone_of[from[i]]);
+		for (int e = 0; S_ISDIR(dir->type) && e < NAMES; e++) {
+			if (dir->entry[e] == NODE_NONE)
+				continue;
+			dir->entry[e] = clone_of[dir->entry[e]];
+			struct node *child = node_of(op->tree, dir->entry[e]);
+			if (S_ISDIR(child->type)) {
+				child->parent = clone_of[from[i]];
+				dir->nlink++;
+			} else {
+				child->nlink++;
+			}
+		}
+	}
+	struct node *top = node_of(op->tree, clone_of[op->node]);
+	struct node *dir = node_of(op->tree, op->dir2);
+	top->parent = op->dir2;
+	set_entry(dir, op->name2, clone_of[op->node]);
+	dir->nlink++;
+	move_both(dir, op);
+}
+
 static void take_name(const struct op *op, int dir, int name)
 {
 	struct node *d = node_of(op->tree, dir);
@@ -388,6 +520,8 @@ static void apply_rename(const struct op *op)
 		drop_name(op, op->dir2, op->name2);
 	}
 	put_name(op, op->dir2, op->name2, op->node);
+	if (op->flags & RENAME_WHITEOUT)
+		apply_new(op, S_IFCHR, 0);
 }
 
 static void apply_name_op(const struct op *op)
@@ -415,6 +549,15 @@ static void apply_name_op(const struct op *op)
 		put_name(op, op->dir2, op->name2, op->node);
 		named(op)->nlink++;
 		break;
+	case TMPFILE:
+		apply_new(op, S_IFREG, op->mode);
+		fill_bytes(data_of(op->tree, op->fresh), op->bytes, op->fill);
+		set_mapping(fresh, 0, op->bytes, DATA);
+		fresh->size = op->bytes;
+		break;
+	case SNAPSHOT:
+		apply_snapshot(op);
+		break;
 	case UNLINK:
 	case RMDIR:
 		drop_name(op, op->dir, op->name);
@@ -425,12 +568,27 @@ static void apply_name_op(const struct op *op)
 	}
 }
 
+/* Each link on the way has been read. */
+static void apply_follow(const struct op *op)
+{
+	int node = op->node;
+	for (int hops = 0; hops < 40 && node != NODE_NONE; hops++) {
+		struct node *n = node_of(op->tree, node);
+		if (!S_ISLNK(n->type))
+			return;
+		may_have_moved(&n->atime, op->begin_ns);
+		node = node_of(op->tree, op->dir)->entry[n->target];
+	}
+}
+
 static void apply_attribute_op(const struct op *op)
 {
+	const struct acl acl = acl_of_op(op);
 	struct node *n = named(op);
 	switch (op->kind) {
 	case CHMOD:
 		n->mode = op->mode;
+		acl_follow_mode(n);
 		break;
 	case CHOWN:
 		n->uid = op->uid;
@@ -450,6 +608,20 @@ static void apply_attribute_op(const struct op *op)
 		break;
 	case REMOVEXATTR:
 		n->attribute[op->at].is_set = false;
+		break;
+	case FOLLOW:
+		apply_follow(op);
+		return;
+	case SETACL:
+		acl_set(n, (int)op->at, &acl);
+		break;
+	case REMOVEACL:
+		/* Whether removing what is not there is a change is open. */
+		if (!n->acl[op->at].is_set) {
+			may_have_moved(&n->ctime, op->begin_ns);
+			return;
+		}
+		n->acl[op->at].is_set = false;
 		break;
 	default:
 		return;
@@ -548,6 +720,12 @@ static bool is_same(const struct op *op)
 static void apply_data_op(const struct op *op, uint64_t done)
 {
 	struct node *n = named(op);
+	/* relatime decides whether these have read: a page is, before it is stored to. */
+	if (op_has_source(op))
+		may_have_moved(&named2(op)->atime, op->begin_ns);
+	if (op->kind == MMAP_WRITE || op->kind == MMAP_READ || op->kind == READ ||
+	    op->kind == DEDUPE)
+		may_have_moved(&n->atime, op->begin_ns);
 	switch (op->kind) {
 	case WRITE:
 	case MMAP_WRITE:
@@ -592,10 +770,6 @@ static void apply_data_op(const struct op *op, uint64_t done)
 		may_have_moved(&n->mtime, op->begin_ns);
 		may_have_moved(&n->ctime, op->begin_ns);
 		break;
-	case READ:
-	case MMAP_READ:
-		may_have_moved(&n->atime, op->begin_ns); /* relatime decides */
-		break;
 	default:
 		break;
 	}
@@ -603,11 +777,11 @@ static void apply_data_op(const struct op *op, uint64_t done)
 
 void op_apply(const struct op *op, uint64_t done)
 {
-	if (op->kind <= RENAME)
+	if (op->kind <= SNAPSHOT)
 		apply_name_op(op);
 	else if (op->kind == OPEN)
 		apply_open(op);
-	else if (op->kind <= LISTXATTR)
+	else if (op->kind <= PERMIT)
 		apply_attribute_op(op);
 	else if (op->kind >= READ)
 		apply_data_op(op, done);
@@ -626,6 +800,11 @@ int op_touches(const struct op *op, int *ret_nodes)
 		ret_nodes[n++] = op->dir2;
 	if (op->node2 != NODE_NONE && !op_has_source(op))
 		ret_nodes[n++] = op->node2;
+	/* The nodes of a snapshot are the first that are free, in the order of numbers. */
+	for (int i = 0; op->kind == SNAPSHOT && i < NODES; i++)
+		if (node_of(op->tree, i)->born_ns == op->begin_ns ||
+		    node_of(op->tree, i)->type == 0)
+			ret_nodes[n++] = i;
 	if (op->fresh != NODE_NONE)
 		ret_nodes[n++] = op->fresh;
 	return n;

@@ -18,12 +18,17 @@ int op_expect(const struct op *op, const struct worker *worker);
 bool op_may_lack_space(const struct op *op);
 /* How much of @bytes a success must do: less than asked at the end of a file. */
 uint64_t op_all(const struct op *op);
+/* Is a PERMIT that could change something refused? */
+bool op_is_forbidden(const struct op *op);
 /*
  * The operation has happened; of data only the first @done bytes.  Times that had to move
  * lie between op->begin_ns and now.
  */
 void op_apply(const struct op *op, uint64_t done);
-/* Nodes whose attributes, entries or contents it may change, in its own tree; returns how many. */
+/*
+ * Nodes whose attributes, entries or contents it may change, in its own tree; returns how
+ * many, TOUCHED_MAX at most.
+ */
 int op_touches(const struct op *op, int *ret_nodes);
 
 /* Blocks of [first, end) bytes, partial ones too. */
