@@ -15,6 +15,10 @@ if [ "${PML_IT_NAMESPACE:-}" != 1 ]; then
 	PML_IT_NAMESPACE=1 exec unshare -m --propagation private "$BASH" "$0" "$@"
 fi
 start "$@"
+# The copies of other tests' mounts: their daemons could not end before this script does.
+for path in $(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts); do
+	umount -l "$path"
+done
 
 # ---- install ----------------------------------------------------------------
 

@@ -105,12 +105,14 @@ void acl_inherit(struct node *n, const struct node *dir)
 bool acl_allows(const struct node *n, uint32_t uid, uint32_t gid, unsigned int wanted)
 {
 	const struct acl *acl = &n->acl[0];
-	unsigned int limit = acl->is_set ? acl->mask : 7;
-	unsigned int group = acl->is_set ? acl->group_obj : n->mode >> 3 & 7;
-	bool is_named = acl->is_set && acl->has_group && acl->gid == gid;
+	/* Linux looks at no list whose mask is empty, so all others' bits count for the named. */
+	bool has_acl = acl->is_set && (n->mode & 070);
+	unsigned int limit = has_acl ? acl->mask : 7;
+	unsigned int group = has_acl ? acl->group_obj : n->mode >> 3 & 7;
+	bool is_named = has_acl && acl->has_group && acl->gid == gid;
 	if (n->uid == uid)
 		return (wanted & ~(n->mode >> 6)) == 0;
-	if (acl->is_set && acl->has_user && acl->uid == uid)
+	if (has_acl && acl->has_user && acl->uid == uid)
 		return (wanted & ~(acl->user & limit)) == 0;
 	/* Any one entry about a group that allows all of it will do. */
 	if (n->gid == gid && (wanted & ~(group & limit)) == 0)

@@ -295,6 +295,12 @@ int64_t now_coarse_ns(void)
 	return clock_ns(CLOCK_REALTIME_COARSE);
 }
 
+void may_have_been_read(struct node *n, int64_t since_ns)
+{
+	may_have_moved(&n->atime, since_ns);
+	n->read_ns = since_ns;
+}
+
 void may_have_moved(struct span *span, int64_t since_ns)
 {
 	int64_t now = now_ns();

@@ -87,6 +87,7 @@ struct node {
 	struct span mtime;
 	struct span ctime;
 	struct span atime;
+	int64_t read_ns;	 /* when it was read last; 0: never */
 	int parent;		 /* of a directory */
 	int target;		 /* of a link: index of a name beside it */
 	int entry[NAMES];	 /* of a directory; NODE_NONE: no such name */
@@ -267,5 +268,9 @@ int64_t now_ns(void);
 int64_t now_coarse_ns(void); /* what the kernel may stamp now, at the earliest */
 /* The time is what it was, or since then. */
 void may_have_moved(struct span *span, int64_t since_ns);
+/* It has been read since then, and relatime decides. */
+void may_have_been_read(struct node *n, int64_t since_ns);
+/* The kernel reads ahead: that may be served, and set atime, so long after the read. */
+#define READ_AHEAD_NS 3000000000
 
 #endif

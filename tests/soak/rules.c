@@ -722,10 +722,10 @@ static void apply_data_op(const struct op *op, uint64_t done)
 	struct node *n = named(op);
 	/* relatime decides whether these have read: a page is, before it is stored to. */
 	if (op_has_source(op))
-		may_have_moved(&named2(op)->atime, op->begin_ns);
+		may_have_been_read(named2(op), op->begin_ns);
 	if (op->kind == MMAP_WRITE || op->kind == MMAP_READ || op->kind == READ ||
 	    op->kind == DEDUPE)
-		may_have_moved(&n->atime, op->begin_ns);
+		may_have_been_read(n, op->begin_ns);
 	switch (op->kind) {
 	case WRITE:
 	case MMAP_WRITE:
