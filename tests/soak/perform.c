@@ -540,6 +540,9 @@ static int do_data_op(const struct op *op, uint64_t *done)
 		break;
 	}
 	close_for(op, fd);
+	/* munmap(2) and close(2) do not say that it could not be written. */
+	if (op->kind == MMAP_WRITE && !err && is_dead())
+		err = ENOTCONN;
 	return err;
 }
 
