@@ -51,6 +51,25 @@ bad() {
 	if is_mounted; then umount "$mnt"; fi
 }
 
+# ---- help ---------------------------------------------------------------------
+
+# What the manual page of a tool names as an option, its --help names too.
+for page in "$top"/docs/man/{mkfs,mount,fsck}.pmemleasefs.8.scd; do
+	tool=$(basename "$page" .8.scd)
+	$tool --help >"$work/help"
+	missing=
+	for option in $(grep -oE '\*--[a-z-]+\*' "$page" | tr -d "*" | sort -u | grep -vx -- --fake); do
+		grep -q -- "$option" "$work/help" || missing+=" $option"
+	done
+	is "$missing" "" "$tool --help names the options of its manual page"
+done
+mount.pmemleasefs --help >"$work/help"
+missing=
+for op in truncate punch unshare clone-src clone-dst zero collapse insert dedupe lease; do
+	grep -qE "(\.| )$op\b" "$work/help" || missing+=" $op"
+done
+is "$missing" "" "mount.pmemleasefs --help names the operations that have a policy"
+
 # ---- mkfs -------------------------------------------------------------------
 
 bad 1 "no DEVICE" "mkfs: no device" mkfs.pmemleasefs
