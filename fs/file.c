@@ -219,8 +219,15 @@ static int write_locked(struct write *wr, struct pml_waiter *w)
 	return 0;
 }
 
-int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, uint64_t first_byte,
-		   bool is_append, struct pml_waiter *w)
+/* What a write does about the end of the file. */
+enum write_where {
+	WRITE_AT,     /* makes the file longer if need be */
+	WRITE_APPEND, /* begins there */
+	WRITE_BACK,   /* stops there */
+};
+
+static int write_file(struct pml_inode *inode, const void *data, size_t len_bytes,
+		      uint64_t first_byte, enum write_where where, struct pml_waiter *w)
 {
 	if (len_bytes > PML_IO_BYTES_MAX)
 		return -EINVAL;
@@ -238,15 +245,30 @@ int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, 
 	wr.data = data;
 	wr.old_size = inode->media->size_bytes;
 	wr.rw.n = 0;
-	wr.first = is_append ? wr.old_size : first_byte;
+	wr.first = where == WRITE_APPEND ? wr.old_size : first_byte;
 	if (wr.first > (uint64_t)PML_FILE_BYTES_MAX - len_bytes) {
 		err = -EFBIG;
-	} else {
+	} else if (where != WRITE_BACK || wr.first < wr.old_size) {
 		wr.end = wr.first + len_bytes;
+		if (where == WRITE_BACK)
+			wr.end = PML_MIN(wr.end, wr.old_size);
 		err = write_locked(&wr, w);
 	}
 	pml_inode_end_change(inode);
 	return err;
+}
+
+int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, uint64_t first_byte,
+		   bool is_append, struct pml_waiter *w)
+{
+	return write_file(inode, data, len_bytes, first_byte, is_append ? WRITE_APPEND : WRITE_AT,
+			  w);
+}
+
+int pml_file_write_back(struct pml_inode *inode, const void *data, size_t len_bytes,
+			uint64_t first_byte, struct pml_waiter *w)
+{
+	return write_file(inode, data, len_bytes, first_byte, WRITE_BACK, w);
 }
 
 /* Walks from gap to gap, for blocks under the punch marker are holes already. */

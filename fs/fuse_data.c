@@ -231,6 +231,15 @@ static int run_setattr(struct pml_fuse_op *op, struct pml_waiter *w)
 
 static int run_clone(struct pml_fuse_op *op, struct pml_waiter *w)
 {
+	/*
+	 * Up to the end that the source has now: the kernel's limit may be an old size, and a
+	 * copy behind the end of the same file would follow the end that it moves.
+	 */
+	if (op->done_bytes == 0) {
+		uint64_t size = pml_inode_size(op->src);
+		uint64_t left = size > op->src_byte ? size - op->src_byte : 0;
+		op->len_bytes = PML_MIN(op->len_bytes, left);
+	}
 	while (op->done_bytes < op->len_bytes) {
 		uint64_t bytes = 0;
 		int err = pml_file_clone(op->src, op->src_byte + op->done_bytes, op->inode,
@@ -256,8 +265,12 @@ static int run_once(struct pml_fuse_op *op, struct pml_waiter *w)
 	case PML_FUSE_SETATTR:
 		return run_setattr(op, w);
 	case PML_FUSE_WRITE:
-		err = pml_file_write(op->inode, op->data, op->len_bytes, op->first_byte,
-				     op->is_append, w);
+		if (op->is_page)
+			err = pml_file_write_back(op->inode, op->data, op->len_bytes,
+						  op->first_byte, w);
+		else
+			err = pml_file_write(op->inode, op->data, op->len_bytes, op->first_byte,
+					     op->is_append, w);
 		return !err && op->is_sync ? pml_file_sync(op->inode) : err;
 	case PML_FUSE_ALLOCATE:
 		return pml_file_allocate(op->inode, op->mode, op->first_byte, op->len_bytes, w);

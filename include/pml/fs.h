@@ -448,6 +448,14 @@ void pml_file_read_end(struct pml_inode *inode);
 int pml_file_write(struct pml_inode *inode, const void *data, size_t len_bytes, uint64_t first_byte,
 		   bool is_append, struct pml_waiter *w) PML_MUST_CHECK;
 
+/*
+ * pml_file_write_back() - as pml_file_write(), but bytes behind the end of the file are
+ * dropped: for pages of mappings, which never make a file longer.  Whoever writes them
+ * back may know an old, larger size.
+ */
+int pml_file_write_back(struct pml_inode *inode, const void *data, size_t len_bytes,
+			uint64_t first_byte, struct pml_waiter *w) PML_MUST_CHECK;
+
 int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes,
 		      struct pml_waiter *w) PML_MUST_CHECK;
 

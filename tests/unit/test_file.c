@@ -161,6 +161,26 @@ static void test_a_gap_behind_the_old_end_reads_as_zeros(void)
 	teardown();
 }
 
+static void test_pages_written_back_never_make_a_file_longer(void)
+{
+	setup();
+	static const char page[8192] = {[0 ... 8191] = 'b'};
+	struct pml_inode *f = new_file("f");
+	CHECK_EQ(write_bytes(f, 0, 'a', 5000, NULL), 0);
+	CHECK_EQ(pml_file_write_back(f, page, 4096, 4096, NULL), 0);
+	CHECK_EQ(pml_inode_size(f), 5000);
+	CHECK(holds(f, 0, 'a', 4096));
+	CHECK(holds(f, 4096, 'b', 904));
+	CHECK_EQ(pml_file_write_back(f, page, 8192, 5000, NULL), 0);
+	CHECK_EQ(pml_file_write_back(f, page, 4096, 8192, NULL), 0);
+	CHECK_EQ(pml_inode_size(f), 5000);
+	/* And what was dropped does not show up. */
+	CHECK_EQ(pml_file_truncate(f, 12288, NULL), 0);
+	CHECK(holds(f, 5000, 0, 7288));
+	pml_inode_put(f, 1);
+	teardown();
+}
+
 static void test_limits_are_refused(void)
 {
 	setup();
@@ -818,6 +838,7 @@ int main(void)
 	TAP_RUN(test_written_bytes_come_back_also_after_reopen);
 	TAP_RUN(test_I6_bytes_are_durable_before_they_are_mapped);
 	TAP_RUN(test_a_gap_behind_the_old_end_reads_as_zeros);
+	TAP_RUN(test_pages_written_back_never_make_a_file_longer);
 	TAP_RUN(test_limits_are_refused);
 	TAP_RUN(test_a_clone_shares_blocks_and_a_write_unshares_them);
 	TAP_RUN(test_overlapping_clone_inside_one_file_is_refused);
