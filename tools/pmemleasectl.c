@@ -54,7 +54,17 @@ int pml_ctl_complain(const char *object, int err)
 
 int pml_ctl_ask(const char *object, int fd, unsigned long cmd, void *data)
 {
-	return ioctl(fd, cmd, data) == 0 ? 0 : pml_ctl_complain(object, -errno);
+	if (ioctl(fd, cmd, data) == 0)
+		return 0;
+	int err = -errno;
+	bool is_range = cmd == PML_IOC_CLONE || cmd == PML_IOC_COLLAPSE || cmd == PML_IOC_INSERT;
+	if (err != -EINVAL || !is_range)
+		return pml_ctl_complain(object, err);
+	fprintf(stderr,
+		PML_CTL_PROGRAM ": %s: Invalid argument: offsets and lengths are multiples of "
+				"4096, and ranges lie inside the file and do not overlap\n",
+		object);
+	return err;
 }
 
 void pml_ctl_print_json_text(const char *text)

@@ -44,6 +44,8 @@ is "$(show f) $(stat -c %s f)" "adef 16384" "collapse: seen at once"
 check "insert" $ctl insert f 8K 4096
 is "$(show f) $(stat -c %s f)" "ad.ef 20480" "insert: seen at once"
 contains "$(says $ctl collapse f 0 20480)" "Invalid argument" "collapse of all: EINVAL"
+contains "$(says $ctl collapse f 1 4096)" "f: Invalid argument: offsets and lengths are multiples of 4096" \
+	"which says what would be right"
 contains "$(says $ctl insert f 20480 4096)" "status 2" "insert at the end: EINVAL"
 contains "$(says $ctl insert f 1 4096)" "status 2" "insert at no block: EINVAL"
 is "$(show f)" "ad.ef" "which changes nothing"
