@@ -142,7 +142,7 @@ int main(int argc, char **argv)
 	int wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (!session || wake_fd < 0 || fuse_session_mount(session, argv[1]) != 0)
 		return 1;
-	int err = pml_fuse_loop_run(session, wake_fd, read_request, NULL);
+	int err = pml_fuse_loop_run(session, wake_fd, read_request, NULL, NULL);
 	fuse_session_unmount(session);
 	fuse_session_destroy(session);
 	free(data_memory);

@@ -384,7 +384,8 @@ int pml_fuse_loop(struct pml_fuse *fuse)
 	int err = pthread_create(&thread, NULL, signal_thread, &ending);
 	if (err)
 		return -err;
-	err = pml_fuse_loop_run(fuse->session, wake_fd, pml_fuse_read_request, fuse);
+	err = pml_fuse_loop_run(fuse->session, wake_fd, pml_fuse_read_request,
+				pml_fuse_answer_statx, fuse);
 	pml_fuse_nodes_stop_waiting(fuse->nodes);
 	ending.is_over = true;
 	/* Harmless if the thread has already got one. */

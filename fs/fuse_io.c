@@ -9,7 +9,8 @@
  *               and leaves setuid and setgid bits to it then (fuse_data.c).
  *   O_TMPFILE   becomes a create of the name "/", which no other request has: the kernel
  *               gives it that name, and the messages are the same.
- *   statx       is answered here: it is the only way to a time of birth.
+ *   statx       is answered here: it is the only way to a time of birth.  Not while it is
+ *               read: it may wait for a lock, and who reads counts as free (fuse_loop.c).
  *   copy_file_range  of Linux 6.18 and later (COPY_FILE_RANGE_64) becomes the older one.
  *               Refused, the kernel tries that by itself; but two programs whose first
  *               copies meet make it believe that there is neither, and from then on every
@@ -124,15 +125,21 @@ static void fill_statx(struct pml_inode *inode, struct statx_out *ret_out)
 	};
 }
 
-static void serve_statx(struct pml_fuse *fuse, int fd, const struct fuse_in_header *head)
+bool pml_fuse_answer_statx(void *arg, const void *request, size_t bytes)
 {
+	struct pml_fuse *fuse = arg;
+	const struct fuse_in_header *head = request;
+	if (bytes < sizeof(*head) || head->opcode != OPCODE_STATX)
+		return false;
 	struct statx_out out;
 	struct pml_inode *inode = pml_fuse_nodes_get(fuse->nodes, head->nodeid);
 	if (inode) {
 		fill_statx(inode, &out);
 		pml_inode_put(inode, 1);
 	}
-	answer(fd, head->unique, inode ? 0 : -ESTALE, &out, sizeof(out));
+	answer(fuse_session_fd(fuse->session), head->unique, inode ? 0 : -ESTALE, &out,
+	       sizeof(out));
+	return true;
 }
 
 /* ---- requests and answers ----------------------------------------------- */
@@ -155,36 +162,25 @@ static void shorten_copy(struct fuse_in_header *head, size_t bytes)
 	head->opcode = FUSE_COPY_FILE_RANGE;
 }
 
-/* Returns true when the request has been answered. */
-static bool filter(struct pml_fuse *fuse, int fd, void *buffer, size_t bytes)
-{
-	struct fuse_in_header *head = buffer;
-	if (bytes < sizeof(*head))
-		return false;
-	switch (head->opcode) {
-	case FUSE_INIT:
-		note_init(fuse, head, bytes);
-		return false;
-	case FUSE_TMPFILE:
-		head->opcode = FUSE_CREATE;
-		return false;
-	case OPCODE_COPY_FILE_RANGE_64:
-		shorten_copy(head, bytes);
-		return false;
-	case OPCODE_STATX:
-		serve_statx(fuse, fd, head);
-		return true;
-	default:
-		return false;
-	}
-}
-
 ssize_t pml_fuse_read_request(int fd, void *buffer, size_t bytes, void *fuse)
 {
-	ssize_t n;
-	do
-		n = read(fd, buffer, bytes);
-	while (n > 0 && filter(fuse, fd, buffer, (size_t)n));
+	struct fuse_in_header *head = buffer;
+	ssize_t n = read(fd, buffer, bytes);
+	if (n < (ssize_t)sizeof(*head))
+		return n;
+	switch (head->opcode) {
+	case FUSE_INIT:
+		note_init(fuse, head, (size_t)n);
+		break;
+	case FUSE_TMPFILE:
+		head->opcode = FUSE_CREATE;
+		break;
+	case OPCODE_COPY_FILE_RANGE_64:
+		shorten_copy(head, (size_t)n);
+		break;
+	default:
+		break;
+	}
 	return n;
 }
 

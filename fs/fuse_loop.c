@@ -48,6 +48,7 @@ struct loop {
 	struct fuse_session *session;
 	int wake_fd;
 	pml_fuse_read_fn *read;
+	pml_fuse_answer_fn *answer;
 	void *arg;
 	unsigned int nworkers; /* started */
 	struct worker worker[PML_FUSE_WORKERS_MAX];
@@ -219,7 +220,8 @@ static void serve(struct worker *worker)
 		worker->backlog = 0;
 		call_one(loop);
 	}
-	fuse_session_process_buf(loop->session, &worker->buf);
+	if (!loop->answer || !loop->answer(loop->arg, worker->buf.mem, worker->buf.size))
+		fuse_session_process_buf(loop->session, &worker->buf);
 	atomic_fetch_add(&loop->nfree, 1);
 }
 
@@ -275,7 +277,8 @@ static int start(struct loop *loop)
 	return loop->nworkers ? 0 : -err;
 }
 
-int pml_fuse_loop_run(struct fuse_session *session, int wake_fd, pml_fuse_read_fn *read, void *arg)
+int pml_fuse_loop_run(struct fuse_session *session, int wake_fd, pml_fuse_read_fn *read,
+		      pml_fuse_answer_fn *answer, void *arg)
 {
 	int fd = fuse_session_fd(session);
 	int flags = fcntl(fd, F_GETFL);
@@ -287,6 +290,7 @@ int pml_fuse_loop_run(struct fuse_session *session, int wake_fd, pml_fuse_read_f
 	loop->session = session;
 	loop->wake_fd = wake_fd;
 	loop->read = read;
+	loop->answer = answer;
 	loop->arg = arg;
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);

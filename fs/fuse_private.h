@@ -97,6 +97,7 @@ struct pml_fuse {
 int pml_fuse_take_io(struct pml_fuse *fuse) PML_MUST_CHECK;
 /* For the loop (fuse_loop.h); @fuse: a struct pml_fuse. */
 ssize_t pml_fuse_read_request(int fd, void *buffer, size_t bytes, void *fuse);
+bool pml_fuse_answer_statx(void *fuse, const void *request, size_t bytes);
 
 /* ---- fuse_ops.c --------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
  */
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/eventfd.h>
@@ -33,6 +34,7 @@ static pthread_t server;
 static sem_t go;
 static atomic_uint nstuck, nlookups;
 static atomic_bool is_other_served;
+static bool is_stuck_before; /* in the loop's answer, not in libfuse */
 
 static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -43,13 +45,30 @@ static void lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	(void)fuse_reply_err(req, ENOENT);
 }
 
-static void stat_fs(fuse_req_t req, fuse_ino_t ino)
+static void stay_stuck(void)
 {
-	(void)ino;
 	atomic_fetch_add(&nstuck, 1);
 	while (sem_wait(&go) != 0)
 		continue;
+}
+
+static void stat_fs(fuse_req_t req, fuse_ino_t ino)
+{
+	(void)ino;
+	if (!is_stuck_before)
+		stay_stuck();
 	(void)fuse_reply_err(req, EAGAIN);
+}
+
+/* Sees what libfuse gets to see. */
+static bool answer_before(void *arg, const void *request, size_t bytes)
+{
+	const struct fuse_in_header *head = request;
+	(void)arg;
+	CHECK(bytes >= sizeof(*head) && bytes == head->len);
+	if (is_stuck_before && head->opcode == FUSE_STATFS)
+		stay_stuck();
+	return false;
 }
 
 static void get_attr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -68,7 +87,7 @@ static ssize_t read_request(int fd, void *buffer, size_t bytes, void *arg)
 static void *serve(void *arg)
 {
 	int *ret = arg;
-	*ret = pml_fuse_loop_run(session, wake_fd, read_request, NULL);
+	*ret = pml_fuse_loop_run(session, wake_fd, read_request, answer_before, NULL);
 	return NULL;
 }
 
@@ -191,6 +210,13 @@ static void test_the_loop_ends_while_it_is_idle(void)
 	finish();
 }
 
+static void test_a_worker_that_is_stuck_in_an_answer_is_no_free_one(void)
+{
+	is_stuck_before = true;
+	test_a_sleeping_worker_is_called_when_the_others_are_stuck();
+	is_stuck_before = false;
+}
+
 int main(void)
 {
 	if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
@@ -201,6 +227,7 @@ int main(void)
 		BAIL_OUT("mkdtemp");
 	sem_init(&go, 0, 0);
 	TAP_RUN(test_a_sleeping_worker_is_called_when_the_others_are_stuck);
+	TAP_RUN(test_a_worker_that_is_stuck_in_an_answer_is_no_free_one);
 	TAP_RUN(test_requests_of_many_clients_are_all_served_once);
 	TAP_RUN(test_the_loop_ends_while_it_is_idle);
 	(void)rmdir(dir);
