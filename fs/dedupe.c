@@ -131,9 +131,10 @@ static int dedupe_locked(struct pml_clone *c, uint64_t *ret_bytes, bool *ret_is_
 	if (err || !*ret_is_same)
 		return err;
 	uint64_t blocks = pml_block_above(c->len) << PML_BLOCK_SHIFT;
-	err = pml_guard_admit(c->src, PML_OP_CLONE_SRC, c->src_byte, c->src_byte + blocks, c->w);
+	/* It may be refused: then no lease of the source was taken away for it. */
+	err = pml_guard_admit(c->dst, PML_OP_DEDUPE, c->dst_byte, c->dst_byte + blocks, c->w);
 	if (!err)
-		err = pml_guard_admit(c->dst, PML_OP_DEDUPE, c->dst_byte, c->dst_byte + blocks,
+		err = pml_guard_admit(c->src, PML_OP_CLONE_SRC, c->src_byte, c->src_byte + blocks,
 				      c->w);
 	if (!err)
 		err = settle_source(c);
