@@ -8,8 +8,8 @@
  * operation on every directory before the next operation, beginning with another
  * directory each time, so that a disturbance of the machine meets all of them.  A
  * ratio is the subject's speed divided by the peer's in the same round: above 1 the
- * subject is ahead.  Printed is the median of the rounds, with the lowest and the
- * highest.  What a directory cannot do is "-".
+ * subject is ahead.  Printed is the median of the rounds, with the quartiles.  What a
+ * directory cannot do is "-".
  *
  * A directory that lacks the file "data" gets one of MIB megabytes.
  */
@@ -440,8 +440,8 @@ static void print_markdown(void)
 			double sorted[ROUNDS_MAX];
 			unsigned int n = ratios(op, t, sorted);
 			if (n)
-				printf(" %.2f (%.2f-%.2f) |", sorted[n / 2], sorted[0],
-				       sorted[n - 1]);
+				printf(" %.2f (%.2f-%.2f) |", sorted[n / 2], sorted[n / 4],
+				       sorted[n - 1 - n / 4]);
 			else
 				printf(" - |");
 		}
@@ -457,8 +457,8 @@ static void print_ratios(void)
 			unsigned int n = ratios(op, t, sorted);
 			if (n)
 				printf("# ratio %s, %s/%s: %.2f (%.2f to %.2f)\n", ops[op].name,
-				       targets[0].name, targets[t].name, sorted[n / 2], sorted[0],
-				       sorted[n - 1]);
+				       targets[0].name, targets[t].name, sorted[n / 2],
+				       sorted[n / 4], sorted[n - 1 - n / 4]);
 		}
 }
 
