@@ -202,6 +202,20 @@ start() {
 	mkdir -p "$mnt" "$work/ground"
 }
 
+# in_namespace "$@": before start, the script begins anew in a mount namespace of its own,
+# without the FUSE mounts of others, which such a copy would keep alive, and which may not
+# answer.  False: that is not possible here.
+in_namespace() {
+	local path
+	if [ "${PML_IT_NAMESPACE:-}" != 1 ]; then
+		unshare -m true 2>/dev/null || return 1
+		PML_IT_NAMESPACE=1 exec unshare -m --propagation private "$BASH" "$0" "$@"
+	fi
+	for path in $(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts); do
+		umount -l "$path"
+	done
+}
+
 # helper NAME: path of a test program, compiled here if the build has none.
 helper() {
 	local name=$1 libs=()

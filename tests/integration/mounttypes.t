@@ -9,16 +9,9 @@
 # over /usr/sbin and /usr/bin, which nobody else sees.
 . "$(dirname "$0")/lib.sh"
 
-if [ "${PML_IT_NAMESPACE:-}" != 1 ]; then
-	[ "$(id -u)" = 0 ] || skip_all "needs root"
-	unshare -m true 2>/dev/null || skip_all "no mount namespaces here"
-	PML_IT_NAMESPACE=1 exec unshare -m --propagation private "$BASH" "$0" "$@"
-fi
+[ "$(id -u)" = 0 ] || skip_all "needs root"
+in_namespace "$@" || skip_all "no mount namespaces here"
 start "$@"
-# The copies of other tests' mounts: their daemons could not end before this script does.
-for path in $(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts); do
-	umount -l "$path"
-done
 
 # ---- install ----------------------------------------------------------------
 

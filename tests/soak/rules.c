@@ -792,7 +792,7 @@ void op_apply(const struct op *op, uint64_t done)
 int op_touches(const struct op *op, int *ret_nodes)
 {
 	int n = 0;
-	if (op->slot < 0 && op->dir != NODE_NONE)
+	if ((op->slot < 0 || op->kind == OPEN) && op->dir != NODE_NONE)
 		ret_nodes[n++] = op->dir;
 	if (op->node != NODE_NONE)
 		ret_nodes[n++] = op->node;

@@ -9,6 +9,8 @@
 # None of them finds a fault, the daemon logs no warning, and afterwards the counters agree,
 # all space is back, and the daemon has no more descriptors and hardly more memory than before.
 . "$(dirname "$0")/../integration/lib.sh"
+# stress-ng opens and watches whatever is mounted.
+in_namespace "$@" || note "not in a mount namespace of its own: other mounts will be used, too"
 start "$@"
 for tool in fio stress-ng dbench; do
 	command -v $tool >/dev/null || skip_all "needs $tool: tools/dev/packages soak"
