@@ -363,6 +363,22 @@ static int do_write(const struct op *op, int fd, uint64_t *done)
 	return 0;
 }
 
+/* EFAULT: there was a SIGBUS. */
+static int touch(const struct op *op, uint8_t *bytes, bool writes)
+{
+	if (sigsetjmp(on_fault, 1) != 0) {
+		may_fault = 0;
+		return EFAULT;
+	}
+	may_fault = 1;
+	if (writes)
+		fill_bytes(bytes, op->bytes, op->fill);
+	else
+		compare_read(op, bytes, op->bytes);
+	may_fault = 0;
+	return 0;
+}
+
 /* The mapping begins at a page. */
 static int do_mmap(const struct op *op, int fd, uint64_t *done)
 {
@@ -373,17 +389,7 @@ static int do_mmap(const struct op *op, int fd, uint64_t *done)
 		     writes || op->fill % 2 ? MAP_SHARED : MAP_PRIVATE, fd, (off_t)(op->at - skip));
 	if (map == MAP_FAILED)
 		return errno;
-	int err = 0;
-	if (sigsetjmp(on_fault, 1) != 0) {
-		err = EFAULT;
-	} else {
-		may_fault = 1;
-		if (writes)
-			fill_bytes(map + skip, op->bytes, op->fill);
-		else
-			compare_read(op, map + skip, op->bytes);
-	}
-	may_fault = 0;
+	int err = touch(op, map + skip, writes);
 	if (!err && writes && op->fill % 2 == 0)
 		err = err_of(msync(map, op->bytes + skip, MS_SYNC));
 	munmap(map, op->bytes + skip);
