@@ -103,6 +103,7 @@ static void start(void)
 	session = fuse_session_new(&args, &ops, sizeof(ops), NULL);
 	if (!session || fuse_session_mount(session, dir) != 0)
 		BAIL_OUT("cannot mount %s", dir);
+	fuse_opt_free_args(&args);
 	loop_result = 1;
 	if (pthread_create(&server, NULL, serve, &loop_result) != 0)
 		BAIL_OUT("pthread_create");
