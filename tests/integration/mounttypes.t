@@ -12,6 +12,10 @@
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 in_namespace "$@" || skip_all "no mount namespaces here"
 start "$@"
+# The copies of other tests' mounts: their daemons could not end before this script does.
+for path in $(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts); do
+	umount -l "$path"
+done
 
 # ---- install ----------------------------------------------------------------
 
