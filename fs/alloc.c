@@ -666,10 +666,14 @@ void pml_alloc_count_shares(const struct pml_fs *fs, uint64_t *ret_used, uint64_
 	*ret_shared = shared;
 }
 
-void pml_alloc_wait(struct pml_fs *fs)
+void pml_alloc_stop(struct pml_fs *fs)
 {
-	if (!fs->alloc)
-		return; /* mkfs */
-	pthread_mutex_lock(&fs->alloc->lock);
-	pthread_mutex_unlock(&fs->alloc->lock);
+	if (fs->alloc) /* not in mkfs */
+		pthread_mutex_lock(&fs->alloc->lock);
+}
+
+void pml_alloc_go_on(struct pml_fs *fs)
+{
+	if (fs->alloc)
+		pthread_mutex_unlock(&fs->alloc->lock);
 }

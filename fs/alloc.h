@@ -82,10 +82,12 @@ uint64_t pml_alloc_uncarved_blocks(const struct pml_fs *fs);
 void pml_alloc_count_shares(const struct pml_fs *fs, uint64_t *ret_used, uint64_t *ret_shared);
 
 /*
- * Waits for a carving that is under way: it holds back free heap for moments.  Whoever
- * gets no memory from the heap meanwhile tries once more after this (pml_tx_alloc()).
+ * Waits for a carving that is under way, and lets none begin: it holds back free heap for
+ * moments.  Whoever gets no memory from the heap tries once more between these two
+ * (pml_tx_alloc()).
  */
-void pml_alloc_wait(struct pml_fs *fs);
+void pml_alloc_stop(struct pml_fs *fs);
+void pml_alloc_go_on(struct pml_fs *fs);
 
 /* Audit: is the block marked in use?  Caller has stopped all changes. */
 bool pml_alloc_is_used(const struct pml_fs *fs, uint64_t block);

@@ -249,9 +249,13 @@ int pml_tx_alloc(size_t bytes, enum pml_media_type type, uint64_t *ret_offset)
 		return err;
 	PMEMoid oid = pmemobj_tx_xalloc(bytes, type, flags);
 	if (OID_IS_NULL(oid)) {
-		/* The allocator may be holding back free memory for a moment, to measure it. */
-		pml_alloc_wait(fs);
+		/*
+		 * The allocator may be holding back free memory for a moment, to measure it:
+		 * once more while it does not, and cannot begin to.
+		 */
+		pml_alloc_stop(fs);
 		oid = pmemobj_tx_xalloc(bytes, type, flags);
+		pml_alloc_go_on(fs);
 	}
 	if (OID_IS_NULL(oid))
 		return error_of(fs, errno);

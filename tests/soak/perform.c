@@ -123,9 +123,8 @@ static int do_tmpfile(const struct op *op)
 		return errno;
 	fill_bytes(bytes, op->bytes, op->fill);
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	int err = 0;
-	if (pwrite(fd, bytes, op->bytes, 0) != (ssize_t)op->bytes)
-		err = is_dead() ? ENOTCONN : ENOSPC;
+	ssize_t n = pwrite(fd, bytes, op->bytes, 0);
+	int err = n < 0 ? errno : n < (ssize_t)op->bytes ? ENOSPC : 0;
 	if (!err)
 		err = err_of(linkat(AT_FDCWD, self, AT_FDCWD, path1(op), AT_SYMLINK_FOLLOW));
 	close(fd);
