@@ -127,9 +127,13 @@ int pml_tx_logs_open(struct pml_fs *fs)
 	if (!logs)
 		return -ENOMEM;
 	logs->pool_uuid = pmemobj_oid(fs->super).pool_uuid_lo;
-	provide_logs(fs->pool);
+	/*
+	 * First of all: the first allocation looks through the heap, and chunks of a class that
+	 * is not known then are not used any more, though most of their units may be free.
+	 */
 	for (size_t i = 0; i < PML_ARRAY_LEN(classes); i++)
 		logs->class_flag[i] = class_flag(fs->pool, classes[i].unit_bytes, classes[i].units);
+	provide_logs(fs->pool);
 	fs->tx_logs = logs;
 	return 0;
 }

@@ -590,6 +590,31 @@ static void test_a_place_outside_the_heap_is_an_error_and_aborts(void)
 	CHECK_EQ(pml_tx_end(&tx, 0), 0);
 }
 
+#define OPENS 60
+
+/* Chunks of objects that an earlier open has begun are filled up by the next ones. */
+static void test_opening_again_and_again_takes_no_memory(void)
+{
+	uint64_t kept[OPENS];
+	fs_pool_remove(&pool);
+	fs_pool_make(&pool, 64u << 20);
+	for (int i = 0; i < OPENS; i++) {
+		struct pml_tx tx;
+		REQUIRE(pml_tx_begin(pool.fs, &tx) == 0);
+		int err = pml_tx_alloc(sizeof(struct pml_media_btree_node), PML_TYPE_BTREE_NODE,
+				       &kept[i]);
+		REQUIRE(pml_tx_end(&tx, err) == 0);
+		fs_pool_reopen(&pool);
+	}
+	/* All of them have a place in a few chunks. */
+	uint64_t last = 0, first = UINT64_MAX;
+	for (int i = 0; i < OPENS; i++) {
+		last = PML_MAX(last, kept[i]);
+		first = PML_MIN(first, kept[i]);
+	}
+	CHECK(last - first < 8u << 20);
+}
+
 int main(void)
 {
 	fs_pool_make(&pool, POOL_BYTES);
@@ -613,6 +638,7 @@ int main(void)
 	TAP_RUN(test_a_place_outside_the_heap_is_an_error_and_aborts);
 	TAP_RUN(test_every_thread_can_empty_a_full_heap);
 	TAP_RUN(test_a_full_heap_can_be_emptied_after_reopening);
+	TAP_RUN(test_opening_again_and_again_takes_no_memory);
 	fs_pool_remove(&pool);
 	return tap_done();
 }
