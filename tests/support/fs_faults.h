@@ -8,55 +8,11 @@
 #ifndef TEST_FS_FAULTS_H
 #define TEST_FS_FAULTS_H
 
-#include <dlfcn.h>
-#include <libpmemobj.h>
 #include <sodium.h>
 #include <stdio.h>
 
+#include "fs_failing.h"
 #include "fs_ground.h"
-
-/* Calls of the library from the fail_from-th on fail; 0: none. */
-static _Atomic unsigned int fail_from, calls;
-
-static bool must_fail(void)
-{
-	calls++;
-	if (!fail_from || calls < fail_from)
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-static void arm(unsigned int from)
-{
-	fail_from = from;
-	calls = 0;
-}
-
-/* Was there a failure? */
-static bool disarm(void)
-{
-	bool fired = fail_from && calls >= fail_from;
-	fail_from = 0;
-	return fired;
-}
-
-#define REAL(name) ((__typeof__(&(name)))dlsym(RTLD_NEXT, #name))
-
-int pmemobj_tx_xadd_range_direct(const void *addr, size_t bytes, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xadd_range_direct)(addr, bytes, flags);
-}
-
-PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
-{
-	return must_fail() ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
-}
-
-int pmemobj_tx_xfree(PMEMoid oid, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xfree)(oid, flags);
-}
 
 /* NULL: the real hash. */
 static uint64_t (*fake_hash)(const unsigned char *name, size_t bytes);

@@ -3,10 +3,8 @@
  * test_ranges.c -- zero, collapse, insert, unshare, clone, dedupe: against arrays as the
  * model, with failing transactions and deaths at every place (I8), and with pins (I1, I4)
  *
- * The random run prints its seed; PML_SEED=N repeats it.  The program's own definitions of
- * some functions of libpmemobj come before the library's.
+ * The random run prints its seed; PML_SEED=N repeats it.
  */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/wait.h>
@@ -15,58 +13,13 @@
 #include "../../fs/counter.h"
 #include "../../fs/inode.h"
 #include "../../fs/pin.h"
+#include "../support/fs_failing.h"
 #include "../support/fs_ground.h"
 
 #define BLOCK 4096u
 #define ZERO  FALLOC_FL_ZERO_RANGE
 #define KEEP  FALLOC_FL_KEEP_SIZE
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
-
-/* ---- interposed functions ----------------------------------------------- */
-
-/* Calls of the library from the fail_from-th on fail, at the die_at-th it dies; 0: none. */
-static unsigned int fail_from, die_at, calls;
-
-static bool must_fail(void)
-{
-	calls++;
-	if (die_at && calls == die_at)
-		_Exit(42);
-	if (!fail_from || calls < fail_from)
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-static void arm(unsigned int from)
-{
-	fail_from = from;
-	calls = 0;
-}
-
-static bool disarm(void)
-{
-	bool fired = fail_from && calls >= fail_from;
-	fail_from = 0;
-	return fired;
-}
-
-#define REAL(name) ((__typeof__(&(name)))dlsym(RTLD_NEXT, #name))
-
-int pmemobj_tx_xadd_range_direct(const void *addr, size_t bytes, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xadd_range_direct)(addr, bytes, flags);
-}
-
-PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
-{
-	return must_fail() ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
-}
-
-int pmemobj_tx_xfree(PMEMoid oid, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xfree)(oid, flags);
-}
 
 /* ---- helpers ------------------------------------------------------------ */
 
