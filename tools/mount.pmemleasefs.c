@@ -18,6 +18,7 @@
 #include "options.h"
 #include "pml/log.h"
 #include "service.h"
+#include "survivor.h"
 
 #define PROGRAM "mount.pmemleasefs"
 
@@ -211,6 +212,12 @@ static int serve(const struct args *args, int ready_fd)
 	if (geteuid() == 0)
 		raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
 	raise_limit(RLIMIT_NOFILE, 65536);
+	struct pml_survivor survivor;
+	int err = pml_survivor_start(args->mountpoint, &survivor);
+	if (err) {
+		(void)complain("fork", err, "");
+		return EXIT_SYSTEM;
+	}
 
 	const struct pml_service_args service_args = {
 		.device = args->device,
@@ -219,11 +226,13 @@ static int serve(const struct args *args, int ready_fd)
 	};
 	struct pml_service *service = NULL;
 	char reason[PML_REASON_BYTES] = "";
-	int err = pml_service_start(&service_args, &service, reason);
+	err = pml_service_start(&service_args, &service, reason);
 	if (err) {
+		pml_survivor_end(&survivor);
 		fprintf(stderr, PROGRAM ": %s\n", reason[0] ? reason : strerror(-err));
 		return exit_status(err);
 	}
+	pml_survivor_arm(&survivor, args->mountpoint);
 	if (args->is_verbose)
 		printf(PROGRAM ": mounted %s on %s\n", args->device, args->mountpoint);
 	err = ready_fd < 0 ? fflush(stdout) : pml_daemon_ready(ready_fd);
@@ -236,6 +245,7 @@ static int serve(const struct args *args, int ready_fd)
 			      args->device);
 		_exit(EXIT_SYSTEM);
 	}
+	pml_survivor_end(&survivor);
 	return err ? EXIT_SYSTEM : EXIT_OK;
 }
 

@@ -137,6 +137,15 @@ clear_dead_mount
 mount_fs
 is "$(digest "$mnt")" "$sum" "a crash of a read-only mount changes nothing"
 
+# As if a thread of the dead daemon hung in the kernel (tools/survivor.h).
+fsop=$(helper fsop) || bail_out "fsop does not compile"
+is "$("$fsop" outlived "$daemon" "$mnt")" ENOTCONN "who uses the mount of a dead daemon is not kept waiting"
+check "and the dead mount stays in its place" is_mounted
+wait_for 10 is_gone "$daemon" || bail_out "process $daemon survives SIGKILL"
+clear_dead_mount
+mount_fs
+audit
+
 rm -rf "${mnt:?}"/*
 is "$(stat_of used_blocks) $(stat_of inodes)" "0 1" "nothing is left over"
 in_range "$(stat_of free_blocks)" $((free_at_start * 98 / 100)) "$free_at_start" \

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -370,6 +371,34 @@ static int call_range(int fd, unsigned long cmd, uint64_t first, uint64_t len)
 }
 
 /* FILE: what is read and mapped is new at once when a range was moved. */
+/*
+ * outlived PID PATH: kills the daemon while /dev/fuse stays open elsewhere, as in a thread of
+ * it that hangs in the kernel, and uses the mount until that fails for good.
+ */
+static int op_outlived(char **a)
+{
+	pid_t pid = (pid_t)number(a[0]);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), held = -1;
+	if (pidfd < 0)
+		return FAILED;
+	for (int fd = 3; fd < 256 && held < 0; fd++) {
+		char link[64], target[64] = "";
+		(void)snprintf(link, sizeof(link), "/proc/%d/fd/%d", (int)pid, fd);
+		(void)!readlink(link, target, sizeof(target) - 1);
+		if (strcmp(target, "/dev/fuse") == 0)
+			held = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	}
+	if (held < 0)
+		return say("no /dev/fuse");
+	if (kill(pid, SIGKILL))
+		return FAILED;
+	alarm(15);
+	struct statvfs st; /* never from a cache */
+	while (statvfs(a[1], &st) == 0 || errno == ECONNABORTED)
+		(void)usleep(10000);
+	return FAILED;
+}
+
 /* together FILE COUNT: copies FILE to FILE.1, FILE.2, ... by processes that begin at once. */
 static int op_together(char **a)
 {
@@ -543,6 +572,7 @@ static const struct {
 	{"seek", 3, op_seek},
 	{"clone", 5, op_clone},
 	{"clones", 3, op_clones},
+	{"outlived", 2, op_outlived},
 	{"together", 2, op_together},
 	{"coherent", 1, op_coherent},
 	{"rights", 2, op_rights},
