@@ -13,8 +13,8 @@
 #include "fuse_private.h"
 #include "pml/clock.h"
 
-/* A snapshot that meets new leases so often gives up. */
-#define SNAPSHOT_RUNS_MAX 64u
+/* A run ends about one file's leases; a snapshot that meets leases so often gives up. */
+#define SNAPSHOT_RUNS_MAX 1024u
 
 /* ---- running ----------------------------------------------------------------- */
 
