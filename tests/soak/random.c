@@ -28,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -440,12 +439,6 @@ static void kill_at_random(pid_t daemon)
 	/* Most operations are short, some are not. */
 	usleep((unsigned int)rand_r(&seed) % (1u << (4 + rand_r(&seed) % 9)));
 	kill(daemon, SIGKILL);
-	/*
-	 * A thread that is telling the kernel of a page may wait in there for a request that
-	 * nobody will answer, and keeps the connection: ended as umount(8) -f does.
-	 */
-	usleep(20000);
-	(void)umount2(world->mount, MNT_FORCE);
 }
 
 static void run(const char *arguments)
