@@ -209,6 +209,7 @@ struct worker {
 	uint64_t checks;       /* comparisons of the whole tree */
 	bool has_failed;
 	bool is_pending; /* recent[count % RECENT] was begun and never answered */
+	uint64_t turn;	 /* of that operation among all that were begun */
 	struct op recent[RECENT];
 	struct slot slot[SLOTS];
 };
@@ -223,6 +224,7 @@ struct world {
 	bool has_leases; /* what cannot wait for them may be refused */
 	_Atomic int aim; /* the kind of operation in which the daemon is to be killed, or -1 */
 	sem_t aimed;	 /* it has begun */
+	_Atomic uint64_t nbegun; /* operations of all workers */
 	_Atomic bool has_leaser_failed;
 	_Atomic bool must_stop;
 	_Atomic bool must_quit;

@@ -267,6 +267,7 @@ static enum outcome do_locked(struct worker *worker, struct op *op)
 {
 	op->begin_ns = now_coarse_ns();
 	worker->recent[worker->count % RECENT] = *op;
+	worker->turn = ++world->nbegun;
 	worker->is_pending = true;
 	uint64_t done = 0;
 	enum outcome outcome;
@@ -471,18 +472,30 @@ static void run(const char *arguments)
 		printf("stopped %lu\n", (unsigned long)total_count());
 }
 
-/* Files that had no name and were open when the daemon died are gone. */
+/* Of the operations that are not resolved the one that began first; NULL: none is left. */
+static struct worker *first_pending(void)
+{
+	struct worker *first = NULL;
+	for (int w = 0; w < world->nworkers; w++) {
+		struct worker *worker = &world->worker[w];
+		if (worker->is_pending && (!first || worker->turn < first->turn))
+			first = worker;
+	}
+	return first;
+}
+
+/*
+ * Files that had no name and were open when the daemon died are gone.  Who waited for the
+ * lock of one whose operation died has begun another on the same file: in their order.
+ */
 static void verify(void)
 {
 	has_complained = false;
-	for (int w = 0; w < world->nworkers && !has_complained; w++) {
-		struct worker *worker = &world->worker[w];
-		bool was_pending = worker->is_pending;
-		if (was_pending)
-			resolve_pending(worker);
+	for (struct worker *worker; !has_complained && (worker = first_pending());) {
+		resolve_pending(worker);
 		if (has_complained)
 			print_recent(worker);
-		else if (was_pending)
+		else
 			worker->count++;
 	}
 	for (int w = 0; w < world->nworkers && !has_complained; w++)
