@@ -553,7 +553,7 @@ void power_run_format(const struct record_drop *drop, const struct power_options
 /* ---- the command line, and the verdict ------------------------------------- */
 
 static const struct image_plan quick_plan = {
-	.singles = 2,
+	.singles = 1,
 	.without = 1,
 	.random = 1,
 	.torn = 1,
@@ -587,7 +587,7 @@ void power_options(int argc, char **argv, struct power_options *ret_options)
 		.plan = quick_plan,
 		.workers = (unsigned int)sysconf(_SC_NPROCESSORS_ONLN),
 		.use_every = 16,
-		.recover_every = 1000,
+		.recover_every = 2000,
 		.only_event = SIZE_MAX,
 	};
 	for (int opt; (opt = getopt_long(argc, argv, "", known, NULL)) != -1;) {
