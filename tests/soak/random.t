@@ -145,7 +145,9 @@ end() {
 	check "$1: everything can be removed" rm -rf "$mnt"/p? "$mnt/shared" "$mnt/race" "$mnt/remote" "$mnt/ballast"
 	stat_becomes used_blocks 0 10 "$1: all blocks are given back"
 	is "$(stat_of inodes)" 1 "$1: no inode is left"
-	in_range "$(stat_of free_blocks)" $((free_at_start * 95 / 100)) "$free_at_start" \
+	# What is not carved yet is an estimate, which may grow when it is.
+	in_range "$(stat_of free_blocks)" $((free_at_start * 95 / 100)) \
+		$((free_at_start * 102 / 100)) \
 		"$1: free blocks are back, but for what metadata keeps"
 	audit "$1: counters agree"
 	umount_fs
