@@ -49,12 +49,15 @@ int pml_tx_free(struct pml_fs *fs, uint64_t offset, enum pml_media_type type) PM
 /* Has the thread's open transaction made an object of this type there? */
 bool pml_tx_has_made(uint64_t offset, enum pml_media_type type);
 
-/* pml_tx_add() of an lvalue and its assignment; evaluates to 0 or the error. */
+/*
+ * pml_tx_add() of an integer and its assignment, in one store, as some are read without
+ * lock (pml_inode_size()); evaluates to 0 or the error.
+ */
 #define PML_TX_SET(lvalue, value)                                                                  \
 	({                                                                                         \
 		int set_err_ = pml_tx_add(&(lvalue), sizeof(lvalue));                              \
 		if (!set_err_)                                                                     \
-			(lvalue) = (value);                                                        \
+			__atomic_store_n(&(lvalue), (value), __ATOMIC_RELAXED);                    \
 		set_err_;                                                                          \
 	})
 
