@@ -565,11 +565,9 @@ static uint32_t mode_after_write(const struct pml_media_inode *media, const stru
 static int drop_privileges_in_tx(struct pml_inode *inode, const struct pml_cred *cred)
 {
 	struct pml_media_inode *media = inode->media;
-	int err = pml_tx_add(&media->mode, sizeof(media->mode));
+	int err = PML_TX_SET(media->mode, mode_after_write(media, cred));
 	if (err)
 		return err;
-	/* Read without lock by pml_inode_mode(). */
-	__atomic_store_n(&media->mode, mode_after_write(media, cred), __ATOMIC_RELAXED);
 	err = pml_xattr_drop(inode->fs, media, XATTR_NAME_CAPS);
 	return err && err != -ENODATA ? err : PML_TX_SET(media->ctime_ns, pml_time_now());
 }

@@ -160,15 +160,6 @@ static int set_ctime(struct pml_media_inode *media)
 	return PML_TX_SET(media->ctime_ns, pml_time_now());
 }
 
-static int set_mode(struct pml_media_inode *media, mode_t mode)
-{
-	int err = pml_tx_add(&media->mode, sizeof(media->mode));
-	/* Read without lock by pml_inode_mode(). */
-	if (!err)
-		__atomic_store_n(&media->mode, mode, __ATOMIC_RELAXED);
-	return err;
-}
-
 /* As posix_acl_update_mode() of Linux. */
 static int set_access_acl(const struct change *c)
 {
@@ -177,7 +168,7 @@ static int set_access_acl(const struct change *c)
 	bool is_needless = pml_acl_to_mode(&c->acl, &mode);
 	if (c->cred->uid != 0 && !pml_cred_has_group(c->cred, media->gid))
 		mode &= ~(mode_t)S_ISGID;
-	int err = set_mode(media, mode);
+	int err = PML_TX_SET(media->mode, mode);
 	return err ? err : pml_xattr_put_acl(c->inode->fs, media, c->name, &c->acl, is_needless);
 }
 
