@@ -13,15 +13,19 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* Calls of the library from the fail_from-th on fail, at the die_at-th it dies; 0: none. */
+/*
+ * Calls of the library from the fail_from-th on fail, with fails_once only that one; at the
+ * die_at-th it dies; 0: none.
+ */
 static _Atomic unsigned int fail_from, die_at, calls;
+static bool fails_once;
 
 static bool must_fail(void)
 {
 	unsigned int call = ++calls;
 	if (die_at && call == die_at)
 		_Exit(42);
-	if (!fail_from || call < fail_from)
+	if (!fail_from || (fails_once ? call != fail_from : call < fail_from))
 		return false;
 	errno = ENOMEM;
 	return true;
@@ -50,7 +54,11 @@ int pmemobj_tx_xadd_range_direct(const void *addr, size_t bytes, uint64_t flags)
 
 PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
 {
-	return must_fail() ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
+	/* It is tried twice: the second try fails like the first. */
+	static bool is_second;
+	bool fails = (fails_once && is_second) || must_fail();
+	is_second = fails && !is_second;
+	return fails ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
 }
 
 int pmemobj_tx_xfree(PMEMoid oid, uint64_t flags)

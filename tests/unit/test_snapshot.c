@@ -2,16 +2,14 @@
 /*
  * test_snapshot.c -- a directory tree cloned at one point in time: what it holds, what it
  * leaves behind when it fails or dies (I8), and that nobody changes anything meanwhile
- *
- * The program's own definitions of some functions of libpmemobj come before the library's.
  */
-#include <dlfcn.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "../../fs/inode.h"
+#include "../support/fs_failing.h"
 #include "../support/fs_ground.h"
 
 #define BLOCK	  4096u
@@ -19,59 +17,6 @@
 #define DIR_MODE  (S_IFDIR | 0751)
 
 /* ---- interposed functions ----------------------------------------------- */
-
-/*
- * The fail_from-th call of the library fails, with fails_for_good those behind it too; at
- * the die_at-th it dies; 0: none.
- */
-static unsigned int fail_from, die_at, calls;
-static bool fails_for_good;
-
-static bool must_fail(void)
-{
-	calls++;
-	if (die_at && calls == die_at)
-		_Exit(42);
-	if (!fail_from || (fails_for_good ? calls < fail_from : calls != fail_from))
-		return false;
-	errno = ENOMEM;
-	return true;
-}
-
-static void arm(unsigned int from, bool for_good)
-{
-	fail_from = from;
-	fails_for_good = for_good;
-	calls = 0;
-}
-
-static bool disarm(void)
-{
-	bool fired = fail_from && calls >= fail_from;
-	fail_from = 0;
-	return fired;
-}
-
-#define REAL(name) ((__typeof__(&(name)))dlsym(RTLD_NEXT, #name))
-
-int pmemobj_tx_xadd_range_direct(const void *addr, size_t bytes, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xadd_range_direct)(addr, bytes, flags);
-}
-
-PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
-{
-	/* It is tried twice: the second try fails like the first. */
-	static bool is_second;
-	bool fails = is_second || must_fail();
-	is_second = fails && !is_second;
-	return fails ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
-}
-
-int pmemobj_tx_xfree(PMEMoid oid, uint64_t flags)
-{
-	return must_fail() ? ENOMEM : REAL(pmemobj_tx_xfree)(oid, flags);
-}
 
 /* Called by the next commit, before it is one; NULL: nothing. */
 static void (*before_commit)(void);
@@ -485,7 +430,8 @@ static void fail_everywhere(bool for_good, unsigned int step)
 	struct pml_fs_counts before = counts_now();
 	unsigned int places = 0;
 	for (unsigned int from = 1;; from += step) {
-		arm(from, for_good);
+		fails_once = !for_good;
+		arm(from);
 		int err = pml_dir_snapshot(src, root, "snap", NULL);
 		if (!disarm()) {
 			CHECK_EQ(err, 0);
@@ -584,7 +530,8 @@ static void test_a_half_built_tree_is_out_of_sight(void)
 {
 	begin();
 	struct pml_inode *src = make_tree();
-	arm(150, true);
+	fails_once = false;
+	arm(150);
 	CHECK_EQ(pml_dir_snapshot(src, root, "snap", NULL), -ENOSPC);
 	CHECK(disarm());
 	pml_inode_put(src, 1);
@@ -597,7 +544,8 @@ static void test_a_half_built_tree_is_out_of_sight(void)
 	pml_inode_put(root, 1);
 	/* A mount that finds no room to free it is one all the same. */
 	fs_pool_close(&pool);
-	arm(1, true);
+	fails_once = false;
+	arm(1);
 	CHECK_EQ(fs_pool_try_open(&pool), 0);
 	CHECK(disarm());
 	root = fs_pool_root(&pool);
