@@ -174,3 +174,37 @@ struct pml_inode *fs_pool_create(struct pml_inode *dir, const char *name, mode_t
 		BAIL_OUT("create %s: %s", name, strerror(-err));
 	return inode;
 }
+
+size_t fs_pool_read(struct pml_inode *inode, uint64_t first, void *buf, size_t len)
+{
+	static struct iovec iov[PML_IOV_MAX];
+	size_t at = 0;
+	while (at < len) {
+		int n;
+		size_t got = 0, begin = at;
+		size_t want = PML_MIN(len - at, (size_t)PML_IO_BYTES_MAX);
+		if (pml_file_read_begin(inode, first + at, want, iov, &n, &got))
+			return at;
+		for (int i = 0; i < n; i++) {
+			memcpy((char *)buf + at, iov[i].iov_base, iov[i].iov_len);
+			at += iov[i].iov_len;
+		}
+		pml_file_read_end(inode);
+		if (at - begin != got)
+			BAIL_OUT("a read of %zu bytes has %zu", got, at - begin);
+		if (got < want)
+			break;
+	}
+	return at;
+}
+
+bool fs_pool_holds(struct pml_inode *inode, uint64_t first, int byte, size_t len)
+{
+	pml_auto_free unsigned char *buf = malloc(len);
+	if (fs_pool_read(inode, first, buf, len) != len)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (buf[i] != byte)
+			return false;
+	return true;
+}

@@ -42,4 +42,9 @@ struct pml_inode *fs_pool_root(const struct fs_pool *pool);
 /* pml_dir_create() with mode and owner 0:0. */
 struct pml_inode *fs_pool_create(struct pml_inode *dir, const char *name, mode_t mode);
 
+/* Reads up to @len bytes; less only at the end of the file or on an error. */
+size_t fs_pool_read(struct pml_inode *inode, uint64_t first, void *buf, size_t len);
+/* Does [first, +len) hold nothing but @byte? */
+bool fs_pool_holds(struct pml_inode *inode, uint64_t first, int byte, size_t len);
+
 #endif

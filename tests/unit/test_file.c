@@ -41,33 +41,6 @@ static uint64_t free_blocks(void)
 	return st.f_bfree;
 }
 
-static size_t read_file(struct pml_inode *inode, uint64_t first, void *buf, size_t len)
-{
-	static struct iovec iov[PML_IOV_MAX];
-	int n;
-	size_t got = 0, at = 0;
-	if (pml_file_read_begin(inode, first, len, iov, &n, &got))
-		return 0;
-	for (int i = 0; i < n; i++) {
-		memcpy((char *)buf + at, iov[i].iov_base, iov[i].iov_len);
-		at += iov[i].iov_len;
-	}
-	pml_file_read_end(inode);
-	CHECK_EQ(at, got);
-	return got;
-}
-
-static bool holds(struct pml_inode *inode, uint64_t first, int byte, size_t len)
-{
-	pml_auto_free unsigned char *buf = malloc(len);
-	if (read_file(inode, first, buf, len) != len)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (buf[i] != byte)
-			return false;
-	return true;
-}
-
 static int write_bytes(struct pml_inode *inode, uint64_t first, int byte, size_t len,
 		       struct pml_waiter *w)
 {
@@ -81,15 +54,15 @@ static void test_written_bytes_come_back_also_after_reopen(void)
 	setup();
 	struct pml_inode *f = new_file("f");
 	CHECK_EQ(write_bytes(f, 5, 'a', 10000, NULL), 0);
-	CHECK(holds(f, 0, 0, 5));
-	CHECK(holds(f, 5, 'a', 10000));
+	CHECK(fs_pool_holds(f, 0, 0, 5));
+	CHECK(fs_pool_holds(f, 5, 'a', 10000));
 	CHECK_EQ(pml_inode_size(f), 10005);
 	pml_inode_put(f, 1);
 	pml_inode_put(root, 1);
 	fs_pool_reopen(&pool);
 	root = fs_pool_root(&pool);
 	REQUIRE(pml_dir_lookup(root, "f", &f) == 0);
-	CHECK(holds(f, 5, 'a', 10000));
+	CHECK(fs_pool_holds(f, 5, 'a', 10000));
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -152,11 +125,11 @@ static void test_a_gap_behind_the_old_end_reads_as_zeros(void)
 	CHECK_EQ(write_bytes(f, 0, 'a', 4096, NULL), 0);
 	CHECK_EQ(pml_file_truncate(f, 100, NULL), 0);
 	CHECK_EQ(write_bytes(f, 5000, 'b', 10, NULL), 0);
-	CHECK(holds(f, 0, 'a', 100));
-	CHECK(holds(f, 100, 0, 4900));
+	CHECK(fs_pool_holds(f, 0, 'a', 100));
+	CHECK(fs_pool_holds(f, 100, 0, 4900));
 	CHECK_EQ(pml_file_truncate(f, 200, NULL), 0);
 	CHECK_EQ(pml_file_truncate(f, 8192, NULL), 0);
-	CHECK(holds(f, 100, 0, 8092));
+	CHECK(fs_pool_holds(f, 100, 0, 8092));
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -169,14 +142,14 @@ static void test_pages_written_back_never_make_a_file_longer(void)
 	CHECK_EQ(write_bytes(f, 0, 'a', 5000, NULL), 0);
 	CHECK_EQ(pml_file_write_back(f, page, 4096, 4096, NULL), 0);
 	CHECK_EQ(pml_inode_size(f), 5000);
-	CHECK(holds(f, 0, 'a', 4096));
-	CHECK(holds(f, 4096, 'b', 904));
+	CHECK(fs_pool_holds(f, 0, 'a', 4096));
+	CHECK(fs_pool_holds(f, 4096, 'b', 904));
 	CHECK_EQ(pml_file_write_back(f, page, 8192, 5000, NULL), 0);
 	CHECK_EQ(pml_file_write_back(f, page, 4096, 8192, NULL), 0);
 	CHECK_EQ(pml_inode_size(f), 5000);
 	/* And what was dropped does not show up. */
 	CHECK_EQ(pml_file_truncate(f, 12288, NULL), 0);
-	CHECK(holds(f, 5000, 0, 7288));
+	CHECK(fs_pool_holds(f, 5000, 0, 7288));
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -221,15 +194,15 @@ static void test_a_clone_shares_blocks_and_a_write_unshares_them(void)
 	pml_fs_counts(pool.fs, &after);
 	CHECK_EQ(after.shared_blocks, 10);
 	CHECK_EQ(after.used_blocks, before.used_blocks + 1);
-	CHECK(holds(f, 0, 'a', 10 * 4096 + 7));
-	CHECK(holds(g, 4096, 'a', 10));
-	CHECK(holds(g, 4096 + 10, 'b', 20));
-	CHECK(holds(g, 4096 + 30, 'a', 4066));
+	CHECK(fs_pool_holds(f, 0, 'a', 10 * 4096 + 7));
+	CHECK(fs_pool_holds(g, 4096, 'a', 10));
+	CHECK(fs_pool_holds(g, 4096 + 10, 'b', 20));
+	CHECK(fs_pool_holds(g, 4096 + 30, 'a', 4066));
 	/* Growing past a shared last block must not touch the other file. */
 	CHECK_EQ(pml_file_truncate(g, 11 * 4096, NULL), 0);
-	CHECK(holds(g, 10 * 4096 + 7, 0, 4089));
+	CHECK(fs_pool_holds(g, 10 * 4096 + 7, 0, 4089));
 	CHECK_EQ(pml_file_truncate(f, 10 * 4096 + 100, NULL), 0);
-	CHECK(holds(f, 10 * 4096 + 7, 0, 93));
+	CHECK(fs_pool_holds(f, 10 * 4096 + 7, 0, 93));
 	pml_inode_put(f, 1);
 	pml_inode_put(g, 1);
 	teardown();
@@ -244,7 +217,7 @@ static void test_overlapping_clone_inside_one_file_is_refused(void)
 	CHECK_EQ(pml_file_clone(f, 0, f, 4096, 2 * 4096, NULL, &done), -EINVAL);
 	CHECK_EQ(pml_file_clone(f, 0, f, 4 * 4096, 4 * 4096, NULL, &done), 0);
 	CHECK_EQ(done, 4 * 4096);
-	CHECK(holds(f, 0, 'a', 8 * 4096));
+	CHECK(fs_pool_holds(f, 0, 'a', 8 * 4096));
 	CHECK_EQ(pml_file_clone(f, 9 * 4096, f, 0, 4096, NULL, &done), 0);
 	CHECK_EQ(done, 0);
 	pml_inode_put(f, 1);
@@ -297,7 +270,7 @@ static void test_thousands_of_clones_keep_the_counters_right(void)
 		CHECK_EQ(pml_dir_unlink(root, name), 0);
 	}
 	CHECK_EQ(free_blocks(), free_before);
-	CHECK(holds(f, 0, 'a', 2 * 4096));
+	CHECK(fs_pool_holds(f, 0, 'a', 2 * 4096));
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -358,7 +331,7 @@ static void test_a_full_device_refuses_writes_and_still_frees(void)
 		at += 4096;
 	CHECK_EQ(err, -ENOSPC);
 	CHECK_EQ(free_blocks(), 0);
-	CHECK(holds(f, at - 4096, 'x', 4096));
+	CHECK(fs_pool_holds(f, at - 4096, 'x', 4096));
 	CHECK_EQ(pml_file_allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096, NULL),
 		 0);
 	CHECK_EQ(free_blocks(), 1);
@@ -402,7 +375,7 @@ static void test_seek_takes_what_the_punch_marker_covers_for_holes(void)
 	CHECK_EQ(write_bytes(f, 0, 'a', 6 * 4096, NULL), 0);
 	f->media->punch_first = 2;
 	f->media->punch_end = 4;
-	CHECK(holds(f, 2 * 4096, 0, 2 * 4096));
+	CHECK(fs_pool_holds(f, 2 * 4096, 0, 2 * 4096));
 	CHECK_EQ(pml_file_seek(f, 0, SEEK_HOLE, &at), 0);
 	CHECK_EQ(at, 2 * 4096);
 	CHECK_EQ(pml_file_seek(f, 2 * 4096 + 1, SEEK_HOLE, &at), 0);
@@ -508,12 +481,12 @@ static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
 		if (seg[i].first_byte <= 5 * 4096 &&
 		    seg[i].first_byte + seg[i].len_bytes > 5 * 4096)
 			memset(seg[i].addr + (5 * 4096 - seg[i].first_byte), 'N', 4096);
-	CHECK(holds(f, 0, 'a', 4096));
+	CHECK(fs_pool_holds(f, 0, 'a', 4096));
 	CHECK_EQ(pml_file_commit(g, 0, 6 * 4096, 5 * 4096 + 1000), 0);
 	CHECK_EQ(pml_inode_size(g), 5 * 4096 + 1000);
-	CHECK(holds(g, 0, 'W', 4096));
-	CHECK(holds(g, 2 * 4096 + 50, 0, 3 * 4096 - 50));
-	CHECK(holds(g, 5 * 4096, 'N', 1000));
+	CHECK(fs_pool_holds(g, 0, 'W', 4096));
+	CHECK(fs_pool_holds(g, 2 * 4096 + 50, 0, 3 * 4096 - 50));
+	CHECK(fs_pool_holds(g, 5 * 4096, 'N', 1000));
 	for (size_t i = 0; i < n; i++)
 		pml_fs_unpin(pool.fs, &seg[i]);
 	pml_file_trim(g, 0, end);
@@ -522,7 +495,7 @@ static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
 	CHECK_EQ(st.st_blocks, 6 * 8);
 	/* Uncommitted bytes behind the end never show. */
 	CHECK_EQ(pml_file_truncate(g, 6 * 4096, NULL), 0);
-	CHECK(holds(g, 5 * 4096 + 1000, 0, 3096));
+	CHECK(fs_pool_holds(g, 5 * 4096 + 1000, 0, 3096));
 	pml_inode_put(junk, 1);
 	pml_inode_put(f, 1);
 	pml_inode_put(g, 1);
@@ -607,8 +580,8 @@ static void test_a_refused_operation_changes_nothing(void)
 	}
 	CHECK_EQ(free_blocks(), free_before);
 	CHECK_EQ(pml_inode_size(f), 8 * 4096 + 100);
-	CHECK(holds(f, 0, 'a', 8 * 4096 + 100));
-	CHECK(holds(g, 0, 'a', 8 * 4096 + 100));
+	CHECK(fs_pool_holds(f, 0, 'a', 8 * 4096 + 100));
+	CHECK(fs_pool_holds(g, 0, 'a', 8 * 4096 + 100));
 	CHECK(fake.asked[PML_OP_TRUNCATE] && fake.asked[PML_OP_PUNCH] &&
 	      fake.asked[PML_OP_UNSHARE] && fake.asked[PML_OP_CLONE_SRC]);
 	pml_fs_set_guard(pool.fs, NULL, NULL);
@@ -627,7 +600,7 @@ static void test_overwriting_an_unshared_block_asks_nobody(void)
 	fake.answer = -EBUSY;
 	CHECK_EQ(write_bytes(f, 4096 + 5, 'b', 4096, NULL), 0);
 	pml_fs_set_guard(pool.fs, NULL, NULL);
-	CHECK(holds(f, 4096 + 5, 'b', 4096));
+	CHECK(fs_pool_holds(f, 4096 + 5, 'b', 4096));
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -778,7 +751,7 @@ static bool equals_model(int i)
 	static unsigned char buf[MODEL_BYTES];
 	if (pml_inode_size(file[i]) != model[i].size)
 		return false;
-	return read_file(file[i], 0, buf, MODEL_BYTES) == model[i].size &&
+	return fs_pool_read(file[i], 0, buf, MODEL_BYTES) == model[i].size &&
 	       memcmp(buf, model[i].bytes, model[i].size) == 0;
 }
 

@@ -49,39 +49,6 @@ static uint64_t blocks_of(struct pml_inode *inode)
 	return (uint64_t)st.st_blocks / 8;
 }
 
-static size_t read_file(struct pml_inode *inode, uint64_t first, void *buf, size_t len)
-{
-	static struct iovec iov[PML_IOV_MAX];
-	size_t at = 0;
-	while (at < len) {
-		int n;
-		size_t got = 0;
-		size_t want = PML_MIN(len - at, (size_t)PML_IO_BYTES_MAX);
-		if (pml_file_read_begin(inode, first + at, want, iov, &n, &got))
-			return at;
-		for (int i = 0; i < n; i++) {
-			memcpy((char *)buf + at, iov[i].iov_base, iov[i].iov_len);
-			at += iov[i].iov_len;
-		}
-		pml_file_read_end(inode);
-		if (got < want)
-			break;
-	}
-	return at;
-}
-
-/* [first, +len) holds nothing but @byte. */
-static bool holds(struct pml_inode *inode, uint64_t first, int byte, size_t len)
-{
-	pml_auto_free unsigned char *buf = malloc(len);
-	if (read_file(inode, first, buf, len) != len)
-		return false;
-	for (size_t i = 0; i < len; i++)
-		if (buf[i] != byte)
-			return false;
-	return true;
-}
-
 static int fill(struct pml_inode *inode, uint64_t first, int byte, size_t len)
 {
 	pml_auto_free unsigned char *buf = malloc(len);
@@ -106,7 +73,7 @@ static const char *letters_of(struct pml_inode *inode)
 	size_t n = 0;
 	for (uint64_t at = 0; at < pml_inode_size(inode) && n + 1 < sizeof(text); at += BLOCK) {
 		char c = 0;
-		if (read_file(inode, at, &c, 1) != 1)
+		if (fs_pool_read(inode, at, &c, 1) != 1)
 			break;
 		text[n++] = c ? c : '.';
 	}
@@ -142,14 +109,15 @@ static void test_zeroing_keeps_blocks_and_fills_holes(void)
 	/* Edges in place; the size stays with KEEP_SIZE and grows without. */
 	CHECK_EQ(pml_file_allocate(f, ZERO | KEEP, 4 * BLOCK + 100, 3 * BLOCK, NULL), 0);
 	CHECK_EQ(pml_inode_size(f), 6 * BLOCK);
-	CHECK(holds(f, 4 * BLOCK, 'e', 100));
-	CHECK(holds(f, 4 * BLOCK + 100, 0, 2 * BLOCK - 100));
+	CHECK(fs_pool_holds(f, 4 * BLOCK, 'e', 100));
+	CHECK(fs_pool_holds(f, 4 * BLOCK + 100, 0, 2 * BLOCK - 100));
 	CHECK_EQ(blocks_of(f), 8);
 	CHECK_EQ(pml_file_allocate(f, ZERO, 100, 50, NULL), 0);
-	CHECK(holds(f, 0, 'a', 100) && holds(f, 100, 0, 50) && holds(f, 150, 'a', BLOCK - 150));
+	CHECK(fs_pool_holds(f, 0, 'a', 100) && fs_pool_holds(f, 100, 0, 50) &&
+	      fs_pool_holds(f, 150, 'a', BLOCK - 150));
 	CHECK_EQ(pml_file_allocate(f, ZERO, 9 * BLOCK, BLOCK + 7, NULL), 0);
 	CHECK_EQ(pml_inode_size(f), 10 * BLOCK + 7);
-	CHECK(holds(f, 5 * BLOCK, 0, 5 * BLOCK + 7));
+	CHECK(fs_pool_holds(f, 5 * BLOCK, 0, 5 * BLOCK + 7));
 	CHECK_EQ(pml_file_allocate(f, ZERO, 0, 0, NULL), -EINVAL);
 	CHECK_EQ(pml_file_allocate(f, ZERO, INT64_MAX, 1, NULL), -EFBIG);
 	CHECK_EQ(pml_file_allocate(f, ZERO | FALLOC_FL_PUNCH_HOLE, 0, 1, NULL), -EOPNOTSUPP);
@@ -170,9 +138,9 @@ static void test_zeroing_never_writes_a_shared_block(void)
 	CHECK_EQ(pml_file_allocate(g, ZERO, 10, 3 * BLOCK, NULL), 0);
 	CHECK_STR(letters_of(f), "abcdef");
 	for (unsigned int i = 0; i < 6; i++)
-		CHECK(holds(f, i * BLOCK, 'a' + (int)i, BLOCK));
-	CHECK(holds(g, 0, 'a', 10) && holds(g, 10, 0, 3 * BLOCK) &&
-	      holds(g, 3 * BLOCK + 10, 'd', BLOCK - 10));
+		CHECK(fs_pool_holds(f, i * BLOCK, 'a' + (int)i, BLOCK));
+	CHECK(fs_pool_holds(g, 0, 'a', 10) && fs_pool_holds(g, 10, 0, 3 * BLOCK) &&
+	      fs_pool_holds(g, 3 * BLOCK + 10, 'd', BLOCK - 10));
 	CHECK_EQ(used_blocks(), 10);
 	CHECK_EQ(shared_blocks(), 2);
 	pml_inode_put(f, 1);
@@ -191,8 +159,8 @@ static void test_zeroing_thousands_of_extents(void)
 	uint64_t size = pml_inode_size(f);
 	CHECK_EQ(pml_file_allocate(f, ZERO, BLOCK, size - BLOCK, NULL), 0);
 	CHECK_EQ(blocks_of(f), 2 * EXTENTS - 1);
-	CHECK(holds(f, BLOCK, 0, size - BLOCK));
-	CHECK(holds(f, 0, 'x', 1));
+	CHECK(fs_pool_holds(f, BLOCK, 0, size - BLOCK));
+	CHECK(fs_pool_holds(f, 0, 'x', 1));
 	uint64_t at;
 	/* Of the last block a part was zeroed in place. */
 	CHECK_EQ(pml_file_seek(f, BLOCK, SEEK_DATA, &at), 0);
@@ -219,11 +187,11 @@ static void test_collapse_takes_a_range_out(void)
 	CHECK_EQ(shared_blocks(), 6);
 	CHECK_EQ(pml_file_collapse(f, 0, 5 * BLOCK, NULL), 0);
 	CHECK_STR(letters_of(f), "h");
-	CHECK(holds(f, 0, 'h', 100));
+	CHECK(fs_pool_holds(f, 0, 'h', 100));
 	CHECK_EQ(pml_inode_size(f), 100);
 	/* Growing shows no byte that was behind the end. */
 	CHECK_EQ(pml_file_truncate(f, BLOCK, NULL), 0);
-	CHECK(holds(f, 100, 0, BLOCK - 100));
+	CHECK(fs_pool_holds(f, 100, 0, BLOCK - 100));
 	CHECK_EQ(pml_file_collapse(f, 0, BLOCK, NULL), -EINVAL); /* reaches the end */
 	CHECK_EQ(pml_file_collapse(g, 8 * BLOCK, BLOCK, NULL), -EINVAL);
 	CHECK_EQ(pml_file_collapse(g, 1, BLOCK, NULL), -EINVAL);
@@ -248,7 +216,8 @@ static void test_insert_puts_a_hole_in(void)
 	CHECK_STR(letters_of(f), "aa...aaa");
 	CHECK_EQ(pml_inode_size(f), 7 * BLOCK + 10);
 	CHECK_EQ(blocks_of(f), 8);
-	CHECK(holds(f, 2 * BLOCK, 0, 3 * BLOCK) && holds(f, 5 * BLOCK, 'a', 2 * BLOCK + 10));
+	CHECK(fs_pool_holds(f, 2 * BLOCK, 0, 3 * BLOCK) &&
+	      fs_pool_holds(f, 5 * BLOCK, 'a', 2 * BLOCK + 10));
 	/* The inverse restores the one extent. */
 	CHECK_EQ(pml_file_collapse(f, 2 * BLOCK, 3 * BLOCK, NULL), 0);
 	struct pml_extent_info info[4];
@@ -263,7 +232,7 @@ static void test_insert_puts_a_hole_in(void)
 	CHECK_EQ(pml_file_insert(f, 0, 0, NULL), -EINVAL);
 	CHECK_EQ(pml_file_insert(f, 0, (uint64_t)INT64_MAX - BLOCK + 1, NULL), -EFBIG);
 	CHECK_EQ(pml_file_insert(f, 0, pml_round_down(INT64_MAX, BLOCK) - 4 * BLOCK, NULL), -EFBIG);
-	CHECK(holds(f, 0, 'a', 4 * BLOCK + 10));
+	CHECK(fs_pool_holds(f, 0, 'a', 4 * BLOCK + 10));
 	pml_inode_put(f, 1);
 	/* Blocks that would be moved behind the largest file. */
 	f = new_file("large");
@@ -271,9 +240,9 @@ static void test_insert_puts_a_hole_in(void)
 	CHECK_EQ(pml_file_allocate(f, KEEP, 10 * BLOCK, BLOCK, NULL), 0);
 	CHECK_EQ(pml_file_insert(f, 0, pml_round_down(INT64_MAX, BLOCK) - 4 * BLOCK, NULL), -EFBIG);
 	CHECK_EQ(pml_file_insert(f, 0, 1ull << 60, NULL), 0);
-	CHECK(holds(f, 1ull << 60, 'a', 1));
+	CHECK(fs_pool_holds(f, 1ull << 60, 'a', 1));
 	CHECK_EQ(pml_file_collapse(f, 0, 1ull << 60, NULL), 0);
-	CHECK(holds(f, 0, 'a', 1));
+	CHECK(fs_pool_holds(f, 0, 'a', 1));
 	pml_inode_put(f, 1);
 	end();
 }
@@ -295,8 +264,9 @@ static void test_thousands_of_extents_move(void)
 	unsigned int wrong = 0;
 	for (unsigned int i = 1; i < EXTENTS; i++) {
 		unsigned int got = 0;
-		wrong += read_file(f, (2ull * i + 8) * BLOCK, &got, sizeof(got)) != sizeof(got) ||
-			 got != i;
+		wrong +=
+			fs_pool_read(f, (2ull * i + 8) * BLOCK, &got, sizeof(got)) != sizeof(got) ||
+			got != i;
 	}
 	CHECK_EQ(wrong, 0);
 	CHECK_EQ(blocks_of(f), EXTENTS - 1);
@@ -747,7 +717,7 @@ static int op_dedupe(void)
 static uint64_t contents_of(struct pml_inode *inode)
 {
 	static unsigned char buf[64 * BLOCK];
-	size_t n = read_file(inode, 0, buf, sizeof(buf));
+	size_t n = fs_pool_read(inode, 0, buf, sizeof(buf));
 	uint64_t hash = n * 31 + pml_inode_size(inode);
 	for (size_t i = 0; i < n; i++)
 		hash = (hash ^ buf[i]) * 0x100000001b3ull;
@@ -848,7 +818,7 @@ static bool has_happened(uint64_t old, const char *name, uint64_t *ret_now)
 	/* The mount has finished what it found. */
 	CHECK(f->media->spare_tree == 0 && f->media->punch_first >= f->media->punch_end);
 	static unsigned char buf[2 * DEATH_EXTENTS * BLOCK + 64 * BLOCK];
-	size_t n = read_file(f, 0, buf, sizeof(buf));
+	size_t n = fs_pool_read(f, 0, buf, sizeof(buf));
 	uint64_t hash = n;
 	for (size_t i = 0; i < n; i += 64)
 		hash = (hash ^ buf[i]) * 0x100000001b3ull;
@@ -1066,7 +1036,7 @@ static void compare_model(unsigned int i, const char *what, unsigned int step)
 {
 	static unsigned char got[MODEL_BYTES];
 	CHECK_EQ(pml_inode_size(file[i]), model[i].size);
-	size_t n = read_file(file[i], 0, got, MODEL_BYTES);
+	size_t n = fs_pool_read(file[i], 0, got, MODEL_BYTES);
 	CHECK_EQ(n, model[i].size);
 	if (memcmp(got, model[i].bytes, n) != 0)
 		BAIL_OUT("step %u (%s): file %u differs", step, what, i);
