@@ -58,17 +58,9 @@ answers() {
 	return $rc
 }
 
-# A remote client that puts one file after the other; a name in the list is acknowledged.
+# What a remote client puts.
 head -c 100000 /dev/urandom >"$work/ground/up"
 put_sum=$(sum_of "$work/ground/up")
-put_files() {
-	local i=0
-	while pmemlease put -q --timeout=5 "$work/ground/up" "$url/put/$1.$i" 2>/dev/null; do
-		echo "put/$1.$i"
-		i=$((i + 1))
-	done
-}
-
 bad_puts() {
 	local name
 	while read -r name; do

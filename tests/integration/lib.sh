@@ -313,6 +313,16 @@ remount() {
 	mount_fs "$@"
 }
 
+# put_files PREFIX: a remote client puts one file after the other, until it fails; each name that
+# is printed was acknowledged.
+put_files() {
+	local i=0
+	while pmemlease put -q --timeout=5 "$work/ground/up" "$url/put/$1.$i" 2>/dev/null; do
+		echo "put/$1.$i"
+		i=$((i + 1))
+	done
+}
+
 # kill_daemon: as a crash; the mount is dead afterwards.
 kill_daemon() {
 	kill -KILL "$daemon"

@@ -35,15 +35,6 @@ cut_power() {
 	wait "$daemon" 2>/dev/null
 }
 
-# Remote clients' files: each name in the list was acknowledged.
-put_files() {
-	local i=0
-	while pmemlease put -q --timeout=5 "$work/ground/up" "$url/put/$1.$i" 2>/dev/null; do
-		echo "put/$1.$i"
-		i=$((i + 1))
-	done
-}
-
 bad_puts() {
 	local name
 	while read -r name; do
