@@ -54,8 +54,8 @@ int pmemobj_tx_xadd_range_direct(const void *addr, size_t bytes, uint64_t flags)
 
 PMEMoid pmemobj_tx_xalloc(size_t bytes, uint64_t type, uint64_t flags)
 {
-	/* It is tried twice: the second try fails like the first. */
-	static bool is_second;
+	/* It is tried twice, by the same thread: the second try fails like the first. */
+	static _Thread_local bool is_second;
 	bool fails = (fails_once && is_second) || must_fail();
 	is_second = fails && !is_second;
 	return fails ? OID_NULL : REAL(pmemobj_tx_xalloc)(bytes, type, flags);
