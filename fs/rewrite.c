@@ -27,7 +27,7 @@ int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t fir
 		.first_byte = first,
 		.end_byte = end,
 		.op = op,
-		.writers_only = op == PML_OP_CLONE_SRC,
+		.writers_only = op == PML_OP_CLONE_SRC || op == PML_OP_SNAPSHOT,
 	};
 	return ops->admit(inode->fs->guard, &change, w);
 }

@@ -202,7 +202,7 @@ static int ask_about(struct snapshot *s, const char *name, struct pml_inode *src
 	if (!pml_inode_is_file(src) || blocks == 0)
 		return 0;
 	(void)pthread_rwlock_wrlock(&src->lock);
-	int err = pml_guard_admit(src, PML_OP_CLONE_SRC, 0, blocks << PML_BLOCK_SHIFT, s->w);
+	int err = pml_guard_admit(src, PML_OP_SNAPSHOT, 0, blocks << PML_BLOCK_SHIFT, s->w);
 	(void)pthread_rwlock_unlock(&src->lock);
 	return err;
 }

@@ -78,8 +78,15 @@ void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t devi
 	};
 	for (size_t i = 0; i < PML_OP_COUNT; i++)
 		ret_config->policy[i] = PML_POLICY_REVOKE;
-	/* Saving space is no reason to take a lease away. */
+	/* Neither saving space nor order is a reason to take a lease away. */
 	ret_config->policy[PML_OP_DEDUPE] = PML_POLICY_EBUSY;
+	ret_config->policy[PML_OP_RELOCATE] = PML_POLICY_SKIP;
+}
+
+/* Housekeeping, which may leave a range alone and come back later. */
+bool pml_policy_may_skip(enum pml_layout_op op)
+{
+	return op == PML_OP_DEDUPE || op == PML_OP_RELOCATE;
 }
 
 /* ---- names -------------------------------------------------------------- */
@@ -89,13 +96,15 @@ static const char *const op_names[] = {
 	[PML_OP_UNSHARE] = "unshare",	  [PML_OP_CLONE_SRC] = "clone-src",
 	[PML_OP_CLONE_DST] = "clone-dst", [PML_OP_ZERO] = "zero",
 	[PML_OP_COLLAPSE] = "collapse",	  [PML_OP_INSERT] = "insert",
-	[PML_OP_DEDUPE] = "dedupe",	  [PML_OP_COUNT] = "lease",
+	[PML_OP_DEDUPE] = "dedupe",	  [PML_OP_RELOCATE] = "relocate",
+	[PML_OP_SNAPSHOT] = "snapshot",	  [PML_OP_COUNT] = "lease",
 };
 
 static const char *const policy_names[] = {
 	[PML_POLICY_REVOKE] = "revoke",
 	[PML_POLICY_EBUSY] = "ebusy",
 	[PML_POLICY_BLOCK] = "block",
+	[PML_POLICY_SKIP] = "skip",
 };
 
 static const char *const end_names[] = {

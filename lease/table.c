@@ -16,20 +16,20 @@
 
 /* ---- the table ---------------------------------------------------------- */
 
-static bool is_valid_policy(enum pml_policy policy)
+static bool is_valid_policy(enum pml_policy policy, bool may_skip)
 {
 	return policy == PML_POLICY_REVOKE || policy == PML_POLICY_EBUSY ||
-	       policy == PML_POLICY_BLOCK;
+	       policy == PML_POLICY_BLOCK || (may_skip && policy == PML_POLICY_SKIP);
 }
 
 /* I9: without limits and clocks nothing is bounded. */
 static bool is_valid_config(const struct pml_lease_config *config)
 {
 	for (size_t i = 0; i < PML_OP_COUNT; i++) {
-		if (!is_valid_policy(config->policy[i]))
+		if (!is_valid_policy(config->policy[i], pml_policy_may_skip((enum pml_layout_op)i)))
 			return false;
 	}
-	return is_valid_policy(config->lease_policy) && config->ack_ms && config->drain_ms &&
+	return is_valid_policy(config->lease_policy, false) && config->ack_ms && config->drain_ms &&
 	       config->term_ms && config->fence_ms && config->max_sessions && config->max_leases &&
 	       config->max_session_leases && config->max_waiters &&
 	       config->max_session_pinned_bytes && config->max_pinned_bytes;

@@ -175,6 +175,10 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 	struct survey found = look(tab, change, session);
 	if (!found.has_any)
 		return 0;
+	if (tab->config.policy[change->op] == PML_POLICY_SKIP) {
+		tab->stats.skipped++;
+		return -ECANCELED;
+	}
 	if (found.has_stuck)
 		return -EIO;
 	if (!w || (found.has_others && tab->config.policy[change->op] == PML_POLICY_EBUSY)) {

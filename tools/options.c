@@ -184,8 +184,15 @@ static int set_policy(struct pml_mount_options *options, const char *what, const
 	enum pml_policy policy = PML_POLICY_REVOKE;
 	if (pml_policy_from_name(value, &policy) != 0) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES,
-			       "option \"policy%s%s\" wants revoke, ebusy or block, not \"%.80s\"",
+			       "option \"policy%s%s\" wants revoke, ebusy, block or, for "
+			       "relocate and dedupe, skip, not \"%.80s\"",
 			       what ? "." : "", what ? what : "", value);
+		return -EINVAL;
+	}
+	if (policy == PML_POLICY_SKIP && (!what || is_lease || !pml_policy_may_skip(op))) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "policy skip is for relocate and dedupe, not for \"policy%s%s\"",
+			       what ? "." : "", what ? what : "");
 		return -EINVAL;
 	}
 	if (is_lease) {

@@ -53,6 +53,8 @@ enum pml_ioc_op {
 	PML_IOC_OP_COLLAPSE,
 	PML_IOC_OP_INSERT,
 	PML_IOC_OP_DEDUPE,
+	PML_IOC_OP_RELOCATE,
+	PML_IOC_OP_SNAPSHOT,
 };
 
 struct pml_ioc_lease {
@@ -211,7 +213,8 @@ struct pml_ioc_dedupe_dst {
  * destination are one step.  Offsets are multiples of 4096 (EINVAL); a length that is none
  * is cut to one, unless both ranges end where their files end.  At most 1 GiB at a time.
  * A destination's status is EINVAL when its range reaches behind its end, and as a rule
- * (policy.dedupe=ebusy) EBUSY while leases cover it: nothing pinned is ever replaced.
+ * (policy.dedupe=ebusy) EBUSY while leases cover it, or ECANCELED (policy.dedupe=skip):
+ * nothing pinned is ever replaced.
  */
 struct pml_ioc_dedupe {
 	uint32_t version;

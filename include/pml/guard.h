@@ -34,6 +34,8 @@ enum pml_layout_op {
 	PML_OP_COLLAPSE,  /* a range is taken out, what lies behind it moves down */
 	PML_OP_INSERT,	  /* a hole is put in, what lies behind it moves up */
 	PML_OP_DEDUPE,	  /* a range's blocks are replaced by shared ones with the same bytes */
+	PML_OP_RELOCATE,  /* defragmentation: a range's bytes move to other blocks */
+	PML_OP_SNAPSHOT,  /* as CLONE_SRC, of each file of a tree */
 	PML_OP_COUNT,
 };
 
@@ -85,6 +87,7 @@ struct pml_guard_ops {
 	 * Returns 0, or
 	 *   -EINPROGRESS  parked; resume() will be called
 	 *   -EBUSY        policy ebusy, @w NULL, or the deadline of policy block passed
+	 *   -ECANCELED    policy skip: leave the range alone, and go on with others
 	 *   -EINTR        cancelled
 	 *   -EAGAIN       too many operations wait already (I9)
 	 *   -EIO          a lease in the way is stuck: its fence could not be confirmed

@@ -33,6 +33,7 @@ enum pml_policy {
 	PML_POLICY_REVOKE,
 	PML_POLICY_EBUSY,
 	PML_POLICY_BLOCK,
+	PML_POLICY_SKIP, /* only for what pml_policy_may_skip() says */
 };
 
 struct pml_lease_config {
@@ -256,7 +257,7 @@ struct pml_lease_stats {
 	uint64_t sessions, leases, pinned_bytes, waiters;		      /* now */
 	uint64_t granted, returned, recalls, revoked, expired, sessions_died; /* since mount */
 	uint64_t fences, fence_escalations, fences_stuck;
-	uint64_t parked, refused_busy, refused_limit, interrupted;
+	uint64_t parked, refused_busy, refused_limit, interrupted, skipped;
 };
 
 /*
@@ -281,6 +282,7 @@ const char *pml_policy_name(enum pml_policy policy);
 const char *pml_end_reason_name(enum pml_end_reason why);
 const char *pml_lease_state_name(enum pml_lease_state state);
 /* -EINVAL: no such name. */
+bool pml_policy_may_skip(enum pml_layout_op op);
 int pml_policy_from_name(const char *name, enum pml_policy *ret_policy) PML_MUST_CHECK;
 int pml_layout_op_from_name(const char *name, enum pml_layout_op *ret_op) PML_MUST_CHECK;
 

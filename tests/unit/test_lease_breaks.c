@@ -50,6 +50,42 @@ static void test_who_cannot_wait_gets_EBUSY_and_recalls_nobody(void)
 	finish();
 }
 
+static void skip_relocation(struct pml_lease_config *config)
+{
+	config->policy[PML_OP_RELOCATE] = PML_POLICY_SKIP;
+}
+
+static void test_housekeeping_skips_what_is_leased_and_recalls_nobody(void)
+{
+	start(skip_relocation);
+	uint64_t s = session_new();
+	struct pml_lease *lease = must_acquire(s, 0, BLOCK, PML_LEASE_READ);
+	struct pml_waiter w = waiter(0);
+	CHECK_EQ(admit(PML_OP_RELOCATE, 0, BLOCK, &w), -ECANCELED);
+	CHECK_EQ(admit(PML_OP_RELOCATE, 0, BLOCK, NULL), -ECANCELED);
+	CHECK_EQ(admit(PML_OP_RELOCATE, BLOCK, 2 * BLOCK, &w), 0);
+	CHECK_EQ(lease->state, PML_LEASE_GRANTED);
+	CHECK_EQ(count_seen(PML_ACTION_RECALL), 0);
+	CHECK_EQ(tab.stats.skipped, 2);
+	CHECK_EQ(tab.stats.waiters, 0);
+	finish();
+}
+
+static void test_skip_is_for_housekeeping_only(void)
+{
+	struct pml_lease_config config;
+	static struct pml_table other;
+	for (int i = 0; i < PML_OP_COUNT; i++) {
+		pml_lease_config_default(&config, 1ull << 30);
+		config.policy[i] = PML_POLICY_SKIP;
+		CHECK_EQ(pml_table_init(&other, &config),
+			 i == PML_OP_DEDUPE || i == PML_OP_RELOCATE ? 0 : -EINVAL);
+	}
+	pml_lease_config_default(&config, 1ull << 30);
+	config.lease_policy = PML_POLICY_SKIP;
+	CHECK_EQ(pml_table_init(&other, &config), -EINVAL);
+}
+
 static void test_the_holders_own_change_counts_as_a_return(void)
 {
 	for (int policy = 0; policy < 3; policy++) {
@@ -478,6 +514,8 @@ int main(void)
 {
 	TAP_RUN(test_policy_ebusy_changes_nothing);
 	TAP_RUN(test_who_cannot_wait_gets_EBUSY_and_recalls_nobody);
+	TAP_RUN(test_housekeeping_skips_what_is_leased_and_recalls_nobody);
+	TAP_RUN(test_skip_is_for_housekeeping_only);
 	TAP_RUN(test_the_holders_own_change_counts_as_a_return);
 	TAP_RUN(test_an_own_change_ends_a_lease_that_is_being_granted);
 	TAP_RUN(test_a_waiter_is_resumed_when_the_last_lease_in_its_way_is_gone);

@@ -833,7 +833,7 @@ static void *run_ops(void *arg)
 	uint64_t seed = stress_seed + 1000 + (uintptr_t)arg;
 	while (!stop) {
 		int err = run_op(&seed);
-		CHECK(err == 0 || err == -EINTR || err == -EBUSY);
+		CHECK(err == 0 || err == -EINTR || err == -EBUSY || err == -ECANCELED);
 		if (err)
 			ops_failed_count++;
 		else

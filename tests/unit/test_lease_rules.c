@@ -145,7 +145,7 @@ static void test_names_round_trip_and_unknown_ones_are_refused(void)
 			 0);
 		CHECK_EQ(op, i);
 	}
-	for (int i = 0; i <= PML_POLICY_BLOCK; i++) {
+	for (int i = 0; i <= PML_POLICY_SKIP; i++) {
 		enum pml_policy policy = PML_POLICY_REVOKE;
 		CHECK_EQ(pml_policy_from_name(pml_policy_name((enum pml_policy)i), &policy), 0);
 		CHECK_EQ(policy, i);
@@ -169,8 +169,9 @@ static void test_defaults_are_those_documented(void)
 	struct pml_lease_config config;
 	pml_lease_config_default(&config, 1000);
 	for (int i = 0; i < PML_OP_COUNT; i++)
-		CHECK_EQ(config.policy[i],
-			 i == PML_OP_DEDUPE ? PML_POLICY_EBUSY : PML_POLICY_REVOKE);
+		CHECK_EQ(config.policy[i], i == PML_OP_DEDUPE	  ? PML_POLICY_EBUSY
+					   : i == PML_OP_RELOCATE ? PML_POLICY_SKIP
+								  : PML_POLICY_REVOKE);
 	CHECK_EQ(config.ack_ms, 2000);
 	CHECK_EQ(config.drain_ms, 10000);
 	CHECK_EQ(config.term_ms, 30000);

@@ -19,12 +19,11 @@
 /* ---- interposed functions ----------------------------------------------- */
 
 /* Called by the next commit, before it is one; NULL: nothing. */
-static void (*before_commit)(void);
+static void (*_Atomic before_commit)(void);
 
 void pmemobj_tx_commit(void)
 {
-	void (*hook)(void) = before_commit;
-	before_commit = NULL;
+	void (*hook)(void) = atomic_exchange(&before_commit, NULL);
 	if (hook)
 		hook();
 	REAL(pmemobj_tx_commit)();
@@ -317,7 +316,7 @@ static struct {
 
 static int fake_admit(void *guard, const struct pml_layout_change *change, struct pml_waiter *w)
 {
-	CHECK_EQ(change->op, PML_OP_CLONE_SRC);
+	CHECK_EQ(change->op, PML_OP_SNAPSHOT);
 	CHECK(change->writers_only);
 	fake.asked++;
 	return change->ino == fake.ino ? fake.answer : 0;
