@@ -126,6 +126,7 @@ static struct job *job_new(const struct pml_fuse_op *op)
 	pid_t pid = fuse_req_ctx(op->req)->pid;
 	job->waiter.resume = on_resume;
 	job->waiter.pid = pid;
+	job->waiter.uid = fuse_req_ctx(op->req)->uid;
 	if (pid > 0)
 		read_command_name(pid, job->waiter.name, sizeof(job->waiter.name));
 	return job;

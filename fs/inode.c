@@ -349,6 +349,11 @@ mode_t pml_inode_mode(const struct pml_inode *inode)
 	return __atomic_load_n(&inode->media->mode, __ATOMIC_RELAXED);
 }
 
+bool pml_inode_is_orphan(const struct pml_inode *inode)
+{
+	return __atomic_load_n(&inode->media->nlink, __ATOMIC_RELAXED) == 0;
+}
+
 void pml_inode_btime(const struct pml_inode *inode, struct timespec *ret_btime)
 {
 	*ret_btime = pml_time_to(inode->media->btime_ns);

@@ -17,6 +17,14 @@
 
 /* ---- before a write lease ---- */
 
+/* Zeroes preallocated blocks, but those that another holder may have written. */
+static void zero_unlent(const struct pml_fs *fs, uint64_t block, uint64_t nblocks)
+{
+	for (uint64_t i = 0; i < nblocks; i++)
+		if (!pml_pin_is_written(fs, block + i))
+			pml_data_zero(fs, pml_block_addr(fs, block + i), PML_BLOCK_BYTES);
+}
+
 /* Gives fresh blocks their contents: zeros, or the copy of the shared block. */
 static void fill_pieces(const struct pml_rewrite *rw)
 {
@@ -27,6 +35,8 @@ static void fill_pieces(const struct pml_rewrite *rw)
 		size_t bytes = piece->nblocks << PML_BLOCK_SHIFT;
 		if (piece->kind == PML_PIECE_COPY)
 			pml_data_copy(fs, addr, pml_block_addr(fs, piece->old_block), bytes);
+		else if (piece->kind == PML_PIECE_CONVERT)
+			zero_unlent(fs, piece->block, piece->nblocks);
 		else if (piece->kind != PML_PIECE_IN_PLACE)
 			pml_data_zero(fs, addr, bytes);
 		if (piece->kind != PML_PIECE_IN_PLACE)
@@ -51,6 +61,19 @@ static int own_some(struct pml_inode *inode, uint64_t first, uint64_t end, uint6
 	return pml_rewrite_commit(&rw, pml_block_above(inode->media->size_bytes));
 }
 
+/*
+ * Is the last block under a write lease?  Then its tail was zeroed at the grant, and what
+ * is there now the holder has written.
+ */
+static int is_tail_lent(struct pml_inode *inode, bool *ret_is_lent)
+{
+	uint64_t block = inode->media->size_bytes >> PML_BLOCK_SHIFT;
+	struct pml_extent e;
+	int err = pml_extent_at(inode->fs, inode->media, block, block + 1, &e);
+	*ret_is_lent = !err && e.block && pml_pin_is_written(inode->fs, e.block);
+	return err;
+}
+
 /* Makes every block of the range the file's own (I5) and clean (I6). */
 static int own_range(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
@@ -61,10 +84,13 @@ static int own_range(struct pml_inode *inode, uint64_t first_byte, uint64_t end_
 		if (err)
 			return err;
 	}
-	bool has_moved;
+	bool has_moved, is_lent = false;
 	uint64_t size = inode->media->size_bytes;
 	/* The holder reaches what lies behind the end of the file in its last block. */
-	return first_byte <= size && end_byte > size ? pml_tail_zero(inode, &has_moved) : 0;
+	if (first_byte > size || end_byte <= size)
+		return 0;
+	int err = is_tail_lent(inode, &is_lent);
+	return err || is_lent ? err : pml_tail_zero(inode, &has_moved);
 }
 
 /* ---- pins ---- */
@@ -137,18 +163,44 @@ static int pin_segments(struct pml_fs *fs, const struct gather *g)
 	return 0;
 }
 
+/* How far from file block @pos on blocks are lent for writing, or are not; at most to @end. */
+static int same_lending(struct pml_inode *inode, uint64_t pos, uint64_t end, uint64_t *ret_next,
+			bool *ret_is_lent)
+{
+	struct pml_extent e;
+	int err = pml_extent_at(inode->fs, inode->media, pos, end, &e);
+	if (err)
+		return err;
+	uint64_t n = e.nblocks;
+	*ret_is_lent = e.block && pml_pin_is_written(inode->fs, e.block);
+	for (uint64_t i = 1; e.block && i < n; i++)
+		if (pml_pin_is_written(inode->fs, e.block + i) != *ret_is_lent)
+			n = i;
+	*ret_next = pos + n;
+	return 0;
+}
+
 /* Frees what lies past the end of the file in [first, end) bytes (pml_file_trim()). */
 static void trim_locked(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
-	uint64_t first =
+	uint64_t pos =
 		PML_MAX(first_byte >> PML_BLOCK_SHIFT, pml_block_above(inode->media->size_bytes));
 	uint64_t end = pml_block_above(end_byte);
-	if (first >= end || inode->media->flags & PML_INODE_KEEPS_PREALLOC)
+	if (inode->media->flags & PML_INODE_KEEPS_PREALLOC)
 		return;
-	int err = pml_extent_punch(inode->fs, inode->media, first, end);
-	if (err)
-		pml_log_warning("inode %lu keeps uncommitted blocks past its end: %s",
-				(unsigned long)inode->ino, strerror(-err));
+	while (pos < end) {
+		uint64_t next;
+		bool is_lent;
+		int err = same_lending(inode, pos, end, &next, &is_lent);
+		if (!err && !is_lent)
+			err = pml_extent_punch(inode->fs, inode->media, pos, next);
+		if (err) {
+			pml_log_warning("inode %lu keeps uncommitted blocks past its end: %s",
+					(unsigned long)inode->ino, strerror(-err));
+			return;
+		}
+		pos = next;
+	}
 }
 
 static int pin_for_read_locked(struct gather *g)
@@ -185,6 +237,31 @@ static int pin_for_write_locked(struct gather *g)
 	return err;
 }
 
+/* For reading beside writers: the blocks are the file's own already when those come (I4). */
+static int pin_owned_locked(struct gather *g)
+{
+	uint64_t size = g->inode->media->size_bytes;
+	if (g->first_byte >= size)
+		return -ENODATA;
+	g->end_byte = PML_MIN(g->end_byte, size);
+	int err = pml_extent_punch_resume(g->inode->fs, g->inode->media);
+	if (!err)
+		err = own_range(g->inode, g->first_byte, g->end_byte);
+	if (!err)
+		err = gather_segments(g);
+	return err ? err : pin_segments(g->inode->fs, g);
+}
+
+static int pin_owned(struct gather *g)
+{
+	int err = pml_inode_begin_change(g->inode);
+	if (err)
+		return err;
+	err = pin_owned_locked(g);
+	pml_inode_end_change(g->inode);
+	return err;
+}
+
 static int pin_for_read(struct gather *g)
 {
 	/* The inode's lock is enough, and a read-only filesystem lends too. */
@@ -210,9 +287,15 @@ static int pin_for_write(struct gather *g)
 	return err;
 }
 
-int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
-		 struct pml_segment *segments, size_t max, size_t *ret_count, uint64_t *ret_end)
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		 enum pml_pin_kind kind, struct pml_segment *segments, size_t max,
+		 size_t *ret_count, uint64_t *ret_end)
 {
+	static int (*const pin[])(struct gather * g) = {
+		[PML_PIN_READ] = pin_for_read,
+		[PML_PIN_WRITE] = pin_for_write,
+		[PML_PIN_OWNED_READ] = pin_owned,
+	};
 	if (len_bytes == 0 || max == 0 || !pml_inode_is_file(inode))
 		return -EINVAL;
 	if (len_bytes > (uint64_t)PML_FILE_BYTES_MAX ||
@@ -222,11 +305,11 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 		.inode = inode,
 		.first_byte = first_byte,
 		.end_byte = first_byte + len_bytes,
-		.for_write = for_write,
+		.for_write = kind == PML_PIN_WRITE,
 		.segment = segments,
 		.max = max,
 	};
-	int err = for_write ? pin_for_write(&g) : pin_for_read(&g);
+	int err = pin[kind](&g);
 	if (err)
 		return err;
 	*ret_count = g.n;
@@ -293,19 +376,6 @@ static int commit_in_tx(struct pml_inode *inode, uint64_t first, uint64_t end, u
 	if (!err && size != inode->media->size_bytes)
 		err = PML_TX_SET(inode->media->size_bytes, size);
 	return err ? err : pml_inode_touch(inode);
-}
-
-/*
- * Is the last block under a write lease?  Then its tail was zeroed at the grant, and what
- * is there now the holder has written.
- */
-static int is_tail_lent(struct pml_inode *inode, bool *ret_is_lent)
-{
-	uint64_t block = inode->media->size_bytes >> PML_BLOCK_SHIFT;
-	struct pml_extent e;
-	int err = pml_extent_at(inode->fs, inode->media, block, block + 1, &e);
-	*ret_is_lent = !err && e.block && pml_pin_is_written(inode->fs, e.block);
-	return err;
 }
 
 static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size)

@@ -48,8 +48,14 @@ int pml_namei_child(struct pml_inode *dir, const struct pml_name *name, struct p
 
 void pml_namei_put(const struct pml_child *child)
 {
-	if (child->inode)
-		pml_inode_put(child->inode, 1);
+	if (!child->inode)
+		return;
+	/* Only a committed change can be seen here; being told twice does no harm. */
+	const struct pml_fs *fs = child->inode->fs;
+	if (pml_inode_is_orphan(child->inode) && fs->guard_ops && fs->guard_ops->orphaned &&
+	    fs->guard_ops->may_be_leased(fs->guard, child->inode->ino))
+		fs->guard_ops->orphaned(fs->guard, child->inode->ino);
+	pml_inode_put(child->inode, 1);
 }
 
 int pml_namei_check_absent(const struct pml_inode *dir, const struct pml_name *name)

@@ -16,6 +16,7 @@ static void begin_segment(struct pml_lease *lease)
 {
 	lease->fence_step = lease->session->fence_from;
 	lease->fence_tries = 0;
+	lease->key_since_ms = 0;
 }
 
 void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease)
@@ -93,12 +94,17 @@ void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int 
 
 	if (err == 0) {
 		tab->stats.fences++;
+		/* Retries and harder steps count: from the first of them on. */
+		uint64_t began_ms = lease->key_since_ms ? lease->key_since_ms : now_ms - took_ms;
+		pml_table_record_span(tab, PML_SPAN_FENCE, now_ms - began_ms);
 		lease->segments[lease->fence_segment].key = NULL;
 		begin_segment(lease);
 		/* In front: finishing one lease frees more than beginning two. */
 		pml_list_append(tab->fences.next, &lease->fence);
 		return;
 	}
+	if (!lease->key_since_ms)
+		lease->key_since_ms = now_ms - took_ms;
 	if (lease->fence_step < PML_FENCE_CONNECTION) {
 		escalate(tab, lease);
 		lease->fence_step = PML_FENCE_CONNECTION;

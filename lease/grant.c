@@ -16,13 +16,14 @@
 /* ---- sessions ----------------------------------------------------------- */
 
 int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *ops,
-		    void *session_arg, const char *peer, uint64_t *ret_session)
+		    void *session_arg, const char *peer, uint32_t uid, uint64_t *ret_session)
 {
 	struct pml_lease_session *session = calloc(1, sizeof(*session));
 	if (!session)
 		return -ENOMEM;
 	session->ops = ops;
 	session->arg = session_arg;
+	session->uid = uid;
 	(void)snprintf(session->peer, sizeof(session->peer), "%s", peer);
 
 	uint64_t now_ms = pml_manager_lock(mgr);
@@ -51,14 +52,29 @@ void pml_session_end(struct pml_lease_manager *mgr, uint64_t session, enum pml_e
 
 /* ---- acquire ------------------------------------------------------------ */
 
-/* Enters @lease in the table as GRANTING. */
-static int enter(struct pml_lease_manager *mgr, struct pml_lease *lease)
+/* Enters @lease in the table as GRANTING.  @beside: lease number, 0: none. */
+static int enter(struct pml_lease_manager *mgr, struct pml_lease *lease, uint64_t beside)
 {
+	struct pml_table *tab = &mgr->table;
+	uint64_t session = lease->claim.session;
 	uint64_t now_ms = pml_manager_lock(mgr);
-	pml_table_session_renew(&mgr->table, lease->claim.session, now_ms);
-	int err = pml_table_insert(&mgr->table, lease, now_ms);
+	pml_table_session_renew(tab, session, now_ms);
+	int err;
+	if (beside) {
+		const struct pml_lease *held = pml_table_find_held(tab, session, beside);
+		err = held ? pml_table_insert_beside(tab, lease, held, now_ms) : -ESTALE;
+	} else {
+		err = pml_table_insert(tab, lease, now_ms);
+	}
 	pml_manager_unlock(mgr);
 	return err;
+}
+
+static enum pml_pin_kind kind_of(const struct pml_claim *claim)
+{
+	if (claim->mode == PML_LEASE_WRITE)
+		return PML_PIN_WRITE;
+	return claim->is_shared ? PML_PIN_OWNED_READ : PML_PIN_READ;
 }
 
 /* Pins the range as far as segments reach, and enters them in @lease. */
@@ -69,8 +85,7 @@ static int pin(struct pml_lease_manager *mgr, struct pml_lease *lease)
 	size_t count = 0;
 	uint64_t end_byte = 0;
 	int err = pml_file_pin(lease->inode, claim->first_byte, claim->end_byte - claim->first_byte,
-			       claim->mode == PML_LEASE_WRITE, at, PML_LEASE_SEGMENTS_MAX, &count,
-			       &end_byte);
+			       kind_of(claim), at, lease->max_segments, &count, &end_byte);
 	if (err)
 		return err;
 
@@ -160,7 +175,7 @@ static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
 	uint64_t now_ms = pml_manager_lock(mgr);
 	err = pml_table_granted(&mgr->table, lease, now_ms);
 	if (err == 0)
-		fill_grant(lease, file_size, mgr->table.config.term_ms, ret_grant);
+		fill_grant(lease, file_size, lease->session->term_ms, ret_grant);
 	pml_manager_unlock(mgr);
 	if (err)
 		abandon(mgr, lease);
@@ -178,41 +193,91 @@ static int check_range(uint64_t first_byte, uint64_t len_bytes)
 	return 0;
 }
 
-int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t ino,
-		      uint64_t first_byte, uint64_t len_bytes, enum pml_lease_mode mode,
-		      struct pml_grant *ret_grant)
+/* A file that lost its last name before its lease was in the table. */
+static void note_orphan(struct pml_lease_manager *mgr, const struct pml_inode *inode)
 {
-	int err = check_range(first_byte, len_bytes);
-	if (err)
-		return err;
-	uint64_t end_byte = first_byte + len_bytes;
-	/* A writer owns whole blocks (I5); pml_file_pin() rounds out the same way. */
-	if (mode == PML_LEASE_WRITE)
-		pml_rules_round_out(&first_byte, &end_byte);
-	if (end_byte > (uint64_t)PML_FILE_BYTES_MAX)
-		return -EFBIG;
+	if (!pml_inode_is_orphan(inode))
+		return;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_orphaned(&mgr->table, pml_inode_ino(inode), now_ms);
+	pml_manager_unlock(mgr);
+}
+
+/* @beside: number of the write lease that the new one stands in for, or 0. */
+static int acquire(struct pml_lease_manager *mgr, const struct pml_claim *claim, uint64_t beside,
+		   struct pml_grant *ret_grant)
+{
 	struct pml_lease *lease = calloc(1, sizeof(*lease));
 	if (!lease)
 		return -ENOMEM;
-	lease->claim = (struct pml_claim){
-		.session = session,
-		.ino = ino,
-		.first_byte = first_byte,
-		.end_byte = end_byte,
-		.mode = mode,
-	};
-	err = pml_inode_get(mgr->fs, ino, &lease->inode);
+	lease->claim = *claim;
+	int err = pml_inode_get(mgr->fs, claim->ino, &lease->inode);
 	if (err) {
 		free(lease);
 		return err;
 	}
-	err = enter(mgr, lease);
+	err = enter(mgr, lease, beside);
 	if (err) {
 		pml_inode_put(lease->inode, 1);
 		free(lease);
 		return err;
 	}
+	note_orphan(mgr, lease->inode);
 	return grant(mgr, lease, ret_grant);
+}
+
+int pml_lease_request(struct pml_lease_manager *mgr, uint64_t session,
+		      const struct pml_lease_wish *wish, struct pml_grant *ret_grant)
+{
+	int err = check_range(wish->first_byte, wish->len_bytes);
+	if (err)
+		return err;
+	struct pml_claim claim = {
+		.session = session,
+		.ino = wish->ino,
+		.first_byte = wish->first_byte,
+		.end_byte = wish->first_byte + wish->len_bytes,
+		.mode = wish->mode,
+		.is_shared = wish->is_shared,
+		.is_unbreakable = wish->is_unbreakable,
+	};
+	/* A writer owns whole blocks (I5); pml_file_pin() rounds out the same way. */
+	if (claim.mode == PML_LEASE_WRITE)
+		pml_rules_round_out(&claim.first_byte, &claim.end_byte);
+	if (claim.end_byte > (uint64_t)PML_FILE_BYTES_MAX)
+		return -EFBIG;
+	return acquire(mgr, &claim, 0, ret_grant);
+}
+
+static void count_downgrade(struct pml_lease_manager *mgr)
+{
+	pml_manager_lock(mgr);
+	mgr->table.stats.downgraded++;
+	pml_manager_unlock(mgr);
+}
+
+int pml_lease_downgrade(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
+			struct pml_grant *ret_grant)
+{
+	pml_manager_lock(mgr);
+	const struct pml_lease *held = pml_table_find_held(&mgr->table, session, lease_id);
+	struct pml_claim claim = {.session = 0};
+	if (held)
+		claim = held->claim;
+	pml_manager_unlock(mgr);
+	if (!held)
+		return -ESTALE;
+	if (claim.mode != PML_LEASE_WRITE)
+		return -EINVAL;
+	claim.mode = PML_LEASE_READ;
+	int err = acquire(mgr, &claim, lease_id, ret_grant);
+	if (err)
+		return err;
+	/* It may have been revoked meanwhile: that ends it as well. */
+	err = pml_lease_return(mgr, session, lease_id);
+	if (!err)
+		count_downgrade(mgr);
+	return err == -ESTALE ? 0 : err;
 }
 
 /* ---- the holder's requests ---------------------------------------------- */
@@ -221,7 +286,7 @@ int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session, uint64_t leas
 {
 	uint64_t now_ms = pml_manager_lock(mgr);
 	pml_table_session_renew(&mgr->table, session, now_ms);
-	int err = pml_table_ack(&mgr->table, session, lease_id);
+	int err = pml_table_ack(&mgr->table, session, lease_id, now_ms);
 	pml_manager_unlock(mgr);
 	return err;
 }

@@ -121,8 +121,7 @@ static void act(struct pml_lease_manager *mgr, const struct pml_action *action)
 		break;
 	case PML_ACTION_DIED:
 		pml_log_warning("session %llu of %s has been silent for %u ms: all its leases end",
-				(unsigned long long)session->id, session->peer,
-				mgr->table.config.term_ms);
+				(unsigned long long)session->id, session->peer, session->term_ms);
 		break;
 	case PML_ACTION_RELEASED:
 		if (session->ops->released)
@@ -243,8 +242,8 @@ static void guard_done(void *guard, struct pml_waiter *w)
 	/* Without the lock: only its own operation, which has ended, changes this field. */
 	if (!w->is_queued)
 		return;
-	pml_manager_lock(mgr);
-	pml_table_done(&mgr->table, w);
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_done(&mgr->table, w, now_ms);
 	pthread_cond_broadcast(&mgr->idle_cond);
 	pml_manager_unlock(mgr);
 }
@@ -255,10 +254,19 @@ static bool guard_may_be_leased(void *guard, uint64_t ino)
 	return pml_table_may_be_leased(&mgr->table, ino);
 }
 
+static void guard_orphaned(void *guard, uint64_t ino)
+{
+	struct pml_lease_manager *mgr = guard;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	pml_table_orphaned(&mgr->table, ino, now_ms);
+	pml_manager_unlock(mgr);
+}
+
 static const struct pml_guard_ops guard_ops = {
 	.admit = guard_admit,
 	.cancel = guard_cancel,
 	.done = guard_done,
+	.orphaned = guard_orphaned,
 	.may_be_leased = guard_may_be_leased,
 };
 
@@ -288,6 +296,7 @@ static void destroy(struct pml_lease_manager *mgr)
 	pthread_cond_destroy(&mgr->clock_cond);
 	pthread_cond_destroy(&mgr->fence_cond);
 	pthread_cond_destroy(&mgr->idle_cond);
+	pml_table_fini(&mgr->table);
 	pthread_rwlock_destroy(&mgr->pin_lock);
 	pthread_mutex_destroy(&mgr->lock);
 	free(mgr);
@@ -334,6 +343,21 @@ undo_clock:
 undo_locks:
 	destroy(mgr);
 	return err;
+}
+
+int pml_lease_configure(struct pml_lease_manager *mgr, const struct pml_lease_config *config)
+{
+	pml_manager_lock(mgr);
+	int err = pml_table_reconfigure(&mgr->table, config);
+	pml_manager_unlock(mgr);
+	return err;
+}
+
+void pml_lease_config_get(struct pml_lease_manager *mgr, struct pml_lease_config *ret_config)
+{
+	pml_manager_lock(mgr);
+	*ret_config = mgr->table.config;
+	pml_manager_unlock(mgr);
 }
 
 /* Everything that can end has ended, and everybody has been told. */

@@ -23,11 +23,16 @@ void pml_rules_round_out(uint64_t *first_byte, uint64_t *end_byte)
 		*end_byte = pml_round_up(*end_byte, PML_BLOCK_BYTES);
 }
 
+bool pml_rules_owns(const struct pml_claim *claim)
+{
+	return claim->mode == PML_LEASE_WRITE || claim->is_shared;
+}
+
 static void reach_of(const struct pml_claim *claim, uint64_t *ret_first, uint64_t *ret_end)
 {
 	*ret_first = claim->first_byte;
 	*ret_end = claim->end_byte;
-	if (claim->mode == PML_LEASE_WRITE)
+	if (pml_rules_owns(claim))
 		pml_rules_round_out(ret_first, ret_end);
 }
 
@@ -35,7 +40,9 @@ int pml_rules_coexist(const struct pml_claim *held, const struct pml_claim *aske
 {
 	if (held->ino != asked->ino)
 		return 0;
-	if (held->mode == PML_LEASE_READ && asked->mode == PML_LEASE_READ)
+	if (held->is_shared && asked->is_shared)
+		return 0;
+	if (!pml_rules_owns(held) && !pml_rules_owns(asked))
 		return 0;
 
 	uint64_t held_first, held_end, asked_first, asked_end;
@@ -50,7 +57,7 @@ bool pml_rules_is_in_the_way(const struct pml_claim *held, const struct pml_layo
 {
 	if (held->ino != change->ino)
 		return false;
-	if (change->writers_only && held->mode != PML_LEASE_WRITE)
+	if (change->writers_only && !pml_rules_owns(held))
 		return false;
 
 	uint64_t first_byte = change->first_byte;
@@ -69,9 +76,12 @@ void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t devi
 		.block_deadline_ms = 0,
 		.term_ms = 30000,
 		.fence_ms = 5000,
+		.orphan_grace_ms = 60000,
 		.max_sessions = 64,
 		.max_leases = 65536,
 		.max_session_leases = 1024,
+		.max_segments = 1u << 20,
+		.max_session_segments = 1u << 16,
 		.max_waiters = 4096,
 		.max_session_pinned_bytes = device_bytes / 2,
 		.max_pinned_bytes = device_bytes - device_bytes / 4,
@@ -97,7 +107,8 @@ static const char *const op_names[] = {
 	[PML_OP_CLONE_DST] = "clone-dst", [PML_OP_ZERO] = "zero",
 	[PML_OP_COLLAPSE] = "collapse",	  [PML_OP_INSERT] = "insert",
 	[PML_OP_DEDUPE] = "dedupe",	  [PML_OP_RELOCATE] = "relocate",
-	[PML_OP_SNAPSHOT] = "snapshot",	  [PML_OP_COUNT] = "lease",
+	[PML_OP_SNAPSHOT] = "snapshot",	  [PML_RECALL_LEASE] = "lease",
+	[PML_RECALL_ORPHAN] = "orphan",
 };
 
 static const char *const policy_names[] = {
@@ -119,6 +130,32 @@ static const char *const state_names[] = {
 	[PML_LEASE_RECALLING] = "recalling", [PML_LEASE_FENCING] = "fencing",
 	[PML_LEASE_STUCK] = "stuck",
 };
+
+static const char *const limit_names[] = {
+	[PML_LIMIT_SESSIONS] = "max_sessions",
+	[PML_LIMIT_CLIENT_SESSIONS] = "max_client_sessions",
+	[PML_LIMIT_USER_SESSIONS] = "max_user_sessions",
+	[PML_LIMIT_LEASES] = "max_leases",
+	[PML_LIMIT_SESSION_LEASES] = "max_session_leases",
+	[PML_LIMIT_USER_LEASES] = "max_user_leases",
+	[PML_LIMIT_SEGMENTS] = "max_segments",
+	[PML_LIMIT_SESSION_SEGMENTS] = "max_session_segments",
+	[PML_LIMIT_USER_SEGMENTS] = "max_user_segments",
+	[PML_LIMIT_PINNED] = "max_pinned",
+	[PML_LIMIT_SESSION_PINNED] = "max_session_pinned",
+	[PML_LIMIT_USER_PINNED] = "max_user_pinned",
+	[PML_LIMIT_WAITERS] = "max_waiters",
+	[PML_LIMIT_USER_WAITERS] = "max_user_waiters",
+	[PML_LIMIT_UNBREAKABLE] = "max_unbreakable",
+};
+static_assert(PML_ARRAY_LEN(limit_names) == PML_LIMIT_COUNT, "all are named, as the options");
+
+static const char *const span_names[] = {
+	[PML_SPAN_GRANT] = "grant",   [PML_SPAN_HELD] = "held",	    [PML_SPAN_ACK] = "ack",
+	[PML_SPAN_RETURN] = "return", [PML_SPAN_REVOKE] = "revoke", [PML_SPAN_FENCE] = "fence",
+	[PML_SPAN_UNPIN] = "unpin",   [PML_SPAN_WAIT] = "wait",
+};
+static_assert(PML_ARRAY_LEN(span_names) == PML_SPAN_COUNT, "all are named");
 
 /* The name at @i, or "unknown": the number may come from the wire. */
 static const char *name_at(const char *const *names, size_t count, size_t i)
@@ -154,6 +191,16 @@ const char *pml_end_reason_name(enum pml_end_reason why)
 const char *pml_lease_state_name(enum pml_lease_state state)
 {
 	return name_at(state_names, PML_ARRAY_LEN(state_names), (size_t)state);
+}
+
+const char *pml_limit_name(enum pml_limit limit)
+{
+	return name_at(limit_names, PML_ARRAY_LEN(limit_names), (size_t)limit);
+}
+
+const char *pml_span_name(enum pml_span span)
+{
+	return name_at(span_names, PML_ARRAY_LEN(span_names), (size_t)span);
 }
 
 int pml_policy_from_name(const char *name, enum pml_policy *ret_policy)

@@ -18,6 +18,8 @@ struct pml_claim {
 	uint64_t first_byte;
 	uint64_t end_byte; /* exclusive, above first_byte */
 	enum pml_lease_mode mode;
+	bool is_shared;
+	bool is_unbreakable;
 };
 
 /*
@@ -26,11 +28,16 @@ struct pml_claim {
  */
 void pml_rules_round_out(uint64_t *first_byte, uint64_t *end_byte);
 
+/* Are the blocks under it the file's alone (I5)?  Of write leases and of shared ones. */
+bool pml_rules_owns(const struct pml_claim *claim);
+
 /*
  * pml_rules_coexist() - may @asked be granted beside @held?
  *
  * A write lease reaches whole blocks: taking it may copy a block (I5), which would
- * leave a read lease on the block's other bytes with the old copy (I4).
+ * leave a read lease on the block's other bytes with the old copy (I4).  So does a shared
+ * read lease, which lets writers in later: shared leases coexist whatever their modes, and
+ * read leases that are not shared; one of either kind excludes the other.
  *
  * Returns 0, -EAGAIN (another session holds it), or -EDEADLK (the same session does).
  */

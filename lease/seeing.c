@@ -32,8 +32,14 @@ static void fill_view(const struct pml_table *tab, const struct pml_lease *lease
 		.age_ms = now_ms - lease->since_ms,
 		.pinned_bytes = lease->pinned_bytes,
 		.nsegments = lease->nsegments,
+		.uid = lease->session->uid,
+		.is_shared = lease->claim.is_shared,
+		.is_unbreakable = lease->claim.is_unbreakable,
+		.is_orphan = lease->is_orphan,
 		.mode = lease->claim.mode,
 		.state = lease->state,
+		.recall_op = lease->recall_op,
+		.why = lease->why,
 	};
 	static_assert(sizeof(ret_view->peer) == sizeof(lease->session->peer), "one size of names");
 	memcpy(ret_view->peer, lease->session->peer, sizeof(ret_view->peer));
@@ -112,6 +118,60 @@ void pml_lease_stats(struct pml_lease_manager *mgr, struct pml_lease_stats *ret_
 	*ret_stats = mgr->table.stats;
 	pml_manager_unlock(mgr);
 }
+
+/* ---- who waits, and what has ended by force ------------------------------ */
+
+static void fill_waiter_view(const struct pml_table *tab, const struct pml_waiter *w,
+			     uint64_t now_ms, struct pml_waiter_view *ret_view)
+{
+	const struct pml_lease *lease = pml_table_first_in_the_way(tab, &w->change);
+	*ret_view = (struct pml_waiter_view){
+		.ino = w->change.ino,
+		.first_byte = w->change.first_byte,
+		.end_byte = w->change.end_byte,
+		.age_ms = now_ms - w->since_ms,
+		.lease_id = lease ? lease->id : 0,
+		.pid = w->pid,
+		.uid = w->uid,
+		.op = w->change.op,
+		.policy = tab->config.policy[w->change.op],
+	};
+	memcpy(ret_view->name, w->name, sizeof(ret_view->name));
+	ret_view->name[sizeof(ret_view->name) - 1] = '\0';
+}
+
+size_t pml_waiter_list(struct pml_lease_manager *mgr, size_t skip,
+		       struct pml_waiter_view *ret_views, size_t max)
+{
+	size_t count = 0, seen = 0;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	const struct pml_table *tab = &mgr->table;
+	for (size_t i = 0; i < PML_TABLE_WAITER_BUCKETS; i++) {
+		const struct pml_waiter *w;
+		pml_list_for_each(w, &tab->waiter_buckets[i], link) {
+			if (seen++ >= skip && count < max)
+				fill_waiter_view(tab, w, now_ms, &ret_views[count++]);
+		}
+	}
+	pml_manager_unlock(mgr);
+	return count;
+}
+
+size_t pml_lease_history(struct pml_lease_manager *mgr, struct pml_ending *ret_endings, size_t max)
+{
+	uint64_t now_ms = pml_manager_lock(mgr);
+	const struct pml_history *history = &mgr->table.history;
+	size_t count = PML_MIN(max, (size_t)history->count);
+	for (size_t i = 0; i < count; i++) {
+		size_t at = (history->next + PML_HISTORY_MAX - count + i) % PML_HISTORY_MAX;
+		ret_endings[i] = history->ending[at];
+		ret_endings[i].ago_ms = now_ms - ret_endings[i].ago_ms;
+	}
+	pml_manager_unlock(mgr);
+	return count;
+}
+
+/* ---- the audit ----------------------------------------------------------- */
 
 /* Under every lock of the filesystem; lock comes after those. */
 static void emit_pins(void *arg, pml_audit_emit emit, void *audit)

@@ -25,22 +25,68 @@ struct pml_lease_session *pml_table_session_find(const struct pml_table *tab, ui
 	return NULL;
 }
 
+/* The session counts for its host and its user. */
+static int charge(struct pml_table *tab, struct pml_lease_session *session)
+{
+	struct pml_accounts *acc = &tab->accounts;
+	struct pml_party *host = pml_accounts_host(acc, session->peer);
+	struct pml_party *user = pml_accounts_user(acc, session->uid);
+	enum pml_limit limit = PML_LIMIT_SESSIONS;
+	int err = host && user
+			  ? pml_accounts_admit_session(acc, host, user, tab->stats.sessions, &limit)
+			  : -ENOMEM;
+	if (err) {
+		if (err == -EUSERS)
+			pml_table_record_refusal(tab, limit);
+		pml_accounts_put(acc, host);
+		pml_accounts_put(acc, user);
+		return err;
+	}
+	host->sessions++;
+	user->sessions++;
+	session->host = host;
+	session->user = user;
+	tab->stats.sessions++;
+	return 0;
+}
+
+void pml_table_session_uncharge(struct pml_table *tab, struct pml_lease_session *session)
+{
+	session->host->sessions--;
+	session->user->sessions--;
+	pml_accounts_put(&tab->accounts, session->host);
+	pml_accounts_put(&tab->accounts, session->user);
+	session->host = session->user = NULL;
+	tab->stats.sessions--;
+}
+
+/* In order of expiry: almost always it is the last. */
+static void start_term(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
+{
+	session->expires_ms = now_ms + session->term_ms;
+	struct pml_list *behind = tab->terms.prev;
+	while (behind != &tab->terms &&
+	       pml_list_entry(behind, struct pml_lease_session, by_term)->expires_ms >
+		       session->expires_ms)
+		behind = behind->prev;
+	pml_list_append(behind->next, &session->by_term);
+}
+
 int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
 {
 	if (tab->is_closing)
 		return -ESHUTDOWN;
-	if (tab->stats.sessions >= tab->config.max_sessions) {
-		tab->stats.refused_limit++;
-		return -EUSERS;
-	}
+	int err = charge(tab, session);
+	if (err)
+		return err;
 	session->id = ++tab->last_session_id;
 	session->is_live = true;
-	session->expires_ms = now_ms + tab->config.term_ms;
+	session->term_ms = tab->config.term_ms;
 	pml_list_init(&session->action);
 	pml_list_init(&session->leases);
+	pml_list_init(&session->seeker.link);
 	pml_list_append(session_bucket(tab, session->id), &session->by_id);
-	pml_list_append(&tab->terms, &session->by_term);
-	tab->stats.sessions++;
+	start_term(tab, session, now_ms);
 	return 0;
 }
 
@@ -49,9 +95,8 @@ void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms
 	struct pml_lease_session *session = pml_table_session_find(tab, id);
 	if (!session || !session->is_live)
 		return;
-	session->expires_ms = now_ms + tab->config.term_ms;
 	pml_list_remove(&session->by_term);
-	pml_list_append(&tab->terms, &session->by_term);
+	start_term(tab, session, now_ms);
 }
 
 /* No new leases, and the fences of all that it has.  Cannot fail (I7). */
@@ -60,6 +105,7 @@ static void end_leases(struct pml_table *tab, struct pml_lease_session *session,
 {
 	session->is_live = false;
 	pml_list_remove(&session->by_term);
+	pml_table_seek_end(session);
 	struct pml_lease *lease;
 	pml_list_for_each(lease, &session->leases, of_session)
 		pml_table_end(tab, lease, why, false, now_ms);
@@ -108,7 +154,7 @@ void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms)
 
 void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session)
 {
-	if (!session->is_ended || session->nleases > 0)
+	if (!session->is_ended || session->usage.leases > 0)
 		return;
 	if (pml_list_is_empty(&session->action))
 		pml_list_append(&tab->session_actions, &session->action);

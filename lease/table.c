@@ -31,8 +31,8 @@ static bool is_valid_config(const struct pml_lease_config *config)
 	}
 	return is_valid_policy(config->lease_policy, false) && config->ack_ms && config->drain_ms &&
 	       config->term_ms && config->fence_ms && config->max_sessions && config->max_leases &&
-	       config->max_session_leases && config->max_waiters &&
-	       config->max_session_pinned_bytes && config->max_pinned_bytes;
+	       config->max_session_leases && config->max_segments && config->max_session_segments &&
+	       config->max_waiters && config->max_session_pinned_bytes && config->max_pinned_bytes;
 }
 
 static void init_lists(struct pml_list *heads, size_t count)
@@ -62,6 +62,31 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	pml_list_init(&tab->resumes);
 	pml_list_init(&tab->session_actions);
 	pml_list_init(&tab->fences);
+	pml_list_init(&tab->orphans);
+	pml_list_init(&tab->seekers);
+	pml_accounts_init(&tab->accounts, &tab->config);
+	return 0;
+}
+
+void pml_table_fini(struct pml_table *tab)
+{
+	assert(pml_list_is_empty(&tab->leases) && tab->stats.sessions == 0);
+	pml_accounts_fini(&tab->accounts);
+}
+
+int pml_table_reconfigure(struct pml_table *tab, const struct pml_lease_config *config)
+{
+	if (!is_valid_config(config))
+		return -EINVAL;
+	tab->config = *config;
+	pml_accounts_begin_recount(&tab->accounts);
+	for (size_t i = 0; i < PML_TABLE_SESSION_BUCKETS; i++) {
+		const struct pml_lease_session *session;
+		pml_list_for_each(session, &tab->session_buckets[i], by_id)
+			pml_accounts_recount(&tab->accounts, &session->usage);
+	}
+	/* They meet the leases in their way by the new policies. */
+	pml_table_fail_all_waiters(tab, 0);
 	return 0;
 }
 
@@ -128,12 +153,40 @@ struct pml_lease *pml_table_next_near(struct pml_lease *lease, uint64_t ino, uin
 	return lease_at(pml_interval_next(&lease->interval, ino, first_byte, end_byte));
 }
 
-static void set_pinned_bytes(struct pml_table *tab, struct pml_lease *lease, uint64_t bytes)
+/* Charges @lease with @bytes and @segments from now on. */
+static void charge(struct pml_table *tab, struct pml_lease *lease, uint64_t bytes,
+		   uint32_t segments)
 {
-	tab->stats.pinned_bytes += bytes - lease->pinned_bytes;
-	lease->session->pinned_bytes += bytes - lease->pinned_bytes;
+	struct pml_lease_session *session = lease->session;
+	struct pml_usage now = session->usage;
+	now.pinned_bytes += bytes - lease->pinned_bytes;
+	now.segments += (uint64_t)segments - lease->max_segments;
+	pml_accounts_set(&tab->accounts, &session->usage, session->user, &now);
+	if (lease->claim.is_unbreakable)
+		tab->accounts.unbreakable_bytes += bytes - lease->pinned_bytes;
+	tab->stats.pinned_bytes = tab->accounts.total.pinned_bytes;
 	lease->pinned_bytes = bytes;
+	lease->max_segments = segments;
 }
+
+/* One lease more (1) or less (-1). */
+static void charge_lease(struct pml_table *tab, struct pml_lease_session *session, int change)
+{
+	struct pml_usage now = session->usage;
+	now.leases += (uint64_t)(int64_t)change;
+	pml_accounts_set(&tab->accounts, &session->usage, session->user, &now);
+	tab->stats.leases = tab->accounts.total.leases;
+}
+
+/* Keeps a list of clocks in order: almost always the new one is the last. */
+#define INSERT_BY_DUE(list, lease, link, due)                                                      \
+	do {                                                                                       \
+		struct pml_list *behind = (list)->prev;                                            \
+		while (behind != (list) &&                                                         \
+		       pml_list_entry(behind, struct pml_lease, link)->due > (lease)->due)         \
+			behind = behind->prev;                                                     \
+		pml_list_append(behind->next, &(lease)->link);                                     \
+	} while (0)
 
 /* ---- queues of effects -------------------------------------------------- */
 
@@ -216,12 +269,12 @@ static bool next_session_action(struct pml_table *tab, struct pml_action *ret)
 	if (session->is_died_due) {
 		session->is_died_due = false;
 		ret->kind = PML_ACTION_DIED;
-		if (session->is_ended && session->nleases == 0)
+		if (session->is_ended && session->usage.leases == 0)
 			return true;
 	} else {
 		ret->kind = PML_ACTION_RELEASED;
 		pml_list_remove(&session->by_id);
-		tab->stats.sessions--;
+		pml_table_session_uncharge(tab, session);
 	}
 	pml_list_remove(&session->action);
 	return true;
@@ -249,21 +302,20 @@ bool pml_table_has_action(const struct pml_table *tab)
 
 /* ---- granting ----------------------------------------------------------- */
 
+/* Charges nothing yet; *ret_segments is how many the lease may have. */
 static int check_limits(struct pml_table *tab, const struct pml_lease_session *session,
-			uint64_t bytes)
+			const struct pml_claim *claim, uint64_t bytes, uint32_t *ret_segments)
 {
-	const struct pml_lease_config *config = &tab->config;
-	if (session->nleases >= config->max_session_leases)
-		return -EDQUOT;
-	if (tab->stats.leases >= config->max_leases)
-		return -EUSERS;
-	if (bytes > config->max_session_pinned_bytes ||
-	    session->pinned_bytes > config->max_session_pinned_bytes - bytes)
-		return -EDQUOT;
-	if (bytes > config->max_pinned_bytes ||
-	    tab->stats.pinned_bytes > config->max_pinned_bytes - bytes)
-		return -EUSERS;
-	return 0;
+	const struct pml_usage more = {
+		.leases = 1, .segments = PML_LEASE_SEGMENTS_MAX, .pinned_bytes = bytes};
+	enum pml_limit limit;
+	int err = pml_accounts_admit_lease(&tab->accounts, &session->usage, session->user, &more,
+					   ret_segments, &limit);
+	if (!err && claim->is_unbreakable)
+		err = pml_accounts_admit_unbreakable(&tab->accounts, bytes, &limit);
+	if (err)
+		pml_table_record_refusal(tab, limit);
+	return err;
 }
 
 /* EAGAIN passes by itself, EBUSY ends the try, on EDEADLK the asker itself must act. */
@@ -297,7 +349,8 @@ static int judge_conflicts(const struct pml_table *tab, const struct pml_claim *
 			return -EIO;
 		if (lease->state == PML_LEASE_FENCING)
 			err = -EAGAIN;
-		else if (err == -EAGAIN && tab->config.lease_policy == PML_POLICY_EBUSY)
+		else if (err == -EAGAIN && (lease->claim.is_unbreakable ||
+					    tab->config.lease_policy == PML_POLICY_EBUSY))
 			err = -EBUSY;
 		if (severity(err) > severity(verdict))
 			verdict = err;
@@ -311,20 +364,30 @@ static void recall_conflicts(struct pml_table *tab, const struct pml_claim *aske
 	struct pml_lease *lease;
 	pml_table_for_each_near(lease, tab, asked->ino, asked->first_byte, asked->end_byte) {
 		if (pml_rules_coexist(&lease->claim, asked) != 0)
-			pml_table_recall(tab, lease, PML_OP_COUNT, arm_clocks, now_ms);
+			pml_table_recall(tab, lease, PML_RECALL_LEASE, arm_clocks, now_ms);
 	}
 }
 
-static int check_conflicts(struct pml_table *tab, const struct pml_claim *asked, uint64_t now_ms)
+/* @held: a lease that is no conflict, or NULL. */
+static int check_conflicts(struct pml_table *tab, const struct pml_claim *asked,
+			   const struct pml_lease *held, uint64_t now_ms)
 {
-	int err = judge_conflicts(tab, asked);
+	/* Nobody new could have come beside @held: it excludes more than @asked. */
+	int err = held ? 0 : judge_conflicts(tab, asked);
 	if (err == -EBUSY)
 		tab->stats.refused_busy++;
-	if (err == -EAGAIN)
+	bool is_policy_busy = err == -EBUSY && tab->config.lease_policy == PML_POLICY_EBUSY;
+	if (err == -EAGAIN || (is_policy_busy && tab->config.ebusy_recalls))
 		recall_conflicts(tab, asked, now_ms);
 	if (err)
 		return err;
-	return pml_table_is_held_back(tab, asked) ? -EAGAIN : 0;
+	if (pml_table_is_held_back(tab, asked))
+		return -EAGAIN;
+	if (!held && pml_table_is_outrun(tab, asked, now_ms)) {
+		tab->stats.sought++;
+		return -EAGAIN;
+	}
+	return 0;
 }
 
 static void enter(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
@@ -335,6 +398,7 @@ static void enter(struct pml_table *tab, struct pml_lease *lease, uint64_t now_m
 	lease->since_ms = now_ms;
 	pml_list_init(&lease->ack_clock);
 	pml_list_init(&lease->drain_clock);
+	pml_list_init(&lease->orphan_clock);
 	pml_list_init(&lease->action);
 	pml_list_init(&lease->fence);
 
@@ -345,11 +409,11 @@ static void enter(struct pml_table *tab, struct pml_lease *lease, uint64_t now_m
 	pml_list_append(&tab->leases, &lease->all);
 	pml_list_append(lease_bucket(tab, lease->id), &lease->by_id);
 	pml_list_append(&lease->session->leases, &lease->of_session);
-	lease->session->nleases++;
-	tab->stats.leases++;
+	charge_lease(tab, lease->session, 1);
 }
 
-int pml_table_insert(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
+static int insert(struct pml_table *tab, struct pml_lease *lease, const struct pml_lease *held,
+		  uint64_t now_ms)
 {
 	const struct pml_claim *claim = &lease->claim;
 	struct pml_lease_session *session = pml_table_session_find(tab, claim->session);
@@ -358,20 +422,35 @@ int pml_table_insert(struct pml_table *tab, struct pml_lease *lease, uint64_t no
 
 	uint64_t first_byte = claim->first_byte;
 	uint64_t end_byte = claim->end_byte;
+	uint32_t segments = 0;
 	pml_rules_round_out(&first_byte, &end_byte);
-	int err = check_limits(tab, session, end_byte - first_byte);
-	if (err) {
-		tab->stats.refused_limit++;
-		return err;
-	}
-	err = check_conflicts(tab, claim, now_ms);
+	int err = check_limits(tab, session, claim, end_byte - first_byte, &segments);
+	if (!err)
+		err = check_conflicts(tab, claim, held, now_ms);
+	if (err == -EAGAIN && !held)
+		pml_table_seek(tab, session, claim, now_ms);
+	else
+		pml_table_seek_end(session);
 	if (err)
 		return err;
 
 	lease->session = session;
 	enter(tab, lease, now_ms);
-	set_pinned_bytes(tab, lease, end_byte - first_byte);
+	charge(tab, lease, end_byte - first_byte, segments);
 	return 0;
+}
+
+int pml_table_insert(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
+{
+	return insert(tab, lease, NULL, now_ms);
+}
+
+int pml_table_insert_beside(struct pml_table *tab, struct pml_lease *lease,
+			    const struct pml_lease *held, uint64_t now_ms)
+{
+	assert(held->claim.session == lease->claim.session);
+	assert(lease->claim.mode == PML_LEASE_READ && held->claim.mode == PML_LEASE_WRITE);
+	return insert(tab, lease, held, now_ms);
 }
 
 void pml_table_pinned(struct pml_table *tab, struct pml_lease *lease,
@@ -386,7 +465,7 @@ void pml_table_pinned(struct pml_table *tab, struct pml_lease *lease,
 		bytes += segments[i].at.nblocks * PML_BLOCK_BYTES;
 	lease->segments = segments;
 	lease->nsegments = nsegments;
-	set_pinned_bytes(tab, lease, bytes);
+	charge(tab, lease, bytes, nsegments);
 
 	uint64_t asked_end = claim->end_byte;
 	if (end_byte == asked_end)
@@ -406,7 +485,9 @@ int pml_table_granted(struct pml_table *tab, struct pml_lease *lease, uint64_t n
 
 	lease->state = PML_LEASE_GRANTED;
 	lease->was_granted = true;
+	lease->granted_ms = now_ms;
 	tab->stats.granted++;
+	pml_table_record_span(tab, PML_SPAN_GRANT, now_ms - lease->since_ms);
 	if (lease->is_recall_pending)
 		pml_table_recall(tab, lease, lease->recall_op, lease->has_clocks, now_ms);
 	return 0;
@@ -430,16 +511,18 @@ static void start_clocks(struct pml_table *tab, struct pml_lease *lease, uint64_
 {
 	lease->has_clocks = true;
 	lease->drain_due_ms = now_ms + tab->config.drain_ms;
-	pml_list_append(&tab->drains, &lease->drain_clock);
+	INSERT_BY_DUE(&tab->drains, lease, drain_clock, drain_due_ms);
 	if (lease->is_acked)
 		return;
 	lease->ack_due_ms = now_ms + tab->config.ack_ms;
-	pml_list_append(&tab->acks, &lease->ack_clock);
+	INSERT_BY_DUE(&tab->acks, lease, ack_clock, ack_due_ms);
 }
 
 void pml_table_recall(struct pml_table *tab, struct pml_lease *lease, enum pml_layout_op op,
 		      bool arm_clocks, uint64_t now_ms)
 {
+	if (lease->claim.is_unbreakable)
+		return;
 	switch (lease->state) {
 	case PML_LEASE_GRANTING:
 		if (!lease->is_recall_pending)
@@ -468,6 +551,21 @@ void pml_table_recall(struct pml_table *tab, struct pml_lease *lease, enum pml_l
 	queue_lease_action(tab, lease);
 }
 
+static void record_end_of_hold(struct pml_table *tab, const struct pml_lease *lease,
+			       enum pml_end_reason why, uint64_t now_ms)
+{
+	if (!lease->was_granted)
+		return;
+	pml_table_record_span(tab, PML_SPAN_HELD, now_ms - lease->granted_ms);
+	if (lease->state != PML_LEASE_RECALLING)
+		return;
+	uint64_t took_ms = now_ms - lease->recalled_ms;
+	if (why == PML_END_RETURNED)
+		pml_table_record_span(tab, PML_SPAN_RETURN, took_ms);
+	else if (why == PML_END_CONFLICT || why == PML_END_SILENT)
+		pml_table_record_span(tab, PML_SPAN_REVOKE, took_ms);
+}
+
 void pml_table_end(struct pml_table *tab, struct pml_lease *lease, enum pml_end_reason why,
 		   bool is_cooperative, uint64_t now_ms)
 {
@@ -487,6 +585,8 @@ void pml_table_end(struct pml_table *tab, struct pml_lease *lease, enum pml_end_
 	}
 	pml_list_remove(&lease->ack_clock);
 	pml_list_remove(&lease->drain_clock);
+	pml_list_remove(&lease->orphan_clock);
+	record_end_of_hold(tab, lease, why, now_ms);
 	lease->state = PML_LEASE_FENCING;
 	lease->why = why;
 	lease->is_cooperative = is_cooperative;
@@ -525,13 +625,15 @@ void pml_table_gone(struct pml_table *tab, struct pml_lease *lease, uint64_t now
 		assert(!lease->segments[i].key); /* I3 */
 
 	count_end(&tab->stats, lease);
-	set_pinned_bytes(tab, lease, 0);
+	if (lease->was_granted)
+		pml_table_record_span(tab, PML_SPAN_UNPIN, now_ms - lease->ended_ms);
+	pml_table_record_end(tab, lease, now_ms);
+	charge(tab, lease, 0, 0);
 	pml_interval_remove(&tab->ranges, &lease->interval);
 	pml_list_remove(&lease->by_id);
 	pml_list_remove(&lease->all);
 	pml_list_remove(&lease->of_session);
-	session->nleases--;
-	tab->stats.leases--;
+	charge_lease(tab, session, -1);
 	atomic_fetch_sub_explicit(&tab->filter[filter_slot(claim->ino)], 1, memory_order_release);
 
 	lease->is_gone_due = true;
@@ -542,12 +644,14 @@ void pml_table_gone(struct pml_table *tab, struct pml_lease *lease, uint64_t now
 
 /* ---- the holder's requests ---------------------------------------------- */
 
-int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id)
+int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id, uint64_t now_ms)
 {
 	struct pml_lease *lease = pml_table_find_held(tab, session, lease_id);
 	if (!lease)
 		return -ESTALE;
 	if (lease->state == PML_LEASE_RECALLING) {
+		if (!lease->is_acked)
+			pml_table_record_span(tab, PML_SPAN_ACK, now_ms - lease->recalled_ms);
 		lease->is_acked = true;
 		pml_list_remove(&lease->ack_clock);
 	}
@@ -589,6 +693,34 @@ void pml_table_commit_end(struct pml_table *tab, struct pml_lease *lease)
 		pml_list_append(&tab->fences, &lease->fence);
 }
 
+/* ---- files without names ------------------------------------------------- */
+
+void pml_table_orphaned(struct pml_table *tab, uint64_t ino, uint64_t now_ms)
+{
+	struct pml_lease *lease;
+	pml_table_for_each_near(lease, tab, ino, 0, UINT64_MAX) {
+		if (lease->is_orphan)
+			continue;
+		lease->is_orphan = true;
+		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable)
+			continue;
+		lease->orphan_due_ms = now_ms + tab->config.orphan_grace_ms;
+		INSERT_BY_DUE(&tab->orphans, lease, orphan_clock, orphan_due_ms);
+	}
+}
+
+static void tick_orphans(struct pml_table *tab, uint64_t now_ms)
+{
+	struct pml_lease *lease, *tmp;
+	pml_list_for_each_safe(lease, tmp, &tab->orphans, orphan_clock) {
+		if (lease->orphan_due_ms > now_ms)
+			break;
+		pml_list_remove(&lease->orphan_clock);
+		tab->stats.orphans_recalled++;
+		pml_table_recall(tab, lease, PML_RECALL_ORPHAN, true, now_ms);
+	}
+}
+
 /* ---- time --------------------------------------------------------------- */
 
 /* No sign of life: the ack clock.  Alive but not returned: the drain clock. */
@@ -609,6 +741,7 @@ static void tick_recalls(struct pml_table *tab, uint64_t now_ms)
 
 void pml_table_tick(struct pml_table *tab, uint64_t now_ms)
 {
+	tick_orphans(tab, now_ms);
 	tick_recalls(tab, now_ms);
 	pml_table_session_tick(tab, now_ms);
 	pml_table_waiter_tick(tab, now_ms);
@@ -632,6 +765,11 @@ uint64_t pml_table_next_due_ms(const struct pml_table *tab)
 		const struct pml_lease *lease =
 			pml_list_entry(tab->fence_retries.next, struct pml_lease, fence);
 		due_ms = PML_MIN(due_ms, lease->retry_ms);
+	}
+	if (!pml_list_is_empty(&tab->orphans)) {
+		const struct pml_lease *lease =
+			pml_list_entry(tab->orphans.next, struct pml_lease, orphan_clock);
+		due_ms = PML_MIN(due_ms, lease->orphan_due_ms);
 	}
 	if (!pml_list_is_empty(&tab->terms)) {
 		const struct pml_lease_session *session =

@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 
+#include "account.h"
 #include "interval.h"
 #include "pml/lease.h"
 #include "pml/list.h"
@@ -37,6 +38,16 @@
 
 #define PML_NEVER_MS UINT64_MAX
 
+/*
+ * A request that was told EAGAIN and will come again: the latest of its session.  Younger
+ * requests that conflict with it wait, while it is fresh.
+ */
+struct pml_seeker {
+	struct pml_list link; /* pml_table.seekers, oldest first; empty: there is none */
+	struct pml_claim claim;
+	uint64_t seen_ms; /* its last try */
+};
+
 struct pml_lease_session {
 	struct pml_list by_id;
 	struct pml_list by_term; /* pml_table.terms while live, soonest expiry first */
@@ -46,8 +57,12 @@ struct pml_lease_session {
 	void *arg;
 	uint64_t id;
 	uint64_t expires_ms;
-	uint64_t pinned_bytes;
-	uint32_t nleases;
+	uint32_t term_ms; /* as its holder was told */
+	uint32_t uid;
+	struct pml_party *user; /* what its usage is charged to, too */
+	struct pml_party *host;
+	struct pml_usage usage;
+	struct pml_seeker seeker;
 	enum pml_fence_step fence_from; /* later fences start here; only climbs */
 	bool is_live;			/* neither expired nor ended: may have new leases */
 	bool is_ended;			/* pml_session_end() was called: released() is due */
@@ -68,10 +83,11 @@ struct pml_lease {
 	struct pml_list by_id;
 	struct pml_list all; /* pml_table.leases, in order of id */
 	struct pml_list of_session;
-	struct pml_list ack_clock;   /* pml_table.acks while the ack clock runs */
-	struct pml_list drain_clock; /* pml_table.drains while the drain clock runs */
-	struct pml_list action;	     /* pml_table.lease_actions */
-	struct pml_list fence;	     /* pml_table.fences or .fence_retries */
+	struct pml_list ack_clock;    /* pml_table.acks while the ack clock runs */
+	struct pml_list drain_clock;  /* pml_table.drains while the drain clock runs */
+	struct pml_list orphan_clock; /* pml_table.orphans while the grace of its file runs */
+	struct pml_list action;	      /* pml_table.lease_actions */
+	struct pml_list fence;	      /* pml_table.fences or .fence_retries */
 
 	/* Set before pml_table_insert(). */
 	struct pml_claim claim;	 /* end_byte may shrink at pml_table_pinned() */
@@ -83,7 +99,12 @@ struct pml_lease {
 	enum pml_lease_state state;
 	uint64_t id;
 	uint64_t pinned_bytes; /* until pinned: what it may become */
+	uint32_t max_segments; /* until pinned: charged */
 	uint64_t since_ms;
+	uint64_t granted_ms;
+	uint64_t key_since_ms; /* when the fence of the key that is next began, or 0 */
+	uint64_t orphan_due_ms;
+	bool is_orphan;
 
 	uint64_t recalled_ms; /* when the holder was first asked, or 0 */
 	uint64_t ack_due_ms;
@@ -108,6 +129,13 @@ struct pml_lease {
 	bool is_recall_due, is_stuck_due, is_gone_due; /* queued actions */
 };
 
+/* The last leases that ended by force: a ring. */
+struct pml_history {
+	struct pml_ending ending[PML_HISTORY_MAX]; /* .ago_ms is the time of the end here */
+	uint32_t next;
+	uint32_t count;
+};
+
 struct pml_table {
 	struct pml_lease_config config;
 	struct pml_interval_tree ranges; /* every lease of every inode */
@@ -116,14 +144,18 @@ struct pml_table {
 	struct pml_list session_buckets[PML_TABLE_SESSION_BUCKETS];
 	struct pml_list waiter_buckets[PML_TABLE_WAITER_BUCKETS]; /* by change.ino, by age */
 
-	/* Clocks: each list is in order of due time, as each clock has one length. */
-	struct pml_list terms, acks, drains, fence_retries;
+	/* Clocks: each list is in order of due time. */
+	struct pml_list terms, acks, drains, fence_retries, orphans;
 	uint64_t waiter_due_ms; /* no waiter's deadline is before this */
 
 	struct pml_list lease_actions, resumes, session_actions;
 	struct pml_list fences;
 
+	struct pml_list seekers;
+	struct pml_accounts accounts;
+
 	struct pml_lease_stats stats; /* .leases .sessions .waiters .pinned_bytes are exact */
+	struct pml_history history;
 	uint64_t last_lease_id;
 	uint64_t last_session_id;
 	bool is_closing; /* no new sessions, nothing parks */
@@ -135,14 +167,24 @@ struct pml_table {
 /* 0, or -EINVAL: a limit or clock of @config is zero, or a policy is none. */
 int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config) PML_MUST_CHECK;
 
+/*
+ * Changes policies, clocks and limits: what begins from now on goes by them.  Clocks that run
+ * and terms that holders were told stay; operations that are parked ask again.  -EINVAL as
+ * pml_table_init(), and nothing has changed.
+ */
+int pml_table_reconfigure(struct pml_table *tab,
+			  const struct pml_lease_config *config) PML_MUST_CHECK;
+/* Frees what the table has allocated.  Assumes: no session, lease or waiter is left. */
+void pml_table_fini(struct pml_table *tab);
+
 /* One load, no lock; see pml_guard_ops.may_be_leased. */
 bool pml_table_may_be_leased(const struct pml_table *tab, uint64_t ino);
 
 /* ---- sessions (session.c) ----------------------------------------------- */
 
 /*
- * Adds @session, whose memory the caller frees at PML_ACTION_RELEASED; ops, arg and peer
- * are set, the rest is zero.  -EUSERS, -ESHUTDOWN.
+ * Adds @session, whose memory the caller frees at PML_ACTION_RELEASED; ops, arg, peer and uid
+ * are set, the rest is zero.  -EUSERS, -ESHUTDOWN, -ENOMEM.
  */
 int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *session,
 			  uint64_t now_ms) PML_MUST_CHECK;
@@ -154,6 +196,8 @@ void pml_table_session_end(struct pml_table *tab, uint64_t id, enum pml_end_reas
 void pml_table_close(struct pml_table *tab, uint64_t now_ms);
 /* Fences leases of the sessions whose term has run out.  Part of pml_table_tick(). */
 void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms);
+/* @session leaves the table. */
+void pml_table_session_uncharge(struct pml_table *tab, struct pml_lease_session *session);
 /* Lets a session go that has ended and has no lease any more. */
 void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session);
 
@@ -166,6 +210,12 @@ void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_se
  */
 int pml_table_insert(struct pml_table *tab, struct pml_lease *lease,
 		     uint64_t now_ms) PML_MUST_CHECK;
+/*
+ * As pml_table_insert() of a read lease with the range of @held, a write lease of the same
+ * session, which is no conflict.
+ */
+int pml_table_insert_beside(struct pml_table *tab, struct pml_lease *lease,
+			    const struct pml_lease *held, uint64_t now_ms) PML_MUST_CHECK;
 /* The blocks are pinned: @segments becomes the lease's.  @end_byte: what was covered. */
 void pml_table_pinned(struct pml_table *tab, struct pml_lease *lease,
 		      struct pml_lease_segment *segments, uint32_t nsegments, uint64_t end_byte);
@@ -184,7 +234,8 @@ struct pml_lease *pml_table_find_held(const struct pml_table *tab, uint64_t sess
 				      uint64_t lease_id);
 struct pml_lease *pml_table_find(const struct pml_table *tab, uint64_t lease_id);
 /* -ESTALE. */
-int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id) PML_MUST_CHECK;
+int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id,
+		  uint64_t now_ms) PML_MUST_CHECK;
 int pml_table_return(struct pml_table *tab, uint64_t session, uint64_t lease_id,
 		     uint64_t now_ms) PML_MUST_CHECK;
 
@@ -206,6 +257,9 @@ int pml_table_commit_begin(struct pml_table *tab, uint64_t session, uint64_t lea
 			   struct pml_lease **ret_lease) PML_MUST_CHECK;
 void pml_table_commit_end(struct pml_table *tab, struct pml_lease *lease);
 
+/* The file has lost its last name: its leases are recalled when its grace is over. */
+void pml_table_orphaned(struct pml_table *tab, uint64_t ino, uint64_t now_ms);
+
 /* The first lease that overlaps the range, rounded out to blocks, and the next ones. */
 struct pml_lease *pml_table_first_near(const struct pml_table *tab, uint64_t ino,
 				       uint64_t first_byte, uint64_t end_byte);
@@ -221,8 +275,11 @@ struct pml_lease *pml_table_next_near(struct pml_lease *lease, uint64_t ino, uin
 int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *change,
 		    struct pml_waiter *w, uint64_t now_ms) PML_MUST_CHECK;
 void pml_table_cancel(struct pml_table *tab, struct pml_waiter *w);
-void pml_table_done(struct pml_table *tab, struct pml_waiter *w);
+void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms);
 
+/* The first lease that @change would meet, or NULL. */
+struct pml_lease *pml_table_first_in_the_way(const struct pml_table *tab,
+					     const struct pml_layout_change *change);
 /* Does a queued operation hold back a new lease with this claim? */
 bool pml_table_is_held_back(const struct pml_table *tab, const struct pml_claim *asked);
 /* Resumes parked operations near the range with nothing in their way any more. */
@@ -256,6 +313,22 @@ void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int 
 void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease);
 /* Queues retries that are due.  Part of pml_table_tick(). */
 void pml_table_fence_tick(struct pml_table *tab, uint64_t now_ms);
+
+/* ---- seekers (seekers.c) ------------------------------------------------- */
+
+/* Does an older, fresh request of another session come before @asked? */
+bool pml_table_is_outrun(struct pml_table *tab, const struct pml_claim *asked, uint64_t now_ms);
+/* The session was told EAGAIN for @asked, and keeps its place if it had asked for it before. */
+void pml_table_seek(struct pml_table *tab, struct pml_lease_session *session,
+		    const struct pml_claim *asked, uint64_t now_ms);
+void pml_table_seek_end(struct pml_lease_session *session);
+
+/* ---- what was seen (record.c) -------------------------------------------- */
+
+void pml_table_record_span(struct pml_table *tab, enum pml_span span, uint64_t took_ms);
+void pml_table_record_refusal(struct pml_table *tab, enum pml_limit limit);
+/* @lease is gone: notes it in the history if it was not given back. */
+void pml_table_record_end(struct pml_table *tab, const struct pml_lease *lease, uint64_t now_ms);
 
 /* ---- time and effects (table.c) ----------------------------------------- */
 

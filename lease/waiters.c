@@ -18,8 +18,8 @@ static struct pml_list *waiter_bucket(const struct pml_table *tab, uint64_t ino)
 	return (struct pml_list *)(uintptr_t)bucket;
 }
 
-static struct pml_lease *first_in_the_way(const struct pml_table *tab,
-					  const struct pml_layout_change *change)
+struct pml_lease *pml_table_first_in_the_way(const struct pml_table *tab,
+					     const struct pml_layout_change *change)
 {
 	struct pml_lease *lease;
 	pml_table_for_each_near(lease, tab, change->ino, change->first_byte, change->end_byte) {
@@ -51,7 +51,7 @@ void pml_table_recheck_waiters(struct pml_table *tab, uint64_t ino, uint64_t fir
 		if (!w->is_parked || change->ino != ino || change->first_byte >= end_byte ||
 		    change->end_byte <= first_byte)
 			continue;
-		if (!first_in_the_way(tab, change))
+		if (!pml_table_first_in_the_way(tab, change))
 			resume(tab, w, 0);
 	}
 }
@@ -103,6 +103,8 @@ struct survey {
 	bool has_any;
 	bool has_others; /* of other sessions than the asker's */
 	bool has_stuck;
+	bool has_unbreakable; /* another session's, and not ending */
+	bool has_own_unbreakable;
 };
 
 static struct survey look(const struct pml_table *tab, const struct pml_layout_change *change,
@@ -114,8 +116,12 @@ static struct survey look(const struct pml_table *tab, const struct pml_layout_c
 		if (!pml_rules_is_in_the_way(&lease->claim, change))
 			continue;
 		found.has_any = true;
-		found.has_others |= lease->claim.session != session;
+		bool is_own = lease->claim.session == session;
+		bool is_held = lease->claim.is_unbreakable && lease->state < PML_LEASE_FENCING;
+		found.has_others |= !is_own;
 		found.has_stuck |= lease->state == PML_LEASE_STUCK;
+		found.has_unbreakable |= is_held && !is_own;
+		found.has_own_unbreakable |= is_held && is_own;
 	}
 	return found;
 }
@@ -136,17 +142,45 @@ static void break_leases(struct pml_table *tab, const struct pml_layout_change *
 	}
 }
 
-static void park(struct pml_table *tab, const struct pml_layout_change *change,
-		 struct pml_waiter *w, uint64_t now_ms)
+/* Policy ebusy with courtesy: the operation fails, but a later try may not. */
+static void recall_others(struct pml_table *tab, const struct pml_layout_change *change,
+			  uint64_t session, uint64_t now_ms)
 {
-	bool keeps_place = w->is_queued && w->change.ino == change->ino;
-	if (!w->is_queued) {
-		w->since_ms = now_ms;
-		w->is_queued = true;
-		pml_list_init(&w->link);
-		pml_list_init(&w->resume_link);
-		tab->stats.waiters++;
+	struct pml_lease *lease;
+	pml_table_for_each_near(lease, tab, change->ino, change->first_byte, change->end_byte) {
+		if (pml_rules_is_in_the_way(&lease->claim, change) &&
+		    lease->claim.session != session)
+			pml_table_recall(tab, lease, change->op, false, now_ms);
 	}
+}
+
+/* From now on it has a place in the break queue, and counts (I9). */
+static int join_queue(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms)
+{
+	struct pml_party *user = pml_accounts_user(&tab->accounts, w->uid);
+	if (!user)
+		return -EAGAIN;
+	enum pml_limit limit;
+	int err = pml_accounts_admit_waiter(&tab->accounts, user, tab->stats.waiters, &limit);
+	if (err) {
+		pml_table_record_refusal(tab, limit);
+		pml_accounts_put(&tab->accounts, user);
+		return err;
+	}
+	user->waiters++;
+	w->party = user;
+	w->since_ms = now_ms;
+	w->is_queued = true;
+	pml_list_init(&w->link);
+	pml_list_init(&w->resume_link);
+	tab->stats.waiters++;
+	return 0;
+}
+
+static void park(struct pml_table *tab, const struct pml_layout_change *change,
+		 struct pml_waiter *w)
+{
+	bool keeps_place = !pml_list_is_empty(&w->link) && w->change.ino == change->ino;
 	if (!keeps_place) {
 		pml_list_remove(&w->link);
 		pml_list_append(waiter_bucket(tab, change->ino), &w->link);
@@ -181,20 +215,24 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 	}
 	if (found.has_stuck)
 		return -EIO;
-	if (!w || (found.has_others && tab->config.policy[change->op] == PML_POLICY_EBUSY)) {
+	if (found.has_own_unbreakable)
+		return -EDEADLK;
+	bool is_busy = found.has_others && tab->config.policy[change->op] == PML_POLICY_EBUSY;
+	if (!w || found.has_unbreakable || is_busy) {
 		tab->stats.refused_busy++;
+		if (w && is_busy && !found.has_unbreakable && tab->config.ebusy_recalls)
+			recall_others(tab, change, session, now_ms);
 		return -EBUSY;
 	}
 	if (w->is_cancelled || tab->is_closing) {
 		tab->stats.interrupted++;
 		return -EINTR;
 	}
-	if (!w->is_queued && tab->stats.waiters >= tab->config.max_waiters) {
-		tab->stats.refused_limit++;
-		return -EAGAIN;
-	}
+	int err = w->is_queued ? 0 : join_queue(tab, w, now_ms);
+	if (err)
+		return err;
 	break_leases(tab, change, session, now_ms);
-	park(tab, change, w, now_ms);
+	park(tab, change, w);
 	return -EINPROGRESS;
 }
 
@@ -206,7 +244,7 @@ void pml_table_cancel(struct pml_table *tab, struct pml_waiter *w)
 		w->is_cancelled = true;
 }
 
-void pml_table_done(struct pml_table *tab, struct pml_waiter *w)
+void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms)
 {
 	if (!w->is_queued)
 		return;
@@ -216,6 +254,10 @@ void pml_table_done(struct pml_table *tab, struct pml_waiter *w)
 	w->is_cancelled = false;
 	w->verdict = 0;
 	tab->stats.waiters--;
+	w->party->waiters--;
+	pml_accounts_put(&tab->accounts, w->party);
+	w->party = NULL;
+	pml_table_record_span(tab, PML_SPAN_WAIT, now_ms - w->since_ms);
 }
 
 /* ---- what others ask ---------------------------------------------------- */

@@ -451,7 +451,7 @@ static int greet(struct pml_remote *remote)
 	}
 
 	err = pml_session_new(remote->env->leases, &holder_ops, remote, pml_ep_peer(remote->ep),
-			      &remote->session);
+			      (uint32_t)remote->env->cred.uid, &remote->session);
 	if (err) {
 		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
 		refuse(remote, err);

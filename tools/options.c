@@ -92,6 +92,8 @@ enum number_kind {
 	NUMBER_SIZE,  /* uint64_t, in bytes */
 };
 
+#define AT(field) offsetof(struct pml_lease_config, field)
+
 static const struct lease_number {
 	const char *name;
 	enum number_kind kind;
@@ -99,22 +101,28 @@ static const struct lease_number {
 	uint64_t min;
 	uint64_t max;
 } lease_numbers[] = {
-	{"ack", NUMBER_TIME, offsetof(struct pml_lease_config, ack_ms), 1, HOUR_MS},
-	{"drain", NUMBER_TIME, offsetof(struct pml_lease_config, drain_ms), 1, HOUR_MS},
-	{"block_deadline", NUMBER_TIME, offsetof(struct pml_lease_config, block_deadline_ms), 0,
-	 24 * HOUR_MS},
-	{"term", NUMBER_TIME, offsetof(struct pml_lease_config, term_ms), 100, HOUR_MS},
-	{"fence", NUMBER_TIME, offsetof(struct pml_lease_config, fence_ms), 10, HOUR_MS},
-	{"max_sessions", NUMBER_COUNT, offsetof(struct pml_lease_config, max_sessions), 1,
-	 1u << 16},
-	{"max_leases", NUMBER_COUNT, offsetof(struct pml_lease_config, max_leases), 1, 1u << 24},
-	{"max_session_leases", NUMBER_COUNT, offsetof(struct pml_lease_config, max_session_leases),
-	 1, 1u << 24},
-	{"max_waiters", NUMBER_COUNT, offsetof(struct pml_lease_config, max_waiters), 1, 1u << 20},
-	{"max_pinned", NUMBER_SIZE, offsetof(struct pml_lease_config, max_pinned_bytes),
-	 PML_BLOCK_BYTES, UINT64_MAX},
-	{"max_session_pinned", NUMBER_SIZE,
-	 offsetof(struct pml_lease_config, max_session_pinned_bytes), PML_BLOCK_BYTES, UINT64_MAX},
+	{"ack", NUMBER_TIME, AT(ack_ms), 1, HOUR_MS},
+	{"drain", NUMBER_TIME, AT(drain_ms), 1, HOUR_MS},
+	{"block_deadline", NUMBER_TIME, AT(block_deadline_ms), 0, 24 * HOUR_MS},
+	{"term", NUMBER_TIME, AT(term_ms), 100, HOUR_MS},
+	{"fence", NUMBER_TIME, AT(fence_ms), 10, HOUR_MS},
+	{"orphan_grace", NUMBER_TIME, AT(orphan_grace_ms), 0, 24 * HOUR_MS},
+	{"max_sessions", NUMBER_COUNT, AT(max_sessions), 1, 1u << 16},
+	{"max_client_sessions", NUMBER_COUNT, AT(max_client_sessions), 0, 1u << 16},
+	{"max_user_sessions", NUMBER_COUNT, AT(max_user_sessions), 0, 1u << 16},
+	{"max_leases", NUMBER_COUNT, AT(max_leases), 1, 1u << 24},
+	{"max_session_leases", NUMBER_COUNT, AT(max_session_leases), 1, 1u << 24},
+	{"max_user_leases", NUMBER_COUNT, AT(max_user_leases), 0, 1u << 24},
+	{"max_segments", NUMBER_COUNT, AT(max_segments), 1, UINT32_MAX},
+	{"max_session_segments", NUMBER_COUNT, AT(max_session_segments), 1, UINT32_MAX},
+	{"max_user_segments", NUMBER_COUNT, AT(max_user_segments), 0, UINT32_MAX},
+	{"max_waiters", NUMBER_COUNT, AT(max_waiters), 1, 1u << 20},
+	{"max_user_waiters", NUMBER_COUNT, AT(max_user_waiters), 0, 1u << 20},
+	{"max_pinned", NUMBER_SIZE, AT(max_pinned_bytes), PML_BLOCK_BYTES, UINT64_MAX},
+	{"max_session_pinned", NUMBER_SIZE, AT(max_session_pinned_bytes), PML_BLOCK_BYTES,
+	 UINT64_MAX},
+	{"max_user_pinned", NUMBER_SIZE, AT(max_user_pinned_bytes), 0, UINT64_MAX},
+	{"max_unbreakable", NUMBER_SIZE, AT(max_unbreakable_bytes), 0, UINT64_MAX},
 };
 
 static size_t number_bytes(const struct lease_number *number)
@@ -268,6 +276,10 @@ static int set_flag(struct pml_mount_options *options, const char *name, char *r
 		options->allow_other = true;
 	} else if (strcmp(name, "poison") == 0) {
 		options->poison_freed = true;
+	} else if (strcmp(name, "ebusy_recall") == 0) {
+		options->ebusy_recalls = true;
+	} else if (strcmp(name, "noebusy_recall") == 0) {
+		options->ebusy_recalls = false;
 	} else if (strcmp(name, "allow_unauthenticated") == 0) {
 		options->allow_unauthenticated = true;
 	} else if (strcmp(name, "remount") == 0) {
@@ -376,6 +388,7 @@ void pml_options_apply(const struct pml_mount_options *options, struct pml_lease
 			       (const char *)&options->lease + number->offset,
 			       number_bytes(number));
 	}
+	config->ebusy_recalls = options->ebusy_recalls;
 	for (unsigned int op = 0; op < PML_OP_COUNT; op++) {
 		if (options->policy_set & (1u << op))
 			config->policy[op] = options->lease.policy[op];

@@ -46,6 +46,7 @@ struct pml_mount_options {
 	struct pml_lease_config lease;
 	uint32_t lease_set;	  /* bit by number in the table of options.c */
 	uint32_t policy_set;	  /* bit by enum pml_layout_op: policy.OP was given */
+	bool ebusy_recalls;	  /* policy ebusy asks the holder, too */
 	bool is_policy_set;	  /* policy= was given, for all other operations */
 	bool is_lease_policy_set; /* policy.lease= was given */
 	enum pml_policy all_policy;

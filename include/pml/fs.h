@@ -247,6 +247,8 @@ void pml_inode_put(struct pml_inode *inode, uint64_t count);
 uint64_t pml_inode_ino(const struct pml_inode *inode);
 uint64_t pml_inode_generation(const struct pml_inode *inode);
 mode_t pml_inode_mode(const struct pml_inode *inode);
+/* Has it lost its last name? */
+bool pml_inode_is_orphan(const struct pml_inode *inode);
 uint64_t pml_inode_size(const struct pml_inode *inode);
 /* When it was made. */
 void pml_inode_btime(const struct pml_inode *inode, struct timespec *ret_btime);
@@ -556,6 +558,12 @@ struct pml_segment {
 	uint64_t nblocks;
 };
 
+enum pml_pin_kind {
+	PML_PIN_READ,
+	PML_PIN_WRITE,
+	PML_PIN_OWNED_READ, /* for reading beside writers that may come */
+};
+
 /*
  * pml_file_pin() - pin the blocks behind a byte range, for remote access
  * @segments: @max entries; ordered by first_byte
@@ -566,7 +574,10 @@ struct pml_segment {
  * For writing, the range is rounded out to whole blocks, shared blocks are copied, holes
  * allocated, and all fresh blocks zeroed first (I5, I6); the range may reach past the end of the
  * file: those blocks read as zeros to everybody else until pml_file_commit().  The file loses
- * setuid, setgid and capabilities, as by a write (pml_inode_drop_privileges()).
+ * setuid, setgid and capabilities, as by a write (pml_inode_drop_privileges()).  What another
+ * pin for writing covers already is left as its holder has it.
+ *
+ * For owned reading, blocks are prepared as for writing, up to the end of the file.
  *
  * Assumes: the lease table already excludes conflicting leases and holds back layout
  * operations on the range.  Returns 0, or
@@ -574,9 +585,9 @@ struct pml_segment {
  *   -EUSERS the pin counter of a block would overflow
  *   -ENODATA (reading) the range begins at or behind the end of the file
  */
-int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
-		 struct pml_segment *segments, size_t max, size_t *ret_count,
-		 uint64_t *ret_end) PML_MUST_CHECK;
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		 enum pml_pin_kind kind, struct pml_segment *segments, size_t max,
+		 size_t *ret_count, uint64_t *ret_end) PML_MUST_CHECK;
 
 /*
  * Drops the pins of one segment; blocks without shares become free.  Call it only
@@ -598,7 +609,8 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 /*
  * Gives back what a write lease on the range allocated past the end of the file and did
  * not commit, unless the file keeps preallocated space (pml_file_allocate()).  After the
- * lease's unpin.  Best effort: what cannot be freed now stays with the file.
+ * lease's unpin; what another lease has pinned for writing stays.  Best effort: what cannot
+ * be freed now stays with the file.
  */
 void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte);
 

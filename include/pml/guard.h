@@ -66,6 +66,7 @@ struct pml_waiter {
 	void (*resume)(struct pml_waiter *w);
 	uint64_t session; /* lease session on whose behalf it runs; 0: a local process */
 	int32_t pid;	  /* for display; 0 unknown */
+	uint32_t uid;	  /* whose limits it counts against */
 	char name[PML_WAITER_NAME_BYTES];
 
 	/* The guard's.  Under its lock. */
@@ -77,8 +78,11 @@ struct pml_waiter {
 	int verdict;	      /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */
 	bool is_cancelled;    /* cancel() came while it ran: it may not park again */
 	bool is_parked;
-	bool is_queued; /* holds its place: done() is due */
+	bool is_queued;		 /* holds its place: done() is due */
+	struct pml_party *party; /* what it is charged to while it is queued */
 };
+
+struct pml_party; /* lease/account.h */
 
 struct pml_guard_ops {
 	/*
@@ -86,7 +90,9 @@ struct pml_guard_ops {
 	 *
 	 * Returns 0, or
 	 *   -EINPROGRESS  parked; resume() will be called
-	 *   -EBUSY        policy ebusy, @w NULL, or the deadline of policy block passed
+	 *   -EBUSY        policy ebusy, @w NULL, an unbreakable lease, or the deadline of policy
+	 *                 block passed
+	 *   -EDEADLK      an unbreakable lease of the asker's own session
 	 *   -ECANCELED    policy skip: leave the range alone, and go on with others
 	 *   -EINTR        cancelled
 	 *   -EAGAIN       too many operations wait already (I9)
@@ -105,6 +111,12 @@ struct pml_guard_ops {
 
 	/* The operation has ended, whatever its result.  Harmless if never parked. */
 	void (*done)(void *guard, struct pml_waiter *w);
+
+	/*
+	 * The inode has lost its last name.  May be NULL.  Called with or without locks of the
+	 * filesystem; does not block.
+	 */
+	void (*orphaned)(void *guard, uint64_t ino);
 
 	/*
 	 * A cheap hint: may any lease cover this inode at all?  One load, no lock;

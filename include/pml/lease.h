@@ -39,17 +39,55 @@ enum pml_policy {
 struct pml_lease_config {
 	enum pml_policy policy[PML_OP_COUNT];
 	enum pml_policy lease_policy; /* when a lease request meets a conflicting lease */
+	bool ebusy_recalls;	      /* policy ebusy: the holder is asked too, without clocks */
 	uint32_t ack_ms;	      /* recall to first sign of life; default 2000 */
 	uint32_t drain_ms;	      /* recall to return; default 10000 */
 	uint32_t block_deadline_ms;   /* policy block ends in EBUSY after this; 0: never */
-	uint32_t term_ms;      /* a session that is silent this long has died; default 30000 */
-	uint32_t fence_ms;     /* a fence unconfirmed this long is escalated; default 5000 */
-	uint32_t max_sessions; /* default 64 */
-	uint32_t max_leases;   /* in all; default 65536 */
-	uint32_t max_session_leases;	   /* default 1024 */
-	uint32_t max_waiters;		   /* parked operations in all; default 4096 */
-	uint64_t max_session_pinned_bytes; /* default: half of the device */
+	uint32_t term_ms;  /* a session that is silent this long has died; default 30000 */
+	uint32_t fence_ms; /* a fence unconfirmed this long is escalated; default 5000 */
+	/* A file without names keeps its leases so long, then they are recalled; 0: for ever. */
+	uint32_t orphan_grace_ms; /* default 60000 */
+
+	/*
+	 * Limits.  Of all; of one client's session (or, for sessions, of the host that it comes
+	 * from); of one user (0: none, but waiters; uid 0 has none).  A quarter of a limit of all
+	 * is kept in equal parts for each session that may be there.
+	 */
+	uint32_t max_sessions;	      /* default 64 */
+	uint32_t max_client_sessions; /* of a host; 0, the default: all but a quarter */
+	uint32_t max_user_sessions;
+	uint32_t max_leases;	     /* default 65536 */
+	uint32_t max_session_leases; /* default 1024 */
+	uint32_t max_user_leases;
+	uint32_t max_segments;	       /* default 1048576 */
+	uint32_t max_session_segments; /* default 65536 */
+	uint32_t max_user_segments;
+	uint32_t max_waiters;		   /* parked operations; default 4096 */
+	uint32_t max_user_waiters;	   /* 0, the default: all but a quarter */
 	uint64_t max_pinned_bytes;	   /* default: 3/4 of the device */
+	uint64_t max_session_pinned_bytes; /* default: half of the device */
+	uint64_t max_user_pinned_bytes;
+	uint64_t max_unbreakable_bytes; /* pinned by unbreakable leases; 0, the default: none */
+};
+
+/* A limit that was reached. */
+enum pml_limit {
+	PML_LIMIT_SESSIONS,
+	PML_LIMIT_CLIENT_SESSIONS,
+	PML_LIMIT_USER_SESSIONS,
+	PML_LIMIT_LEASES,
+	PML_LIMIT_SESSION_LEASES,
+	PML_LIMIT_USER_LEASES,
+	PML_LIMIT_SEGMENTS,
+	PML_LIMIT_SESSION_SEGMENTS,
+	PML_LIMIT_USER_SEGMENTS,
+	PML_LIMIT_PINNED,
+	PML_LIMIT_SESSION_PINNED,
+	PML_LIMIT_USER_PINNED,
+	PML_LIMIT_WAITERS,
+	PML_LIMIT_USER_WAITERS,
+	PML_LIMIT_UNBREAKABLE,
+	PML_LIMIT_COUNT,
 };
 
 /* Fills in the defaults for a device of this payload. */
@@ -59,6 +97,10 @@ void pml_lease_config_default(struct pml_lease_config *ret_config, uint64_t devi
 #define PML_LEASE_BYTES_MAX    (1ull << 30) /* bytes in one lease */
 
 enum pml_lease_mode { PML_LEASE_READ, PML_LEASE_WRITE };
+
+/* What a recall is for, besides the operations of enum pml_layout_op. */
+#define PML_RECALL_LEASE  PML_OP_COUNT				   /* another lease */
+#define PML_RECALL_ORPHAN ((enum pml_layout_op)(PML_OP_COUNT + 1)) /* the file has no name */
 
 enum pml_lease_state {
 	PML_LEASE_GRANTING, /* in the table, pins and keys being made */
@@ -110,8 +152,8 @@ struct pml_holder_ops {
 	/*
 	 * Queues a recall / revoked message; must not block.  Lost is lost: clocks go on.
 	 * In the clock thread, without locks; also for a session that has ended, until
-	 * released().  @op PML_OP_COUNT: for another session's lease.  @drain_ms 0: no clock
-	 * runs (policy block); a second recall of the same lease says that one has begun.
+	 * released().  @op: or PML_RECALL_LEASE, PML_RECALL_ORPHAN.  @drain_ms 0: no clock runs
+	 * (policy block); a second recall of the same lease says that one has begun.
 	 */
 	void (*recall)(void *session_arg, uint64_t lease_id, enum pml_layout_op op,
 		       uint32_t drain_ms);
@@ -154,11 +196,14 @@ int pml_lease_manager_free(struct pml_lease_manager *mgr) PML_MUST_CHECK;
 /* ---- sessions ----------------------------------------------------------- */
 
 /*
- * @peer: where it comes from, for display; copied.  *ret_session is never 0.
- * -EUSERS: max_sessions reached.  -ESHUTDOWN: unmounting.
+ * @peer: where it comes from, for display; copied.  What is in front of its last colon is the
+ *        host whose sessions are limited together
+ * @uid:  whom it acts as: whose limits it counts against
+ * *ret_session is never 0.  -EUSERS: a limit of sessions is reached.  -ESHUTDOWN: unmounting.
  */
 int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *ops,
-		    void *session_arg, const char *peer, uint64_t *ret_session) PML_MUST_CHECK;
+		    void *session_arg, const char *peer, uint32_t uid,
+		    uint64_t *ret_session) PML_MUST_CHECK;
 /* A sign of life: renews the term of all its leases. */
 void pml_session_renew(struct pml_lease_manager *mgr, uint64_t session);
 /*
@@ -186,24 +231,64 @@ struct pml_grant {
 	struct pml_grant_segment segments[PML_LEASE_SEGMENTS_MAX];
 };
 
+/* What a session asks for. */
+struct pml_lease_wish {
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t len_bytes; /* 1 to PML_LEASE_BYTES_MAX; a write lease is rounded out to blocks */
+	enum pml_lease_mode mode;
+	bool is_shared;	     /* beside leases that asked for it too, whatever their modes */
+	bool is_unbreakable; /* what needs its range fails with EBUSY; it is never recalled */
+};
+
 /*
- * pml_lease_acquire() - lend a range of a file to a session
- * @len_bytes: 1 to PML_LEASE_BYTES_MAX; a write lease is rounded out to whole blocks
+ * pml_lease_request() - lend a range of a file to a session
+ *
+ * Who was told EAGAIN has the first claim on its range for PML_SEEK_FRESH_MS from its last
+ * try: younger requests that conflict with it get EAGAIN meanwhile.
  *
  * Returns 0, or
- *   -EAGAIN   a conflicting lease was recalled, or an operation waits on the range:
- *             ask again in a moment
- *   -EBUSY    a conflicting lease and policy ebusy
+ *   -EAGAIN   a conflicting lease was recalled, an operation waits on the range, or somebody
+ *             else asked earlier: ask again in a moment
+ *   -EBUSY    a conflicting lease that is unbreakable, or policy ebusy
  *   -EDEADLK  conflicts with a lease of the same session: return that first
- *   -EDQUOT   a limit of this session (leases, pinned bytes); -EUSERS a limit of all
+ *   -EDQUOT   a limit of this session or user; -EUSERS a limit of all
+ *   -EPERM    unbreakable, and the mount allows none
  *   -ESTALE   no such session, or it is ending
  *   -EIO      a conflicting lease is stuck
  *   -EINVAL   range; and what pml_file_pin() and key_new() return
  * The caller has checked permission.
  */
-int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session, uint64_t ino,
-		      uint64_t first_byte, uint64_t len_bytes, enum pml_lease_mode mode,
+#define PML_SEEK_FRESH_MS 1000u
+int pml_lease_request(struct pml_lease_manager *mgr, uint64_t session,
+		      const struct pml_lease_wish *wish,
 		      struct pml_grant *ret_grant) PML_MUST_CHECK;
+
+/* One without anything special. */
+static inline PML_MUST_CHECK int pml_lease_acquire(struct pml_lease_manager *mgr, uint64_t session,
+						   uint64_t ino, uint64_t first_byte,
+						   uint64_t len_bytes, enum pml_lease_mode mode,
+						   struct pml_grant *ret_grant)
+{
+	const struct pml_lease_wish wish = {
+		.ino = ino, .first_byte = first_byte, .len_bytes = len_bytes, .mode = mode};
+	return pml_lease_request(mgr, session, &wish, ret_grant);
+}
+
+/*
+ * pml_lease_downgrade() - a read lease in place of a write lease
+ *
+ * The new lease is there before the old one is returned, so nobody else's change comes in
+ * between; its range ends at the end of the file at the latest.  The holder has drained: the
+ * old lease is returned as by pml_lease_return(), and what was not committed is as after one.
+ * Errors as pml_lease_request(), and then the write lease is as it was:
+ *   -ESTALE   no such lease, or it has ended
+ *   -EINVAL   it is a read lease
+ *   -EAGAIN   an operation waits that a read lease would hold up as well
+ *   -ENODATA  its range begins at or behind the end of the file
+ */
+int pml_lease_downgrade(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
+			struct pml_grant *ret_grant) PML_MUST_CHECK;
 
 /* The holder saw a recall and drains.  Unknown or ended leases: -ESTALE. */
 int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session,
@@ -237,8 +322,14 @@ struct pml_lease_view {
 	uint64_t age_ms;
 	uint64_t pinned_bytes;
 	uint32_t nsegments;
+	uint32_t uid;
+	bool is_shared;
+	bool is_unbreakable;
+	bool is_orphan; /* the file has no name any more */
 	enum pml_lease_mode mode;
 	enum pml_lease_state state;
+	enum pml_layout_op recall_op; /* while RECALLING */
+	enum pml_end_reason why;      /* while FENCING or STUCK */
 	char peer[64];
 	char waiter[PML_WAITER_NAME_BYTES]; /* the first operation that waits for it, or "" */
 	int32_t waiter_pid;
@@ -253,12 +344,82 @@ struct pml_pin_view {
 	uint64_t nblocks;
 };
 
+/* An operation that waits for leases. */
+struct pml_waiter_view {
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t end_byte;
+	uint64_t age_ms;
+	uint64_t lease_id; /* the first one in its way, or 0: it runs again just now */
+	int32_t pid;
+	uint32_t uid;
+	enum pml_layout_op op;
+	enum pml_policy policy;
+	char name[PML_WAITER_NAME_BYTES];
+};
+
+/* A lease that ended against its holder's will. */
+struct pml_ending {
+	uint64_t lease_id;
+	uint64_t session;
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t end_byte;
+	uint64_t age_ms;      /* of the lease, when it was gone */
+	uint64_t recalled_ms; /* from the recall, or the end, to its being gone */
+	uint64_t ago_ms;      /* since then */
+	enum pml_lease_mode mode;
+	enum pml_end_reason why;
+	enum pml_layout_op op; /* what it was recalled for; PML_RECALL_LEASE too if never */
+	int32_t waiter_pid;    /* of the operation that waited longest then; 0: none */
+	char peer[64];
+	char waiter[PML_WAITER_NAME_BYTES];
+};
+#define PML_HISTORY_MAX 256u
+
+/* How long something took: counts by powers of two of milliseconds. */
+#define PML_HISTOGRAM_BUCKETS 20u
+struct pml_histogram {
+	uint64_t count;
+	uint64_t sum_ms;
+	uint64_t max_ms;
+	uint64_t bucket[PML_HISTOGRAM_BUCKETS]; /* 0: below 1 ms, i: below 2^i ms, last: the rest */
+};
+
+enum pml_span {
+	PML_SPAN_GRANT,	 /* granting to granted */
+	PML_SPAN_HELD,	 /* granted to returned, revoked or expired */
+	PML_SPAN_ACK,	 /* recall to its acknowledgement */
+	PML_SPAN_RETURN, /* recall to the return */
+	PML_SPAN_REVOKE, /* recall to the revoke, of who did not return */
+	PML_SPAN_FENCE,	 /* one key, from its first step on to its death */
+	PML_SPAN_UNPIN,	 /* begin of fencing to gone */
+	PML_SPAN_WAIT,	 /* a layout operation, first parking to its end */
+	PML_SPAN_COUNT,
+};
+const char *pml_span_name(enum pml_span span);
+const char *pml_limit_name(enum pml_limit limit);
+
 struct pml_lease_stats {
 	uint64_t sessions, leases, pinned_bytes, waiters;		      /* now */
 	uint64_t granted, returned, recalls, revoked, expired, sessions_died; /* since mount */
 	uint64_t fences, fence_escalations, fences_stuck;
 	uint64_t parked, refused_busy, refused_limit, interrupted, skipped;
+	uint64_t orphans_recalled, downgraded, sought; /* sought: EAGAIN for an older request */
+	uint64_t refused[PML_LIMIT_COUNT];	       /* refused_limit, limit by limit */
+	struct pml_histogram histogram[PML_SPAN_COUNT];
 };
+
+/* Changes the configuration of a running manager; see pml_table_reconfigure(). */
+int pml_lease_configure(struct pml_lease_manager *mgr,
+			const struct pml_lease_config *config) PML_MUST_CHECK;
+void pml_lease_config_get(struct pml_lease_manager *mgr, struct pml_lease_config *ret_config);
+
+/* The last leases that ended by force, oldest first; see struct pml_ending. */
+size_t pml_lease_history(struct pml_lease_manager *mgr, struct pml_ending *ret_endings, size_t max);
+/* Up to @max operations that wait, from number @skip on, in no order. */
+size_t pml_waiter_list(struct pml_lease_manager *mgr, size_t skip,
+		       struct pml_waiter_view *ret_views, size_t max);
 
 /*
  * Copies out up to @max views of leases with an id above @after, in order of id.
@@ -275,7 +436,7 @@ int pml_lease_audit(struct pml_lease_manager *mgr, char *ret_reason) PML_MUST_CH
 
 /*
  * Names for messages and options: "truncate", "clone-src"; "revoke"; "conflict".
- * PML_OP_COUNT is "lease"; a number that has no name is "unknown".
+ * PML_RECALL_LEASE is "lease", PML_RECALL_ORPHAN "orphan"; what has no name is "unknown".
  */
 const char *pml_layout_op_name(enum pml_layout_op op);
 const char *pml_policy_name(enum pml_policy policy);

@@ -248,7 +248,7 @@ audit
 
 # Of one file the kernel passes on one change at a time: so as many files.
 waiting=50 holding=51
-remount $base,policy=block,term=120s,max_waiters=$waiting
+remount $base,policy=block,term=120s,max_waiters=$waiting,max_client_sessions=64
 clients=()
 for i in $(seq $holding); do
 	file "$i.b" 64K

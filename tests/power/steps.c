@@ -192,7 +192,7 @@ static int pin(struct stepper *s, struct pml_inode *inode, const struct step *st
 	if (s->pinned)
 		return -EBUSY;
 	uint64_t end;
-	int err = pml_file_pin(inode, step->at, step->bytes, true, s->segment, SEGMENTS_MAX,
+	int err = pml_file_pin(inode, step->at, step->bytes, PML_PIN_WRITE, s->segment, SEGMENTS_MAX,
 			       &s->nsegments, &end);
 	if (err)
 		return err;

@@ -253,9 +253,11 @@ static int pin_locked(struct pml_inode *inode, uint64_t first, uint64_t end,
 	return 0;
 }
 
-int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
-		 struct pml_segment *segments, size_t max, size_t *ret_count, uint64_t *ret_end)
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		 enum pml_pin_kind kind, struct pml_segment *segments, size_t max,
+		 size_t *ret_count, uint64_t *ret_end)
 {
+	bool for_write = kind == PML_PIN_WRITE;
 	struct pml_fs *fs = inode->fs;
 	uint64_t end = PML_MIN(first_byte + len_bytes, FAKE_FILE_BYTES);
 	pthread_mutex_lock(&inode->lock);
@@ -342,4 +344,15 @@ int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg, char *ret
 	for (size_t i = 0; i < FAKE_INODES; i++)
 		pthread_mutex_unlock(&fs->inodes[i].lock);
 	return err;
+}
+
+bool pml_inode_is_orphan(const struct pml_inode *inode)
+{
+	(void)inode;
+	return false;
+}
+
+uint64_t pml_inode_ino(const struct pml_inode *inode)
+{
+	return inode->ino;
 }

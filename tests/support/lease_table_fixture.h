@@ -158,6 +158,9 @@ static inline uint64_t session_new(void)
 	return session->id;
 }
 
+/* What the next leases are, besides their mode. */
+static bool is_shared, is_unbreakable;
+
 /* Enters a lease; NULL and *ret_err on refusal. */
 static inline struct pml_lease *insert(uint64_t session, uint64_t first, uint64_t end,
 				       enum pml_lease_mode mode, int *ret_err)
@@ -165,7 +168,13 @@ static inline struct pml_lease *insert(uint64_t session, uint64_t first, uint64_
 	struct pml_lease *lease = calloc(1, sizeof(*lease));
 	if (!lease)
 		BAIL_OUT("memory");
-	lease->claim = (struct pml_claim){session, INO, first, end, mode};
+	lease->claim = (struct pml_claim){.session = session,
+					  .ino = INO,
+					  .first_byte = first,
+					  .end_byte = end,
+					  .mode = mode,
+					  .is_shared = is_shared,
+					  .is_unbreakable = is_unbreakable};
 	lease->inode = some_inode;
 	*ret_err = pml_table_insert(&tab, lease, now);
 	if (*ret_err) {
@@ -247,6 +256,9 @@ static inline void finish(void)
 	CHECK(!pml_table_may_be_leased(&tab, INO));
 	CHECK(pml_list_is_empty(&tab.acks) && pml_list_is_empty(&tab.drains));
 	CHECK(pml_list_is_empty(&tab.fences) && pml_list_is_empty(&tab.fence_retries));
+	CHECK(pml_list_is_empty(&tab.orphans) && pml_list_is_empty(&tab.seekers));
+	CHECK_EQ(tab.accounts.unbreakable_bytes, 0);
+	pml_table_fini(&tab);
 }
 
 /* For tables with a stuck lease: frees without checks. */
@@ -264,6 +276,9 @@ static inline void finish_stuck(void)
 		pml_list_for_each_safe(session, next, &tab.session_buckets[i], by_id)
 			free(session);
 	}
+	struct pml_party *party, *other;
+	pml_list_for_each_safe(party, other, &tab.accounts.parties, link)
+		free(party);
 }
 
 #endif

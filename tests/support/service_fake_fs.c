@@ -450,9 +450,11 @@ static void pin_locked(struct pml_inode *inode, uint64_t first, uint64_t end, bo
 	}
 }
 
-int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes, bool for_write,
-		 struct pml_segment *segments, size_t max, size_t *ret_count, uint64_t *ret_end)
+int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		 enum pml_pin_kind kind, struct pml_segment *segments, size_t max,
+		 size_t *ret_count, uint64_t *ret_end)
 {
+	bool for_write = kind == PML_PIN_WRITE;
 	uint64_t end = first_byte + len_bytes;
 	if (end > (uint64_t)FAKE_FILE_BLOCKS * PML_BLOCK_BYTES)
 		return -EFBIG;
@@ -488,4 +490,10 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 
 void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
 {
+}
+
+bool pml_inode_is_orphan(const struct pml_inode *inode)
+{
+	(void)inode;
+	return false;
 }

@@ -248,7 +248,7 @@ static void test_thousands_of_clones_keep_the_counters_right(void)
 	struct pml_segment seg[4];
 	size_t n;
 	uint64_t end;
-	CHECK_EQ(pml_file_pin(f, 0, 2 * 4096, false, seg, 4, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(f, 0, 2 * 4096, PML_PIN_READ, seg, 4, &n, &end), 0);
 	REQUIRE(n == 1);
 	pml_fs_counts(pool.fs, &counts);
 	CHECK_EQ(counts.pinned_blocks, 2);
@@ -258,7 +258,7 @@ static void test_thousands_of_clones_keep_the_counters_right(void)
 	REQUIRE(pml_dir_lookup(root, "c7", &g) == 0);
 	struct pml_segment wseg[4];
 	size_t wn;
-	CHECK_EQ(pml_file_pin(g, 0, 4096, true, wseg, 4, &wn, &end), 0);
+	CHECK_EQ(pml_file_pin(g, 0, 4096, PML_PIN_WRITE, wseg, 4, &wn, &end), 0);
 	REQUIRE(wn == 1);
 	CHECK(wseg[0].block != seg[0].block);
 	pml_fs_unpin(pool.fs, &wseg[0]);
@@ -285,7 +285,7 @@ static void test_pinned_blocks_outlive_their_file_in_quarantine(void)
 	struct pml_segment seg[4];
 	size_t n;
 	uint64_t end;
-	CHECK_EQ(pml_file_pin(f, 4096, 8 * 4096, false, seg, 4, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(f, 4096, 8 * 4096, PML_PIN_READ, seg, 4, &n, &end), 0);
 	REQUIRE(n == 1);
 	CHECK_EQ(end, 9 * 4096);
 	/* No guard is installed: the layout changes under the pin. */
@@ -420,7 +420,7 @@ static void test_what_remote_writers_left_is_durable_before_it_is_shared(void)
 	CHECK_EQ(write_bytes(h, 0, 'a', 4 * 4096, NULL), 0);
 	pool.fs->info.is_cache_line = true;
 	pool.fs->persist_fn = note_flushed;
-	REQUIRE(pml_file_pin(f, 0, 4 * 4096, true, &segment, 1, &n, &end) == 0 && n == 1);
+	REQUIRE(pml_file_pin(f, 0, 4 * 4096, PML_PIN_WRITE, &segment, 1, &n, &end) == 0 && n == 1);
 	flushed.addr = segment.addr;
 	flushed.bytes = segment.len_bytes;
 	pml_fs_unpin(pool.fs, &segment);
@@ -459,7 +459,7 @@ static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
 	CHECK_EQ(pml_file_clone(f, 0, g, 0, 1 << 20, NULL, &done), 0);
 	struct pml_segment seg[64];
 	size_t n;
-	CHECK_EQ(pml_file_pin(g, 0, 16 * 4096, true, seg, 64, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(g, 0, 16 * 4096, PML_PIN_WRITE, seg, 64, &n, &end), 0);
 	CHECK_EQ(end, 16 * 4096);
 	uint64_t at = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -511,7 +511,7 @@ static void test_a_read_pin_stops_at_the_end_and_skips_holes(void)
 	struct pml_segment seg[4];
 	size_t n;
 	uint64_t end;
-	CHECK_EQ(pml_file_pin(f, 0, 1 << 20, false, seg, 4, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(f, 0, 1 << 20, PML_PIN_READ, seg, 4, &n, &end), 0);
 	REQUIRE(n == 2);
 	CHECK_EQ(end, 3 * 4096 + 10);
 	CHECK_EQ(seg[0].len_bytes, 4096);
@@ -520,14 +520,14 @@ static void test_a_read_pin_stops_at_the_end_and_skips_holes(void)
 	for (size_t i = 0; i < n; i++)
 		pml_fs_unpin(pool.fs, &seg[i]);
 	/* One segment only fits: the grant ends where the second would begin. */
-	CHECK_EQ(pml_file_pin(f, 0, 1 << 20, false, seg, 1, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(f, 0, 1 << 20, PML_PIN_READ, seg, 1, &n, &end), 0);
 	CHECK_EQ(n, 1);
 	CHECK_EQ(end, 3 * 4096);
 	pml_fs_unpin(pool.fs, &seg[0]);
-	CHECK_EQ(pml_file_pin(f, 3 * 4096 + 10, 1, false, seg, 4, &n, &end), -ENODATA);
-	CHECK_EQ(pml_file_pin(f, 0, 0, false, seg, 4, &n, &end), -EINVAL);
-	CHECK_EQ(pml_file_pin(root, 0, 1, false, seg, 4, &n, &end), -EINVAL);
-	CHECK_EQ(pml_file_pin(f, UINT64_MAX - 5, 10, false, seg, 4, &n, &end), -EFBIG);
+	CHECK_EQ(pml_file_pin(f, 3 * 4096 + 10, 1, PML_PIN_READ, seg, 4, &n, &end), -ENODATA);
+	CHECK_EQ(pml_file_pin(f, 0, 0, PML_PIN_READ, seg, 4, &n, &end), -EINVAL);
+	CHECK_EQ(pml_file_pin(root, 0, 1, PML_PIN_READ, seg, 4, &n, &end), -EINVAL);
+	CHECK_EQ(pml_file_pin(f, UINT64_MAX - 5, 10, PML_PIN_READ, seg, 4, &n, &end), -EFBIG);
 	pml_inode_put(f, 1);
 	teardown();
 }
@@ -689,7 +689,7 @@ static void random_remote_write(int i, uint64_t first, uint64_t len)
 	uint64_t end;
 	int byte = (int)(1 + below(255));
 	bool does_commit = below(4) != 0;
-	CHECK_EQ(pml_file_pin(file[i], first, len, true, seg, 96, &n, &end), 0);
+	CHECK_EQ(pml_file_pin(file[i], first, len, PML_PIN_WRITE, seg, 96, &n, &end), 0);
 	for (size_t k = 0; k < n; k++) {
 		uint64_t from = PML_MAX(seg[k].first_byte, first);
 		uint64_t to = PML_MIN(seg[k].first_byte + seg[k].len_bytes, first + len);

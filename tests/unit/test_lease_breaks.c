@@ -103,7 +103,7 @@ static void test_the_holders_own_change_counts_as_a_return(void)
 		CHECK(last_seen(PML_ACTION_GONE)->tell_holder);
 		CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
 		CHECK_EQ(admit(PML_OP_TRUNCATE, 0, UINT64_MAX, &w), 0);
-		pml_table_done(&tab, &w);
+		pml_table_done(&tab, &w, now);
 		CHECK_EQ(tab.stats.returned, 1);
 		CHECK_EQ(tab.stats.revoked, 0);
 		finish();
@@ -124,7 +124,7 @@ static void test_an_own_change_ends_a_lease_that_is_being_granted(void)
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 0);
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -147,7 +147,7 @@ static void test_a_waiter_is_resumed_when_the_last_lease_in_its_way_is_gone(void
 	CHECK_EQ(c->state, PML_LEASE_GRANTED);
 	/* Holders hear of a lease's end before the operation goes on. */
 	CHECK_EQ(seen[nseen - 1].kind, PML_ACTION_RESUME);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -170,7 +170,7 @@ static void test_clone_src_recalls_writers_only(void)
 	CHECK_EQ(acquire(s2, BLOCK, 2 * BLOCK, PML_LEASE_WRITE, NULL), -EAGAIN);
 	CHECK_EQ(acquire(s2, BLOCK, 2 * BLOCK, PML_LEASE_READ, NULL), 0);
 	CHECK_EQ(pml_table_admit(&tab, &change, &w, now), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -193,7 +193,7 @@ static void test_no_new_lease_overtakes_a_queued_operation(void)
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, 4 * BLOCK, &w), 0);
 	CHECK_EQ(acquire(s2, 0, BLOCK, PML_LEASE_READ, NULL), -EAGAIN);
 	CHECK_EQ(acquire(s2, 4 * BLOCK, 5 * BLOCK, PML_LEASE_READ, NULL), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	CHECK_EQ(acquire(s2, 0, BLOCK, PML_LEASE_READ, NULL), 0);
 	finish();
 }
@@ -217,7 +217,7 @@ static void test_an_operation_that_parks_again_waits_for_its_new_change(void)
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 2);
 	CHECK_EQ(admit(PML_OP_CLONE_DST, 8 * BLOCK, 9 * BLOCK, &w), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -234,8 +234,8 @@ static void test_cancel_ends_a_wait_with_EINTR_in_every_state(void)
 	pml_table_cancel(&tab, &parked);
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &parked), -EINTR);
-	pml_table_done(&tab, &parked);
-	pml_table_done(&tab, &parked);
+	pml_table_done(&tab, &parked, now);
+	pml_table_done(&tab, &parked, now);
 
 	/* Running, never parked: may go on, but not wait. */
 	struct pml_waiter running = waiter(0);
@@ -243,7 +243,7 @@ static void test_cancel_ends_a_wait_with_EINTR_in_every_state(void)
 	CHECK_EQ(admit(PML_OP_PUNCH, BLOCK, 2 * BLOCK, &running), 0);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &running), -EINTR);
 	CHECK(!running.is_queued);
-	pml_table_done(&tab, &running);
+	pml_table_done(&tab, &running, now);
 	CHECK_EQ(tab.stats.interrupted, 2);
 
 	/* Resumed with success, cancelled before it asks again: no lease is left, it goes on. */
@@ -254,7 +254,7 @@ static void test_cancel_ends_a_wait_with_EINTR_in_every_state(void)
 	CHECK_EQ(resumed.verdict, 0);
 	pml_table_cancel(&tab, &resumed);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &resumed), 0);
-	pml_table_done(&tab, &resumed);
+	pml_table_done(&tab, &resumed, now);
 	finish();
 }
 
@@ -276,11 +276,11 @@ static void test_I9_waiting_operations_are_limited(void)
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w[1]), -EINPROGRESS);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w[2]), -EAGAIN);
 	CHECK_EQ(tab.stats.refused_limit, 1);
-	pml_table_done(&tab, &w[2]);
+	pml_table_done(&tab, &w[2], now);
 	CHECK_EQ(pml_table_return(&tab, s, lease->id, now), 0);
 	run_fences();
-	pml_table_done(&tab, &w[0]);
-	pml_table_done(&tab, &w[1]);
+	pml_table_done(&tab, &w[0], now);
+	pml_table_done(&tab, &w[1], now);
 	CHECK_EQ(tab.stats.waiters, 0);
 	finish();
 }
@@ -430,7 +430,7 @@ static void random_admit(struct pml_waiter *w)
 			CHECK(!pml_rules_is_in_the_way(&lease->claim, &change));
 	}
 	if (err != -EINPROGRESS) {
-		pml_table_done(&tab, w);
+		pml_table_done(&tab, w, now);
 		*w = waiter(random_below(4));
 	}
 }
@@ -463,7 +463,7 @@ static void random_step(struct pml_waiter *waiters)
 		pass(random_below(60));
 		break;
 	default: {
-		int err = pml_table_ack(&tab, s, 1 + random_below(tab.last_lease_id + 1));
+		int err = pml_table_ack(&tab, s, 1 + random_below(tab.last_lease_id + 1), now);
 		CHECK(err == 0 || err == -ESTALE);
 		break;
 	}
@@ -504,7 +504,7 @@ static void test_random_schedules_keep_the_invariants_and_end(void)
 		}
 		for (int i = 0; i < RANDOM_WAITERS; i++) {
 			CHECK(!waiters[i].is_parked);
-			pml_table_done(&tab, &waiters[i]);
+			pml_table_done(&tab, &waiters[i], now);
 		}
 		finish();
 	}

@@ -197,7 +197,7 @@ static void holder_start(struct holder *h)
 	memset(h, 0, sizeof(*h));
 	h->fs = fs;
 	h->revoked_why = -1;
-	if (pml_session_new(mgr, &holder_ops, h, "test:1", &h->session) != 0)
+	if (pml_session_new(mgr, &holder_ops, h, "test:1", 0, &h->session) != 0)
 		BAIL_OUT("session");
 }
 
@@ -715,7 +715,7 @@ static void test_I2_an_audit_finds_a_pin_that_no_lease_owns(void)
 	struct pml_segment segment;
 	size_t count;
 	uint64_t end;
-	CHECK_EQ(pml_file_pin(inode, 0, BLOCK, false, &segment, 1, &count, &end), 0);
+	CHECK_EQ(pml_file_pin(inode, 0, BLOCK, PML_PIN_READ, &segment, 1, &count, &end), 0);
 	char reason[PML_REASON_BYTES];
 	CHECK_EQ(pml_lease_audit(mgr, reason), -EUCLEAN);
 	pml_fs_unpin(fs, &segment);

@@ -49,7 +49,8 @@ static bool share_a_block(const struct range_pair *pair)
 static struct pml_claim claim(uint64_t session, uint64_t first, uint64_t end,
 			      enum pml_lease_mode mode)
 {
-	return (struct pml_claim){session, 7, first, end, mode};
+	return (struct pml_claim){
+		.session = session, .ino = 7, .first_byte = first, .end_byte = end, .mode = mode};
 }
 
 static void check_coexist(const struct range_pair *p)

@@ -36,7 +36,7 @@ static void test_a_lease_is_seen_by_breaks_before_its_blocks_are_pinned(void)
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, 1, &w), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -78,13 +78,13 @@ static void test_requests_for_what_one_does_not_hold_are_stale(void)
 	struct pml_lease *held = must_acquire(s, 0, BLOCK, PML_LEASE_WRITE);
 	uint64_t id = held->id;
 	struct pml_lease *lease;
-	CHECK_EQ(pml_table_ack(&tab, other, id), -ESTALE);
+	CHECK_EQ(pml_table_ack(&tab, other, id, now), -ESTALE);
 	CHECK_EQ(pml_table_return(&tab, other, id, now), -ESTALE);
 	CHECK_EQ(pml_table_commit_begin(&tab, other, id, 0, 1, &lease), -ESTALE);
-	CHECK_EQ(pml_table_ack(&tab, s, id + 1), -ESTALE);
-	CHECK_EQ(pml_table_ack(&tab, s, id), 0);
+	CHECK_EQ(pml_table_ack(&tab, s, id + 1, now), -ESTALE);
+	CHECK_EQ(pml_table_ack(&tab, s, id, now), 0);
 	CHECK_EQ(pml_table_return(&tab, s, id, now), 0);
-	CHECK_EQ(pml_table_ack(&tab, s, id), -ESTALE);
+	CHECK_EQ(pml_table_ack(&tab, s, id, now), -ESTALE);
 	CHECK_EQ(pml_table_return(&tab, s, id, now), -ESTALE);
 	CHECK_EQ(pml_table_commit_begin(&tab, s, id, 0, 1, &lease), -ESTALE);
 	run_fences();
@@ -115,7 +115,7 @@ static void test_a_lease_that_covers_less_than_asked_lets_waiters_go(void)
 	CHECK_EQ(tab.stats.pinned_bytes, 2 * BLOCK);
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
 	CHECK_EQ(admit(PML_OP_PUNCH, 4 * BLOCK, 8 * BLOCK, &w), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	CHECK_EQ(pml_table_granted(&tab, lease, now), 0);
 	CHECK_EQ(lease->claim.end_byte, 2 * BLOCK);
 	CHECK_EQ(admit(PML_OP_TRUNCATE, 2 * BLOCK, UINT64_MAX, NULL), 0);
@@ -136,7 +136,7 @@ static void test_failed_grants_leave_nothing_behind(void)
 	pml_table_grant_failed(&tab, lease, now);
 	CHECK_EQ(count_seen(PML_ACTION_GONE), 1);
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 
 	/* One of two keys was made: that one is fenced first. */
 	lease = insert(s, 0, BLOCK, PML_LEASE_READ, &err);
@@ -178,7 +178,7 @@ static void test_a_silent_holder_is_revoked_after_ack_ms(void)
 	CHECK_EQ(tab.stats.revoked, 1);
 	CHECK_EQ(w.verdict, 0);
 	CHECK_EQ(admit(PML_OP_TRUNCATE, 0, UINT64_MAX, &w), 0);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -190,15 +190,15 @@ static void test_an_acked_recall_is_revoked_after_drain_ms(void)
 	struct pml_waiter w = waiter(0);
 	CHECK_EQ(admit(PML_OP_TRUNCATE, 0, UINT64_MAX, &w), -EINPROGRESS);
 	pass(50);
-	CHECK_EQ(pml_table_ack(&tab, s, lease->id), 0);
+	CHECK_EQ(pml_table_ack(&tab, s, lease->id, now), 0);
 	pass(949);
 	CHECK_EQ(lease->state, PML_LEASE_RECALLING);
-	CHECK_EQ(pml_table_ack(&tab, s, lease->id), 0); /* gives no more time */
+	CHECK_EQ(pml_table_ack(&tab, s, lease->id, now), 0); /* gives no more time */
 	pass(1);
 	CHECK_EQ(lease->state, PML_LEASE_FENCING);
 	CHECK_EQ(lease->why, PML_END_CONFLICT);
 	run_fences();
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	CHECK_EQ(tab.stats.revoked, 1);
 	finish();
 }
@@ -218,8 +218,8 @@ static void test_a_second_break_does_not_restart_the_clocks(void)
 	CHECK_EQ(tab.stats.recalls, 1);
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 2);
-	pml_table_done(&tab, &w1);
-	pml_table_done(&tab, &w2);
+	pml_table_done(&tab, &w1, now);
+	pml_table_done(&tab, &w2, now);
 	finish();
 }
 
@@ -243,7 +243,7 @@ static void test_policy_block_never_revokes_a_live_holder(void)
 	CHECK_EQ(lease->why, PML_END_EXPIRED);
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -261,7 +261,7 @@ static void test_a_block_deadline_ends_in_EBUSY_and_the_lease_lives_on(void)
 	CHECK_EQ(w.verdict, -EBUSY);
 	CHECK_EQ(admit(PML_OP_TRUNCATE, 0, UINT64_MAX, &w), -EBUSY);
 	CHECK_EQ(lease->state, PML_LEASE_RECALLING);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	CHECK_EQ(pml_table_next_due_ms(&tab), 1000 + 1000000);
 	finish();
 }
@@ -282,8 +282,8 @@ static void test_a_revoke_break_arms_the_clocks_of_a_blocked_recall(void)
 	CHECK_EQ(lease->why, PML_END_SILENT);
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RESUME), 2);
-	pml_table_done(&tab, &w1);
-	pml_table_done(&tab, &w2);
+	pml_table_done(&tab, &w1, now);
+	pml_table_done(&tab, &w2, now);
 	finish();
 }
 
@@ -294,15 +294,15 @@ static void test_an_ack_of_a_blocked_recall_counts_when_clocks_start(void)
 	struct pml_lease *lease = must_acquire(s, 0, BLOCK, PML_LEASE_READ);
 	struct pml_waiter w1 = waiter(0), w2 = waiter(0);
 	CHECK_EQ(admit(PML_OP_TRUNCATE, 0, UINT64_MAX, &w1), -EINPROGRESS);
-	CHECK_EQ(pml_table_ack(&tab, s, lease->id), 0);
+	CHECK_EQ(pml_table_ack(&tab, s, lease->id, now), 0);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w2), -EINPROGRESS);
 	pass(999);
 	CHECK_EQ(lease->state, PML_LEASE_RECALLING);
 	pass(1);
 	CHECK_EQ(lease->why, PML_END_CONFLICT);
 	run_fences();
-	pml_table_done(&tab, &w1);
-	pml_table_done(&tab, &w2);
+	pml_table_done(&tab, &w1, now);
+	pml_table_done(&tab, &w2, now);
 	finish();
 }
 
@@ -339,7 +339,7 @@ static void test_a_session_that_does_not_renew_dies_with_all_its_leases(void)
 	CHECK_EQ(count_seen(PML_ACTION_RELEASED), 1);
 	pml_table_session_end(&tab, s, PML_END_SESSION, now);
 	CHECK_EQ(count_seen(PML_ACTION_RELEASED), 1);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -390,7 +390,7 @@ static void test_a_session_end_fences_leases_in_every_state(void)
 	run_fences();
 	CHECK_EQ(count_seen(PML_ACTION_RELEASED), 1);
 	CHECK_EQ(seen[nseen - 1].kind, PML_ACTION_RELEASED);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 
@@ -507,7 +507,7 @@ static void test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters(void)
 	must_acquire(other, 8 * BLOCK, 9 * BLOCK, PML_LEASE_READ);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), -EINPROGRESS);
 	CHECK_EQ(admit(PML_OP_PUNCH, 8 * BLOCK, 9 * BLOCK, &elsewhere), -EINPROGRESS);
-	CHECK_EQ(pml_table_ack(&tab, other, 2), 0);
+	CHECK_EQ(pml_table_ack(&tab, other, 2, now), 0);
 	CHECK_EQ(pml_table_return(&tab, s, lease->id, now), 0);
 	get_stuck();
 	CHECK_EQ(lease->state, PML_LEASE_STUCK);
@@ -521,7 +521,7 @@ static void test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters(void)
 	CHECK_EQ(w.verdict, -EIO);
 	CHECK(elsewhere.is_parked);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), -EIO);
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	struct pml_waiter late = waiter(0);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &late), -EIO);
 	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, NULL), -EIO);
@@ -534,7 +534,7 @@ static void test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters(void)
 	CHECK_EQ(count_seen(PML_ACTION_RELEASED), 0);
 	pml_table_fail_all_waiters(&tab, -EINTR);
 	collect();
-	pml_table_done(&tab, &elsewhere);
+	pml_table_done(&tab, &elsewhere, now);
 	finish_stuck();
 }
 
@@ -563,7 +563,7 @@ static void test_commit_stays_inside_a_live_write_lease(void)
 	CHECK_EQ(writer->state, PML_LEASE_FENCING);
 	CHECK_EQ(pml_table_commit_begin(&tab, s, id, BLOCK, 1, &lease), -ESTALE);
 	run_fences();
-	pml_table_done(&tab, &w);
+	pml_table_done(&tab, &w, now);
 	finish();
 }
 

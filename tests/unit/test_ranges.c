@@ -428,7 +428,7 @@ static void test_ten_thousand_clones_and_a_pin(void)
 	struct pml_segment seg[2];
 	size_t n = 0;
 	uint64_t to;
-	CHECK_EQ(pml_file_pin(f, 0, BLOCK, false, seg, 2, &n, &to), 0);
+	CHECK_EQ(pml_file_pin(f, 0, BLOCK, PML_PIN_READ, seg, 2, &n, &to), 0);
 	CHECK_EQ(n, 1);
 	CHECK_EQ(pml_block_shares(pool.fs, block), CLONES + 1);
 	struct pml_extent_info info[4];

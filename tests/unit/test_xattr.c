@@ -671,7 +671,7 @@ static void test_writes_take_privileges_away(void)
 	struct pml_segment segment;
 	size_t count;
 	uint64_t end_byte;
-	CHECK_EQ(pml_file_pin(f, 0, 4096, true, &segment, 1, &count, &end_byte), 0);
+	CHECK_EQ(pml_file_pin(f, 0, 4096, PML_PIN_WRITE, &segment, 1, &count, &end_byte), 0);
 	CHECK_EQ(mode_of(f), 0755);
 	CHECK_EQ(list(f, 0, NULL, 0), 0);
 	pml_fs_unpin(pool.fs, &segment);
