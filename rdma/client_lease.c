@@ -305,6 +305,20 @@ static int register_lease(struct pml_client_lease *lease)
 				     RETURN_TIMEOUT_MS);
 }
 
+/* Makes the granted lease out of the reply to @what. */
+static int accept_grant(struct pml_client_lease *lease, const union pml_message *reply,
+			uint64_t first_byte, const char *what)
+{
+	struct pml_client *client = lease->client;
+	int err = fill_lease(lease, reply, first_byte);
+	if (err) {
+		pml_client_die(client, "the server granted a lease that contradicts itself");
+		return pml_client_fail(-ENOTCONN, "%s: the server granted something else", what);
+	}
+	(void)register_lease(lease); /* a dead connection shows in the lease's status */
+	return 0;
+}
+
 /* Asks once. */
 static int ask_for_lease(struct pml_client *client, const struct pml_wire_lease *want,
 			 struct pml_client_lease *lease)
@@ -314,39 +328,42 @@ static int ask_for_lease(struct pml_client *client, const struct pml_wire_lease 
 	char what[64];
 	snprintf(what, sizeof(what), "lease on inode %llu", (unsigned long long)want->ino);
 	int err = pml_client_request(client, &msg, sizeof(msg.lease), PML_WIRE_LEASE, what, &reply);
-	if (err)
-		return err;
-
-	err = fill_lease(lease, &reply, want->first_byte);
-	if (err) {
-		pml_client_die(client, "the server granted a lease that contradicts itself");
-		return pml_client_fail(-ENOTCONN, "%s: the server granted something else", what);
-	}
-	(void)register_lease(lease); /* a dead connection shows in the lease's status */
-	return 0;
+	return err ? err : accept_grant(lease, &reply, want->first_byte, what);
 }
 
-int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
-		     uint64_t len_bytes, bool for_write, int wait_ms,
-		     struct pml_client_lease **ret_lease)
+static struct pml_client_lease *lease_new(struct pml_client *client, bool for_write)
+{
+	struct pml_client_lease *lease =
+		calloc(1, sizeof(*lease) + PML_LEASE_SEGMENTS_MAX * sizeof(lease->segments[0]));
+	if (!lease)
+		return NULL;
+	lease->client = client;
+	lease->for_write = for_write;
+	lease->refs = 1;
+	pml_list_init(&lease->link);
+	return lease;
+}
+
+int pml_client_lease_with(struct pml_client *client, uint64_t ino, uint64_t first_byte,
+			  uint64_t len_bytes, unsigned int kind, int wait_ms,
+			  struct pml_client_lease **ret_lease)
 {
 	if (ino == 0 || len_bytes == 0 || first_byte >= INT64_MAX)
 		return pml_client_fail(-EINVAL, "lease: empty or impossible range");
+	if (kind & ~(unsigned int)(PML_CLIENT_WRITE | PML_CLIENT_SHARED | PML_CLIENT_UNBREAKABLE))
+		return pml_client_fail(-EINVAL, "lease: no such kind");
 	uint64_t len = PML_MIN(len_bytes, client->max_lease_bytes);
 	const struct pml_wire_lease want = {
 		.ino = ino,
 		.first_byte = first_byte,
 		.len_bytes = PML_MIN(len, (uint64_t)INT64_MAX - first_byte),
-		.mode = for_write ? PML_LEASE_WRITE : PML_LEASE_READ,
+		.mode = kind & PML_CLIENT_WRITE ? PML_LEASE_WRITE : PML_LEASE_READ,
+		.flags = (kind & PML_CLIENT_SHARED ? PML_WIRE_LEASE_SHARED : 0) |
+			 (kind & PML_CLIENT_UNBREAKABLE ? PML_WIRE_LEASE_UNBREAKABLE : 0),
 	};
-	pml_auto_free struct pml_client_lease *lease =
-		calloc(1, sizeof(*lease) + PML_LEASE_SEGMENTS_MAX * sizeof(lease->segments[0]));
+	pml_auto_free struct pml_client_lease *lease = lease_new(client, kind & PML_CLIENT_WRITE);
 	if (!lease)
 		return pml_client_fail(-ENOMEM, "lease: out of memory");
-	lease->client = client;
-	lease->for_write = for_write;
-	lease->refs = 1;
-	pml_list_init(&lease->link);
 
 	uint64_t deadline_ms = pml_now_ms() + (wait_ms > 0 ? (uint64_t)wait_ms : 0);
 	uint32_t backoff_ms = BACKOFF_MIN_MS;
@@ -360,6 +377,14 @@ int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byt
 		return err;
 	*ret_lease = pml_take_ptr(&lease);
 	return 0;
+}
+
+int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
+		     uint64_t len_bytes, bool for_write, int wait_ms,
+		     struct pml_client_lease **ret_lease)
+{
+	return pml_client_lease_with(client, ino, first_byte, len_bytes,
+				     for_write ? PML_CLIENT_WRITE : 0, wait_ms, ret_lease);
 }
 
 uint64_t pml_client_lease_end(const struct pml_client_lease *lease)
@@ -497,4 +522,59 @@ int pml_client_return(struct pml_client_lease *lease)
 	put_lease_locked(lease);
 	pthread_mutex_unlock(&client->lock);
 	return err;
+}
+
+/* Waits until nothing uses it.  Its status, if it has ended; then it is not stopped. */
+static int stop_for_downgrade(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	while (lease->busy > 0 && atomic_load(&lease->status) == 0)
+		pthread_cond_wait(&client->changed, &client->lock);
+	int status = atomic_load(&lease->status);
+	/* As a transfer: a recall that comes now is answered behind the downgrade. */
+	if (!status)
+		lease->busy++;
+	pthread_mutex_unlock(&client->lock);
+	return status ? pml_client_lease_fail(lease, status) : 0;
+}
+
+/* The server has taken it back itself. */
+static void forget_lease(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	lease->busy--;
+	(void)stop_lease_locked(lease);
+	put_lease_locked(lease);
+	pthread_mutex_unlock(&client->lock);
+}
+
+int pml_client_downgrade(struct pml_client_lease **lease)
+{
+	struct pml_client_lease *old = *lease;
+	if (!old->for_write)
+		return pml_client_fail(-EINVAL, "downgrade: not a write lease");
+	pml_auto_free struct pml_client_lease *fresh = lease_new(old->client, false);
+	if (!fresh)
+		return pml_client_fail(-ENOMEM, "downgrade: out of memory");
+	int err = stop_for_downgrade(old);
+	if (err)
+		return err;
+	union pml_message msg = {.ret = {.lease_id = old->id}};
+	union pml_message reply;
+	err = pml_client_request(old->client, &msg, sizeof(msg.ret), PML_WIRE_DOWNGRADE,
+				 "downgrade", &reply);
+	if (!err)
+		err = accept_grant(fresh, &reply, old->first_byte, "downgrade");
+	if (err) {
+		pml_client_lease_end_use(old);
+		/* That means fenced; the notice may still be on its way. */
+		return err == -ESTALE ? pml_client_fail(-EKEYREVOKED, "downgrade: the lease was "
+								      "revoked before it")
+				      : err;
+	}
+	forget_lease(old);
+	*lease = pml_take_ptr(&fresh);
+	return 0;
 }

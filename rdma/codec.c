@@ -100,8 +100,8 @@ static const char *check_lease(const union pml_message *msg, size_t tail_bytes)
 	const struct pml_wire_lease *m = &msg->lease;
 	if (tail_bytes)
 		return "length";
-	if (m->reserved)
-		return "a reserved field is set";
+	if (m->flags & ~(PML_WIRE_LEASE_SHARED | PML_WIRE_LEASE_UNBREAKABLE))
+		return "flags";
 	if (m->ino == 0)
 		return "inode number 0";
 	if (m->mode != PML_LEASE_READ && m->mode != PML_LEASE_WRITE)
@@ -139,6 +139,7 @@ static const struct shape requests[] = {
 	[PML_WIRE_COMMIT] = {sizeof(struct pml_wire_commit), check_commit},
 	[PML_WIRE_RENEW] = {sizeof(struct pml_wire_empty), check_no_tail},
 	[PML_WIRE_ACK] = {sizeof(struct pml_wire_return), check_return},
+	[PML_WIRE_DOWNGRADE] = {sizeof(struct pml_wire_return), check_return},
 };
 
 /* ---- what the server sends ---------------------------------------------- */
@@ -255,6 +256,7 @@ static const struct shape replies[] = {
 	[PML_WIRE_RETURN] = {sizeof(struct pml_wire_empty), check_no_tail},
 	[PML_WIRE_COMMIT] = {sizeof(struct pml_wire_empty), check_no_tail},
 	[PML_WIRE_RENEW] = {sizeof(struct pml_wire_empty), check_no_tail},
+	[PML_WIRE_DOWNGRADE] = {sizeof(struct pml_wire_lease_reply), check_lease_reply},
 };
 
 static const char *check_recall(const union pml_message *msg, size_t tail_bytes)
@@ -262,7 +264,7 @@ static const char *check_recall(const union pml_message *msg, size_t tail_bytes)
 	const struct pml_wire_recall *m = &msg->recall;
 	if (tail_bytes)
 		return "length";
-	if (m->op >= PML_OP_COUNT && m->op != PML_WIRE_OP_LEASE)
+	if (m->op >= PML_OP_COUNT && m->op != PML_WIRE_OP_LEASE && m->op != PML_WIRE_OP_ORPHAN)
 		return "operation";
 	return m->lease_id == 0 ? "lease number 0" : NULL;
 }
@@ -386,11 +388,12 @@ void pml_codec_header(struct pml_wire_header *ret_header, enum pml_wire_type typ
 const char *pml_codec_request_name(uint16_t type)
 {
 	static const char *const names[] = {
-		[PML_WIRE_HELLO] = "hello",	[PML_WIRE_LOOKUP] = "lookup",
-		[PML_WIRE_GETATTR] = "getattr", [PML_WIRE_READDIR] = "readdir",
-		[PML_WIRE_CREATE] = "create",	[PML_WIRE_LEASE] = "lease",
-		[PML_WIRE_RETURN] = "return",	[PML_WIRE_COMMIT] = "commit",
-		[PML_WIRE_RENEW] = "renew",	[PML_WIRE_ACK] = "ack",
+		[PML_WIRE_HELLO] = "hello",	    [PML_WIRE_LOOKUP] = "lookup",
+		[PML_WIRE_GETATTR] = "getattr",	    [PML_WIRE_READDIR] = "readdir",
+		[PML_WIRE_CREATE] = "create",	    [PML_WIRE_LEASE] = "lease",
+		[PML_WIRE_RETURN] = "return",	    [PML_WIRE_COMMIT] = "commit",
+		[PML_WIRE_RENEW] = "renew",	    [PML_WIRE_ACK] = "ack",
+		[PML_WIRE_DOWNGRADE] = "downgrade",
 	};
 	return type < PML_ARRAY_LEN(names) && names[type] ? names[type] : "unknown";
 }

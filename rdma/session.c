@@ -74,14 +74,20 @@ static void put_notice(struct pml_remote *remote, const union pml_notice *notice
 				strerror(-err));
 }
 
+static uint32_t wire_op(enum pml_layout_op op)
+{
+	if (op == PML_RECALL_ORPHAN)
+		return PML_WIRE_OP_ORPHAN;
+	return (unsigned int)op < PML_OP_COUNT ? (uint32_t)op : PML_WIRE_OP_LEASE;
+}
+
 static void holder_recall(void *arg, uint64_t lease_id, enum pml_layout_op op, uint32_t drain_ms)
 {
-	union pml_notice notice = {
-		.recall = {
-			.lease_id = lease_id,
-			.op = (unsigned int)op < PML_OP_COUNT ? (uint32_t)op : PML_WIRE_OP_LEASE,
-			.drain_ms = drain_ms,
-		}};
+	union pml_notice notice = {.recall = {
+					   .lease_id = lease_id,
+					   .op = wire_op(op),
+					   .drain_ms = drain_ms,
+				   }};
 	pml_codec_header(&notice.h, PML_WIRE_RECALL, sizeof(notice.recall), 0);
 	put_notice(arg, &notice);
 }
@@ -294,7 +300,8 @@ static int serve_create(struct pml_remote *remote)
 static int check_lease_permission(struct pml_remote *remote, const struct pml_wire_lease *m)
 {
 	bool for_write = m->mode == PML_LEASE_WRITE;
-	if (for_write && remote->env->is_read_only)
+	/* A shared lease may have to give the file blocks of its own. */
+	if ((for_write || m->flags & PML_WIRE_LEASE_SHARED) && remote->env->is_read_only)
 		return -EROFS;
 
 	struct pml_inode *inode;
@@ -341,14 +348,32 @@ static int serve_lease(struct pml_remote *remote)
 	if (err)
 		return err;
 
+	const struct pml_lease_wish wish = {
+		.ino = m->ino,
+		.first_byte = m->first_byte,
+		.len_bytes = m->len_bytes,
+		.mode = (enum pml_lease_mode)m->mode,
+		.is_shared = m->flags & PML_WIRE_LEASE_SHARED,
+		.is_unbreakable = m->flags & PML_WIRE_LEASE_UNBREAKABLE,
+	};
 	struct pml_grant grant;
-	err = pml_lease_acquire(remote->env->leases, remote->session, m->ino, m->first_byte,
-				m->len_bytes, (enum pml_lease_mode)m->mode, &grant);
+	err = pml_lease_request(remote->env->leases, remote->session, &wish, &grant);
 	if (err == -ESTALE) {
 		/* The manager has given this session up: so do we. */
 		pml_ep_kill(remote->ep);
 		return err;
 	}
+	if (err)
+		return err;
+	reply_grant(remote, &grant);
+	return 0;
+}
+
+static int serve_downgrade(struct pml_remote *remote)
+{
+	struct pml_grant grant;
+	int err = pml_lease_downgrade(remote->env->leases, remote->session, remote->in.ret.lease_id,
+				      &grant);
 	if (err)
 		return err;
 	reply_grant(remote, &grant);
@@ -379,6 +404,8 @@ static int serve_request(struct pml_remote *remote)
 	case PML_WIRE_RETURN:
 		return pml_lease_return(remote->env->leases, remote->session,
 					remote->in.ret.lease_id);
+	case PML_WIRE_DOWNGRADE:
+		return serve_downgrade(remote);
 	case PML_WIRE_COMMIT:
 		return serve_commit(remote);
 	case PML_WIRE_ACK:

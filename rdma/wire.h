@@ -27,7 +27,8 @@ enum pml_wire_type {
 	PML_WIRE_RETURN,
 	PML_WIRE_COMMIT,
 	PML_WIRE_RENEW,
-	PML_WIRE_ACK,	       /* client: recall seen; no reply */
+	PML_WIRE_ACK, /* client: recall seen; no reply */
+	PML_WIRE_DOWNGRADE,
 	PML_WIRE_REPLY = 64,   /* + type of the request in header.reply_to */
 	PML_WIRE_RECALL = 128, /* server-sent, no reply */
 	PML_WIRE_REVOKED,
@@ -123,9 +124,11 @@ struct pml_wire_lease {
 	uint64_t ino;
 	uint64_t first_byte;
 	uint64_t len_bytes;
-	uint32_t mode; /* 0 read, 1 write */
-	uint32_t reserved;
+	uint32_t mode;	/* 0 read, 1 write */
+	uint32_t flags; /* PML_WIRE_LEASE_ */
 };
+#define PML_WIRE_LEASE_SHARED	   1u
+#define PML_WIRE_LEASE_UNBREAKABLE 2u
 struct pml_wire_segment {
 	uint64_t first_byte;
 	uint64_t len_bytes;
@@ -133,7 +136,7 @@ struct pml_wire_segment {
 	uint32_t rkey;
 	uint32_t reserved;
 };
-struct pml_wire_lease_reply { /* tail: nsegments segments */
+struct pml_wire_lease_reply { /* of lease and downgrade; tail: nsegments segments */
 	struct pml_wire_header h;
 	uint64_t lease_id;
 	uint64_t first_byte;
@@ -143,7 +146,7 @@ struct pml_wire_lease_reply { /* tail: nsegments segments */
 	uint32_t nsegments;
 };
 
-struct pml_wire_return { /* also ACK */
+struct pml_wire_return { /* also ACK and DOWNGRADE */
 	struct pml_wire_header h;
 	uint64_t lease_id;
 };
@@ -161,10 +164,11 @@ struct pml_wire_empty { /* RENEW; replies of return, commit, renew */
 struct pml_wire_recall {
 	struct pml_wire_header h;
 	uint64_t lease_id;
-	uint32_t op; /* enum pml_layout_op, or PML_WIRE_OP_LEASE */
+	uint32_t op; /* enum pml_layout_op, or PML_WIRE_OP_ */
 	uint32_t drain_ms;
 };
-#define PML_WIRE_OP_LEASE 0xffffu
+#define PML_WIRE_OP_LEASE  0xffffu
+#define PML_WIRE_OP_ORPHAN 0xfffeu
 struct pml_wire_revoked {
 	struct pml_wire_header h;
 	uint64_t lease_id;

@@ -36,6 +36,9 @@ static const char help_text[] =
 	"      --hold=SECONDS     get, put: keep the last lease that long afterwards\n"
 	"      --ignore-recall    get, put: never answer a recall, use the lease until\n"
 	"                         the server ends that (status 5) or --hold is over\n"
+	"      --shared           get, put: beside others' leases that are shared, too\n"
+	"      --unbreakable      get, put: leases that cannot be recalled, if allowed\n"
+	"      --downgrade        put: with --hold, keep the range for reading only\n"
 	"  -q, --quiet            no progress and no remarks\n"
 	"      --progress         show progress even if not on a terminal\n"
 	"      --write            bench: write (overwrites the file's contents!)\n"
@@ -259,6 +262,9 @@ enum {
 	OPT_LEASE_BYTES = 256,
 	OPT_HOLD,
 	OPT_IGNORE_RECALL,
+	OPT_SHARED,
+	OPT_UNBREAKABLE,
+	OPT_DOWNGRADE,
 	OPT_PROGRESS,
 	OPT_WRITE,
 	OPT_SIZE,
@@ -279,6 +285,9 @@ static const struct option long_options[] = {
 	{"lease-bytes", required_argument, NULL, OPT_LEASE_BYTES},
 	{"hold", required_argument, NULL, OPT_HOLD},
 	{"ignore-recall", no_argument, NULL, OPT_IGNORE_RECALL},
+	{"shared", no_argument, NULL, OPT_SHARED},
+	{"unbreakable", no_argument, NULL, OPT_UNBREAKABLE},
+	{"downgrade", no_argument, NULL, OPT_DOWNGRADE},
 	{"progress", no_argument, NULL, OPT_PROGRESS},
 	{"write", no_argument, NULL, OPT_WRITE},
 	{"size", required_argument, NULL, OPT_SIZE},
@@ -342,6 +351,15 @@ static int take_option(struct options *opt, int c, const char *text)
 		return 0;
 	case OPT_IGNORE_RECALL:
 		opt->ignore_recall = true;
+		return 0;
+	case OPT_SHARED:
+		opt->lease_kind |= PML_CLIENT_SHARED;
+		return 0;
+	case OPT_UNBREAKABLE:
+		opt->lease_kind |= PML_CLIENT_UNBREAKABLE;
+		return 0;
+	case OPT_DOWNGRADE:
+		opt->is_downgrade = true;
 		return 0;
 	case OPT_PROGRESS:
 		opt->force_progress = true;

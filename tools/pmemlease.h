@@ -34,6 +34,8 @@ struct options {
 	bool is_long;
 	bool is_recursive;
 	bool ignore_recall;
+	bool is_downgrade;
+	unsigned int lease_kind; /* PML_CLIENT_ bits, without the direction */
 	bool is_quiet;
 	bool force_progress;
 	/* bench */

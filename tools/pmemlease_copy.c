@@ -83,8 +83,9 @@ static int take_lease(struct copy *c)
 {
 	uint64_t len = PML_MIN(c->opt->lease_bytes, c->size - c->pos);
 	drop_lease(c);
-	return pml_client_lease(c->client, c->ino, c->pos, len, c->is_put, (int)c->opt->wait_ms,
-				&c->lease);
+	unsigned int kind = c->opt->lease_kind | (c->is_put ? PML_CLIENT_WRITE : 0);
+	return pml_client_lease_with(c->client, c->ino, c->pos, len, kind, (int)c->opt->wait_ms,
+				     &c->lease);
 }
 
 /* Something went wrong with a lease: 0 to take it again. */
@@ -122,6 +123,10 @@ static int hold_lease(struct copy *c)
 		return 0;
 	if (!c->lease)
 		return report_local("%s: no lease to hold: the file is empty", opt->path);
+	bool is_writing = c->is_put && !opt->is_downgrade;
+	int err = c->is_put && opt->is_downgrade ? pml_client_downgrade(&c->lease) : 0;
+	if (err)
+		return report_remote(c->client, opt->path, err);
 	fprintf(stderr, "holding lease %llu on %s\n",
 		(unsigned long long)pml_client_lease_id(c->lease), opt->path);
 	fflush(stderr);
@@ -130,9 +135,8 @@ static int hold_lease(struct copy *c)
 	uint32_t pause_ms = opt->ignore_recall ? TOUCH_HARD_MS : TOUCH_MS;
 	size_t bytes = PML_MIN(c->chunk_bytes, (size_t)TOUCH_BYTES);
 	while (pml_now_ms() < until_ms) {
-		int err = c->is_put
-				  ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
-				  : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
+		err = is_writing ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
+				 : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
 		if (err == -ESTALE)
 			err = ask_how_it_ended(c);
 		if (err == -ESTALE) {

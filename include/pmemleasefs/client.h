@@ -93,6 +93,41 @@ void pml_client_set_events(struct pml_client *client, const struct pml_client_ev
 int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
 		     uint64_t len_bytes, bool for_write, int wait_ms,
 		     struct pml_client_lease **ret_lease);
+
+/*
+ * pml_client_lease_with() - take a lease of a kind of its own
+ * @kind: PML_CLIENT_ bits
+ *
+ * Shared: beside leases of others that asked for it too, for reading and writing; who writes
+ * what is then up to the clients.  Needs a server that is not mounted read-only.
+ * Unbreakable: it is never recalled, and local operations that meet it fail with EBUSY; only
+ * if the server's mount allows it (else -EPERM) and up to its limit (-EUSERS).
+ * Else as pml_client_lease().
+ */
+enum {
+	PML_CLIENT_WRITE = 1 << 0,
+	PML_CLIENT_SHARED = 1 << 1,
+	PML_CLIENT_UNBREAKABLE = 1 << 2,
+};
+int pml_client_lease_with(struct pml_client *client, uint64_t ino, uint64_t first_byte,
+			  uint64_t len_bytes, unsigned int kind, int wait_ms,
+			  struct pml_client_lease **ret_lease);
+
+/*
+ * pml_client_downgrade() - go on reading what was written
+ *
+ * A read lease on the write lease's range, as far as the file reaches, takes its place;
+ * nobody else's change comes in between.  Waits for transfers in flight; no other thread
+ * begins one meanwhile.  On 0 *@lease is the
+ * new one and the old one is freed; what was not committed is undefined.  On an error @lease
+ * is as it was:
+ *   -EINVAL   not a write lease
+ *   -EAGAIN   somebody waits whom a read lease would hold up, too
+ *   -ENODATA  its range begins at or behind the end of the file
+ *   and what stands for a lease that has ended
+ */
+int pml_client_downgrade(struct pml_client_lease **lease);
+
 uint64_t pml_client_lease_end(const struct pml_client_lease *lease); /* exclusive */
 uint64_t pml_client_lease_file_size(const struct pml_client_lease *lease);
 uint64_t pml_client_lease_id(const struct pml_client_lease *lease);

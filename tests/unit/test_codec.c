@@ -135,6 +135,7 @@ static void make_request(struct sample *s, enum pml_wire_type type)
 		m->commit.new_size_bytes = 4097;
 		break;
 	case PML_WIRE_RETURN:
+	case PML_WIRE_DOWNGRADE:
 	case PML_WIRE_ACK:
 		request(s, type, sizeof(m->ret));
 		m->ret.lease_id = 3;
@@ -170,6 +171,7 @@ static void make_reply(struct sample *s, enum pml_wire_type to)
 		add_dirent(s, "exactly8", 3);
 		break;
 	case PML_WIRE_LEASE:
+	case PML_WIRE_DOWNGRADE:
 		reply(s, to, sizeof(m->lease_reply));
 		m->lease_reply.lease_id = 3;
 		m->lease_reply.first_byte = 4096;
@@ -195,7 +197,7 @@ static void make_notice(struct sample *s, enum pml_wire_type type)
 static void for_each_sample(void (*fn)(const struct sample *s))
 {
 	struct sample s;
-	for (unsigned int type = PML_WIRE_HELLO; type <= PML_WIRE_ACK; type++) {
+	for (unsigned int type = PML_WIRE_HELLO; type <= PML_WIRE_DOWNGRADE; type++) {
 		make_request(&s, (enum pml_wire_type)type);
 		fn(&s);
 		if (type == PML_WIRE_ACK)
@@ -291,7 +293,7 @@ static void test_unknown_types_are_refused(void)
 {
 	struct sample s;
 	for (unsigned int type = 0; type <= 0xffff; type++) {
-		if (type < PML_WIRE_HELLO || type > PML_WIRE_ACK) {
+		if (type < PML_WIRE_HELLO || type > PML_WIRE_DOWNGRADE) {
 			make_request(&s, PML_WIRE_RENEW);
 			s.msg.h.type = (uint16_t)type;
 			if (check_sample(&s) != -EPROTO)
@@ -355,7 +357,9 @@ static void test_fields_of_requests_are_checked(void)
 	REFUSE_REQUEST(PML_WIRE_LEASE, lease.first_byte, INT64_MAX - 4095);
 	REFUSE_REQUEST(PML_WIRE_LEASE, lease.first_byte, UINT64_MAX);
 	REFUSE_REQUEST(PML_WIRE_LEASE, lease.mode, 2);
-	REFUSE_REQUEST(PML_WIRE_LEASE, lease.reserved, 1);
+	ACCEPT_REQUEST(PML_WIRE_LEASE, lease.flags, 3);
+	REFUSE_REQUEST(PML_WIRE_LEASE, lease.flags, 4);
+	REFUSE_REQUEST(PML_WIRE_DOWNGRADE, ret.lease_id, 0);
 	REFUSE_REQUEST(PML_WIRE_RETURN, ret.lease_id, 0);
 	REFUSE_REQUEST(PML_WIRE_ACK, ret.lease_id, 0);
 	REFUSE_REQUEST(PML_WIRE_COMMIT, commit.lease_id, 0);

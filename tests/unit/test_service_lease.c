@@ -450,15 +450,94 @@ static void test_lost_reply_ends_in_a_timeout(void)
 	end(&s);
 }
 
+/* ---- kinds of leases ------------------------------------------------------ */
+
+static int take_kind(struct pml_client *client, uint64_t ino, unsigned int kind,
+		     struct pml_client_lease **ret_lease)
+{
+	return pml_client_lease_with(client, ino, 0, FILE_BYTES, kind, 0, ret_lease);
+}
+
+static void test_shared_writers_and_readers_reach_the_same_bytes(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client *other = rig_connect(&s.rig);
+	struct pml_client_lease *writer = NULL, *reader = NULL, *alone = NULL;
+	CHECK_EQ(take_kind(s.client, s.ino, PML_CLIENT_WRITE | PML_CLIENT_SHARED, &writer), 0);
+	CHECK_EQ(take_kind(other, s.ino, PML_CLIENT_SHARED, &reader), 0);
+	memset(pml_client_buffer_data(s.buffer), 0x5a, 4096);
+	CHECK_EQ(pml_client_write(writer, s.buffer, 0, 4096, 4096), 0);
+	struct pml_client_buffer *buffer;
+	REQUIRE(pml_client_buffer_new(other, 4096, &buffer) == 0);
+	CHECK_EQ(pml_client_read(reader, buffer, 0, 4096, 4096), 0);
+	CHECK(memcmp(pml_client_buffer_data(buffer), pml_client_buffer_data(s.buffer), 4096) == 0);
+	CHECK_EQ(pml_client_return(writer), 0);
+	/* One that is not shared does not come beside them: they are recalled for it. */
+	CHECK_EQ(take_kind(s.client, s.ino, 0, &alone), -EAGAIN);
+	CHECK(rig_wait_leases(&s.rig, 0));
+	CHECK_EQ(pml_client_return(reader), 0);
+	CHECK_EQ(take_kind(s.client, s.ino, 8, &alone), -EINVAL);
+	pml_client_buffer_free(buffer);
+	pml_client_close(other);
+	end(&s);
+}
+
+static void test_unbreakable_leases_are_for_mounts_that_allow_them(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = NULL;
+	CHECK_EQ(take_kind(s.client, s.ino, PML_CLIENT_UNBREAKABLE, &lease), -EPERM);
+	s.rig.config.max_unbreakable_bytes = FILE_BYTES;
+	CHECK_EQ(pml_lease_configure(s.rig.mgr, &s.rig.config), 0);
+	CHECK_EQ(take_kind(s.client, s.ino, PML_CLIENT_UNBREAKABLE, &lease), 0);
+	CHECK_EQ(fake_fs_truncate(s.rig.fs, s.ino, 4096), -EBUSY);
+	CHECK_EQ(pml_client_lease_status(lease), 0);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, FILE_BYTES), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK(rig_wait_leases(&s.rig, 0));
+	CHECK_EQ(fake_fs_truncate(s.rig.fs, s.ino, 4096), 0);
+	end(&s);
+}
+
+static void test_a_downgrade_leaves_no_gap(void)
+{
+	struct scene s;
+	begin(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	uint64_t id = pml_client_lease_id(lease);
+	memset(pml_client_buffer_data(s.buffer), 0x77, 8192);
+	CHECK_EQ(pml_client_write(lease, s.buffer, 0, 0, 8192), 0);
+	CHECK_EQ(pml_client_commit(lease, 0, 8192, 0), 0);
+	CHECK_EQ(pml_client_downgrade(&lease), 0);
+	CHECK(pml_client_lease_id(lease) != id);
+	CHECK(rig_wait_leases(&s.rig, 1));
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 4096, 4096), 0);
+	CHECK_EQ(((uint8_t *)pml_client_buffer_data(s.buffer))[0], 0x77);
+	/* Another reader fits beside it now. */
+	struct pml_client *other = rig_connect(&s.rig);
+	struct pml_client_lease *reader = NULL;
+	CHECK_EQ(take_kind(other, s.ino, 0, &reader), 0);
+	CHECK_EQ(pml_client_write(lease, s.buffer, 0, 0, 4096), -EINVAL);
+	CHECK_EQ(pml_client_downgrade(&lease), -EINVAL);
+	CHECK_EQ(pml_client_lease_status(lease), 0);
+	CHECK_EQ(pml_client_return(reader), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	pml_client_close(other);
+	CHECK_EQ(revoked_count(&s), 0);
+	end(&s);
+}
+
 static void test_idle_client_renews_its_session(void)
 {
 	struct scene s;
 	memset(&s, 0, sizeof(s));
 	rig_init(&s.rig);
-	s.rig.config.term_ms = 400;
+	s.rig.config.term_ms = 1000;
 	start(&s);
 	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
-	usleep(1500000);
+	usleep(3000000);
 	CHECK_EQ(pml_client_lease_status(lease), 0);
 	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), 0);
 	CHECK_EQ(pml_client_return(lease), 0);
@@ -581,6 +660,9 @@ int main(void)
 	TAP_RUN(test_lost_recall_ends_in_a_revocation);
 	TAP_RUN(test_torn_write_costs_the_connection_only);
 	TAP_RUN(test_lost_reply_ends_in_a_timeout);
+	TAP_RUN(test_shared_writers_and_readers_reach_the_same_bytes);
+	TAP_RUN(test_unbreakable_leases_are_for_mounts_that_allow_them);
+	TAP_RUN(test_a_downgrade_leaves_no_gap);
 	TAP_RUN(test_idle_client_renews_its_session);
 	TAP_RUN(test_quiet_session_expires);
 	TAP_RUN(test_client_that_dies_leaves_nothing_behind);
