@@ -17,6 +17,7 @@ static_assert(sizeof(struct pml_ioc_lease) == 168, "public layout");
 static_assert(sizeof(struct pml_ioc_pin) == 40, "public layout");
 static_assert(sizeof(struct pml_ioc_stats) == 464, "public layout");
 static_assert(sizeof(struct pml_ioc_audit) == 264, "public layout");
+static_assert(sizeof(struct pml_ioc_remount) == 4360, "public layout");
 
 static_assert((int)PML_IOC_MODE_WRITE == (int)PML_LEASE_WRITE, "same numbers");
 static_assert((int)PML_IOC_STATE_RECALLING == (int)PML_LEASE_RECALLING, "same numbers");
@@ -178,14 +179,23 @@ static int audit(const struct pml_control *control, void *data)
 	return 0;
 }
 
+static int remount(const struct pml_control *control, void *data)
+{
+	struct pml_ioc_remount *m = data;
+	if (!memchr(m->options, 0, sizeof(m->options)))
+		return -EINVAL;
+	char reason[PML_REASON_BYTES] = "";
+	m->status = pml_remount_change(control->remount, m->options, reason);
+	copy_text(m->reason, sizeof(m->reason), reason);
+	return 0;
+}
+
 static const struct {
 	unsigned int cmd;
 	int (*answer)(const struct pml_control *control, void *data);
 } calls[] = {
-	{PML_IOC_LEASES, list_leases},
-	{PML_IOC_PINS, list_pins},
-	{PML_IOC_STATS, show_stats},
-	{PML_IOC_AUDIT, audit},
+	{PML_IOC_LEASES, list_leases}, {PML_IOC_PINS, list_pins},  {PML_IOC_STATS, show_stats},
+	{PML_IOC_AUDIT, audit},	       {PML_IOC_REMOUNT, remount},
 };
 
 int pml_control_ioctl(void *arg, unsigned int cmd, void *data, size_t bytes)

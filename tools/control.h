@@ -7,10 +7,12 @@
 
 #include "pml/fs.h"
 #include "pml/lease.h"
+#include "remount.h"
 
 struct pml_control {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
+	struct pml_remount *remount;
 };
 
 /* For pml_fuse_ioctl_ops; @arg is a struct pml_control. */

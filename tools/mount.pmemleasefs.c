@@ -17,6 +17,7 @@
 #include "daemon.h"
 #include "options.h"
 #include "pml/log.h"
+#include "remount.h"
 #include "service.h"
 #include "survivor.h"
 
@@ -62,6 +63,7 @@ static const char help[] =
 	"                     max_user_sessions, _leases, _segments, _waiters, _pinned\n"
 	"  max_unbreakable=SIZE\n"
 	"                     how much unbreakable leases may pin; default 0: none\n"
+	"  remount            change policies, times and limits of what is mounted at DIR\n"
 	"  allow_other        let other users in (always on when root mounts)\n"
 	"  poison             for tests: fill freed blocks with a pattern\n"
 	"Times T are in ms, or have a suffix: 1500, 1500ms, 10s.  Sizes: 64M, 1G.\n"
@@ -72,6 +74,7 @@ struct args {
 	const char *device;
 	const char *mountpoint;
 	struct pml_mount_options options;
+	char list[4096]; /* all of -o, for a remount */
 	bool is_foreground;
 	bool is_verbose;
 };
@@ -94,6 +97,16 @@ static int take_options(struct args *args, const char *list)
 {
 	char reason[PML_REASON_BYTES] = "";
 	int err = pml_options_parse(&args->options, list, reason);
+	size_t used = strlen(args->list);
+	size_t bytes = strlen(list);
+	if (!err && used + bytes + 2 > sizeof(args->list)) {
+		(void)snprintf(reason, sizeof(reason), "the options are longer than %zu bytes",
+			       sizeof(args->list));
+		err = -EINVAL;
+	}
+	if (!err)
+		(void)snprintf(args->list + used, sizeof(args->list) - used, "%s%s",
+			       used ? "," : "", list);
 	if (err)
 		fprintf(stderr, PROGRAM ": %s\n", reason);
 	return err;
@@ -256,16 +269,33 @@ static int serve(const struct args *args, int ready_fd)
 	return err ? EXIT_SYSTEM : EXIT_OK;
 }
 
+/* Returns an exit status. */
+static int remount(const struct args *args)
+{
+	char reason[PML_REASON_BYTES] = "";
+	int err = pml_remount_ask(args->mountpoint, args->list, reason);
+	if (err)
+		fprintf(stderr, PROGRAM ": %s\n", reason);
+	else if (args->is_verbose)
+		printf(PROGRAM ": changed options of %s\n", args->mountpoint);
+	if (err == -EPERM || err == -EINVAL)
+		return EXIT_USAGE;
+	return err ? EXIT_MOUNT : EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
 	static char program[] = PROGRAM;
 	if (argc > 0)
 		argv[0] = program; /* for the messages of getopt_long() */
-	struct args args = {.device = NULL};
+	static struct args args;
 	pml_options_init(&args.options);
 	int err = parse_args(argc, argv, &args);
 	if (err)
 		return err == -ECANCELED ? EXIT_OK : EXIT_USAGE;
+
+	if (args.options.is_remount)
+		return remount(&args);
 
 	static char device[PATH_MAX];
 	static char mountpoint[PATH_MAX];

@@ -76,10 +76,31 @@ static const struct standard_option *find_standard(const char *name)
 	return NULL;
 }
 
-static bool is_ignored(const char *option)
+/* The kernel's own, which mount(8) reads from its list of mounts and passes on to a remount. */
+static const char *const kernel_prefixes[] = {"user_id=",  "group_id=", "rootmode=", "fd=",
+					      "max_read=", "blksize=",	"fsname=",   "subtype="};
+
+static bool has_prefix(const char *option, const char *const *prefixes, size_t count)
 {
-	for (size_t i = 0; i < PML_ARRAY_LEN(ignored_prefixes); i++)
-		if (strncmp(option, ignored_prefixes[i], strlen(ignored_prefixes[i])) == 0)
+	for (size_t i = 0; i < count; i++)
+		if (strncmp(option, prefixes[i], strlen(prefixes[i])) == 0)
+			return true;
+	return false;
+}
+
+static bool is_ignored(const struct pml_mount_options *options, const char *option)
+{
+	return has_prefix(option, ignored_prefixes, PML_ARRAY_LEN(ignored_prefixes)) ||
+	       (options->is_remount &&
+		has_prefix(option, kernel_prefixes, PML_ARRAY_LEN(kernel_prefixes)));
+}
+
+/* Is the flag @name among the comma-separated ones? */
+static bool has_flag(const char *list, const char *name)
+{
+	size_t bytes = strlen(name);
+	for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
+		if ((at == list || at[-1] == ',') && (at[bytes] == ',' || at[bytes] == '\0'))
 			return true;
 	return false;
 }
@@ -267,7 +288,7 @@ static int set_id(uint32_t *id, const char *name, const char *value, char *ret_r
 
 /* ---- one option --------------------------------------------------------- */
 
-static int set_flag(struct pml_mount_options *options, const char *name, char *ret_reason)
+static int set_flag(struct pml_mount_options *options, const char *name)
 {
 	const struct standard_option *standard = find_standard(name);
 	if (standard) {
@@ -283,10 +304,7 @@ static int set_flag(struct pml_mount_options *options, const char *name, char *r
 	} else if (strcmp(name, "allow_unauthenticated") == 0) {
 		options->allow_unauthenticated = true;
 	} else if (strcmp(name, "remount") == 0) {
-		(void)snprintf(
-			ret_reason, PML_REASON_BYTES,
-			"remount is not supported: unmount, then mount with the new options");
-		return -EINVAL;
+		options->is_remount = true;
 	} else {
 		return -ENOENT;
 	}
@@ -321,7 +339,7 @@ static int refuse(const char *name, bool has_value, char *ret_reason)
 	pml_options_init(&scratch);
 	char ignored[PML_REASON_BYTES];
 	const char *fault = NULL;
-	if (has_value && set_flag(&scratch, name, ignored) != -ENOENT)
+	if (has_value && set_flag(&scratch, name) != -ENOENT)
 		fault = "takes no value";
 	else if (!has_value && set_value(&scratch, name, "", ignored) != -ENOENT)
 		fault = "needs a value";
@@ -335,13 +353,12 @@ static int refuse(const char *name, bool has_value, char *ret_reason)
 
 static int parse_one(struct pml_mount_options *options, char *option, char *ret_reason)
 {
-	if (is_ignored(option))
+	if (is_ignored(options, option))
 		return 0;
 	char *value = strchr(option, '=');
 	if (value)
 		*value++ = '\0';
-	int err = value ? set_value(options, option, value, ret_reason)
-			: set_flag(options, option, ret_reason);
+	int err = value ? set_value(options, option, value, ret_reason) : set_flag(options, option);
 	return err == -ENOENT ? refuse(option, value, ret_reason) : err;
 }
 
@@ -357,6 +374,7 @@ void pml_options_init(struct pml_mount_options *ret_options)
 
 int pml_options_parse(struct pml_mount_options *options, const char *list, char *ret_reason)
 {
+	options->is_remount |= has_flag(list, "remount");
 	while (*list) {
 		size_t bytes = strcspn(list, ",");
 		char option[OPTION_BYTES];
@@ -375,6 +393,47 @@ int pml_options_parse(struct pml_mount_options *options, const char *list, char 
 		if (err)
 			return err;
 	}
+	return 0;
+}
+
+static bool is_same_endpoint(const struct pml_endpoint *a, const struct pml_endpoint *b)
+{
+	return a->is_set == b->is_set && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->port, b->port) == 0;
+}
+
+/* The name of something that is not the same and cannot be changed, or NULL. */
+static const char *fixed_difference(const struct pml_mount_options *a,
+				    const struct pml_mount_options *b)
+{
+	if ((a->flags ^ b->flags) & PML_MOUNT_RO)
+		return "ro or rw";
+	if (!is_same_endpoint(&a->rdma, &b->rdma))
+		return "rdma";
+	if (!is_same_endpoint(&a->soft, &b->soft))
+		return "soft";
+	if (a->client_uid != b->client_uid || a->client_gid != b->client_gid)
+		return "client_uid or client_gid";
+	if (a->allow_unauthenticated != b->allow_unauthenticated)
+		return "allow_unauthenticated";
+	return a->poison_freed != b->poison_freed ? "poison" : NULL;
+}
+
+int pml_options_remount(const struct pml_mount_options *current, const char *list,
+			struct pml_mount_options *ret_options, char *ret_reason)
+{
+	struct pml_mount_options changed = *current;
+	int err = pml_options_parse(&changed, list, ret_reason);
+	if (err)
+		return err;
+	const char *name = fixed_difference(current, &changed);
+	if (name) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "%s cannot be changed by remount: unmount, then mount anew", name);
+		return -EINVAL;
+	}
+	changed.flags = current->flags;
+	*ret_options = changed;
 	return 0;
 }
 

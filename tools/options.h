@@ -34,6 +34,7 @@ enum {
 
 struct pml_mount_options {
 	unsigned int flags; /* PML_MOUNT_ */
+	bool is_remount;    /* of a mount that is there */
 	bool allow_other;
 	bool poison_freed;
 	bool allow_unauthenticated;
@@ -61,6 +62,15 @@ void pml_options_init(struct pml_mount_options *ret_options);
  */
 int pml_options_parse(struct pml_mount_options *options, const char *list,
 		      char *ret_reason) PML_MUST_CHECK;
+
+/*
+ * pml_options_remount() - what @list makes of the options of a mount
+ * @ret_reason: as above
+ * Policies, clocks and limits can be changed.  The others must be as they are (-EINVAL), but
+ * standard options besides ro and rw are left alone: mount(8) passes what the kernel lists.
+ */
+int pml_options_remount(const struct pml_mount_options *current, const char *list,
+			struct pml_mount_options *ret_options, char *ret_reason) PML_MUST_CHECK;
 
 /* Overrides the defaults in @config with what was set. */
 void pml_options_apply(const struct pml_mount_options *options, struct pml_lease_config *config);

@@ -31,6 +31,7 @@ struct pml_service {
 	/* Set once there is a mount: remote writers may come before. */
 	struct pml_fuse *_Atomic fuse;
 	struct pml_control control;
+	struct pml_remount remount;
 };
 
 /* ---- the device --------------------------------------------------------- */
@@ -73,15 +74,6 @@ static void on_created(void *arg, uint64_t dir_ino, const char *name)
 	struct pml_fuse *fuse = atomic_load(&service->fuse);
 	if (fuse)
 		pml_fuse_tell_name(fuse, dir_ino, name);
-}
-
-static void make_config(const struct pml_service *service, const struct pml_mount_options *options,
-			struct pml_lease_config *ret_config)
-{
-	struct pml_fs_counts counts;
-	pml_fs_counts(service->fs, &counts);
-	pml_lease_config_default(ret_config, counts.total_blocks * PML_BLOCK_BYTES);
-	pml_options_apply(options, ret_config);
 }
 
 static const struct pml_endpoint *endpoint_of(const struct pml_mount_options *options, int which)
@@ -167,7 +159,11 @@ static int mount_fs(struct pml_service *service, const struct pml_service_args *
 	char kernel_options[PML_KERNEL_OPTIONS_BYTES];
 	unsigned int flags = args->options->flags;
 	pml_options_kernel(args->options, geteuid() == 0, kernel_options);
-	service->control = (struct pml_control){.fs = service->fs, .leases = service->leases};
+	service->control = (struct pml_control){
+		.fs = service->fs, .leases = service->leases, .remount = &service->remount};
+	service->remount.fs = service->fs;
+	service->remount.leases = service->leases;
+	service->remount.options = *args->options;
 	const struct pml_fuse_args fuse_args = {
 		.fs = service->fs,
 		.source = args->device,
@@ -188,7 +184,7 @@ static int start_leases(struct pml_service *service, const struct pml_mount_opti
 			uint32_t *ret_term_ms)
 {
 	struct pml_lease_config config;
-	make_config(service, options, &config);
+	pml_remount_config(service->fs, options, &config);
 	const struct pml_lease_hooks hooks = {.contents_changed = on_contents_changed,
 					      .arg = service};
 	*ret_term_ms = config.term_ms;
@@ -218,6 +214,7 @@ int pml_service_start(const struct pml_service_args *args, struct pml_service **
 	struct pml_service *service = calloc(1, sizeof(*service));
 	if (!service)
 		return -ENOMEM;
+	pthread_mutex_init(&service->remount.lock, NULL);
 	ret_reason[0] = '\0';
 	int err = start_all(service, args, ret_reason);
 	if (err) {
@@ -254,6 +251,7 @@ int pml_service_stop(struct pml_service *service)
 		return err;
 	if (service->fs)
 		pml_fs_close(service->fs);
+	pthread_mutex_destroy(&service->remount.lock);
 	free(service);
 	return 0;
 }

@@ -136,10 +136,22 @@ struct pml_ioc_audit {
 	char reason[256]; /* out: the first difference, in words */
 };
 
-#define PML_IOC_LEASES _IOWR(PML_IOC_TYPE, 1, struct pml_ioc_leases)
-#define PML_IOC_PINS   _IOWR(PML_IOC_TYPE, 2, struct pml_ioc_pins)
-#define PML_IOC_STATS  _IOWR(PML_IOC_TYPE, 3, struct pml_ioc_stats)
-#define PML_IOC_AUDIT  _IOWR(PML_IOC_TYPE, 4, struct pml_ioc_audit)
+/*
+ * Changes the options of the mount, as mount -o remount does: policies, clocks and limits;
+ * the others must be as they are.  status EINVAL, with a reason in words: nothing is changed.
+ */
+struct pml_ioc_remount {
+	uint32_t version;
+	int32_t status;	    /* out: 0, or a negative errno value */
+	char options[4096]; /* comma-separated; zero-terminated */
+	char reason[256];   /* out */
+};
+
+#define PML_IOC_LEASES	_IOWR(PML_IOC_TYPE, 1, struct pml_ioc_leases)
+#define PML_IOC_PINS	_IOWR(PML_IOC_TYPE, 2, struct pml_ioc_pins)
+#define PML_IOC_STATS	_IOWR(PML_IOC_TYPE, 3, struct pml_ioc_stats)
+#define PML_IOC_AUDIT	_IOWR(PML_IOC_TYPE, 4, struct pml_ioc_audit)
+#define PML_IOC_REMOUNT _IOWR(PML_IOC_TYPE, 8, struct pml_ioc_remount)
 
 /* ---- ranges of files ------------------------------------------------------------
  *

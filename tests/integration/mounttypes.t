@@ -90,6 +90,10 @@ if [ -x /sbin/mount.fuse ] || [ -x /sbin/mount.fuse3 ]; then
 		"mount -t fuse.pmemleasefs: the same in the mount table"
 	daemon_is_up "mount -t fuse.pmemleasefs"
 	is "$(cat "$mnt/file")" text "mount -t fuse.pmemleasefs: contents"
+	check "mount -o remount" timeout 20 mount -o remount,policy=ebusy,ack=1s "$mnt"
+	out=$(timeout 20 mount -o remount,policy=maybe "$mnt" 2>&1)
+	contains "$out" "wants revoke, ebusy" "mount -o remount,policy=maybe: the line comes through"
+	mounted_as "$device fuse.pmemleasefs rw,relatime,$flags" "mount -o remount: still there"
 	umount_fs
 	is "$umount_status" 0 "umount"
 	check "mount -t fuse.pmemleasefs -o ro,soft=..." timeout 20 \

@@ -241,7 +241,6 @@ static void test_errors_name_the_option(void)
 		{"nonsense", "unknown option \"nonsense\""},
 		{"ro,nonsense=1,rw", "unknown option \"nonsense\""},
 		{"=1", "unknown option \"\""},
-		{"remount", "remount is not supported"},
 		{"ack", "option \"ack\" needs a value"},
 		{"soft", "option \"soft\" needs a value"},
 		{"policy", "option \"policy\" needs a value"},
@@ -281,6 +280,43 @@ static void test_errors_name_the_option(void)
 		    strchr(reason, '\n'))
 			TAP_FAIL("\"%s\": %d, %s", cases[i].list, err, reason);
 	}
+}
+
+static void test_a_remount_changes_policies_times_and_limits_only(void)
+{
+	struct pml_mount_options changed;
+	CHECK_EQ(parse("soft=127.0.0.1:7470,policy=block,policy.punch=ebusy,ack=1s,noatime"), 0);
+	const struct pml_mount_options mounted = options;
+	CHECK_EQ(pml_options_remount(&mounted,
+				     "rw,relatime,remount,user_id=0,group_id=0,allow_other,"
+				     "policy=revoke,drain=2s,max_leases=7,ebusy_recall",
+				     &changed, reason),
+		 0);
+	struct pml_lease_config config;
+	pml_lease_config_default(&config, 1 << 30);
+	pml_options_apply(&changed, &config);
+	CHECK_EQ(config.policy[PML_OP_TRUNCATE], PML_POLICY_REVOKE);
+	CHECK_EQ(config.policy[PML_OP_PUNCH], PML_POLICY_EBUSY);
+	CHECK_EQ(config.ack_ms, 1000);
+	CHECK_EQ(config.drain_ms, 2000);
+	CHECK_EQ(config.max_leases, 7);
+	CHECK(config.ebusy_recalls && changed.flags == mounted.flags);
+
+	static const char *const fixed[][2] = {
+		{"remount,ro", "ro or rw"},
+		{"remount,soft=127.0.0.1:1", "soft"},
+		{"remount,rdma=127.0.0.1:1", "rdma"},
+		{"remount,client_gid=5", "client_uid or client_gid"},
+		{"remount,poison", "poison"},
+		{"remount,allow_unauthenticated", "allow_unauthenticated"},
+	};
+	for (size_t i = 0; i < PML_ARRAY_LEN(fixed); i++) {
+		CHECK_EQ(pml_options_remount(&mounted, fixed[i][0], &changed, reason), -EINVAL);
+		CHECK(strncmp(reason, fixed[i][1], strlen(fixed[i][1])) == 0);
+	}
+	CHECK_EQ(pml_options_remount(&mounted, "remount,policy=never", &changed, reason), -EINVAL);
+	/* What the kernel lists means something to a remount only. */
+	CHECK_EQ(parse("user_id=0"), -EINVAL);
 }
 
 static void test_long_options_are_refused(void)
@@ -327,6 +363,7 @@ int main(void)
 	TAP_RUN(test_policy_of_an_operation_beats_the_general_one);
 	TAP_RUN(test_the_general_policy_is_that_of_lease_requests_too);
 	TAP_RUN(test_errors_name_the_option);
+	TAP_RUN(test_a_remount_changes_policies_times_and_limits_only);
 	TAP_RUN(test_long_options_are_refused);
 	TAP_RUN(test_the_kernel_hears_of_standard_options_only);
 	return tap_done();
