@@ -363,9 +363,83 @@ is "$(tail -n 1 "$ground/holder.1")" "returned 3 live" "the granted ones were go
 check "with the sessions gone others are served" pmemlease ls "$url/"
 no_leases 3 "limits"
 
+# ---- what somebody waits for is done under leases; names come and go ----------
+
+remount $base,$clocks,orphan_grace=700ms,term=60s
+file held 1M
+cp "$mnt/held" "$ground/up"
+hold put /held --hold 60
+timed dd if=/dev/zero of="$mnt/held" bs=4096 count=8 seek=3 conv=notrunc,fsync status=none
+is "$rc" 0 "fsync of a file under a write lease"
+in_range $ms 0 2000 "fsync does not wait for the holder, ms"
+timed sync -f "$mnt/held"
+is "$rc" 0 "syncfs with a write lease"
+is "$(stat_of leases) $(stat_of recalls)" "1 0" "neither has recalled the lease"
+kill -KILL $client && wait $client 2>/dev/null
+no_leases 5 "a client with a write lease was killed"
+
+for way in unlink rename; do
+	file held 1M
+	hold get /held --hold 60
+	if [ $way = unlink ]; then rm "$mnt/held"; else file other 4K && mv "$mnt/other" "$mnt/held"; fi
+	is "$(stat_of leases)" 1 "orphan_grace: $way leaves the lease alone"
+	end_of $client 10
+	is "$client_status" 0 "orphan_grace: then it is recalled, and a good holder returns it"
+	contains "$(cat "$client_log")" "lease recalled and returned" "orphan_grace: and knows it"
+done
+rm -f "$mnt/twin"
+file held 1M && ln "$mnt/held" "$mnt/twin"
+hold get /held --hold 60
+rm "$mnt/held"
+sleep 1.5
+is "$(stat_of leases)" 1 "a file that has another name is no orphan"
+rm "$mnt/twin"
+end_of $client 10
+is "$client_status" 0 "until that one goes, too"
+no_leases 5 "orphans"
+
+remount $base,$clocks,policy=ebusy,ebusy_recall
+file held
+hold get /held --hold 30
+timed "$fsop" truncate "$mnt/held" 4096
+is "$out" EBUSY "ebusy_recall: fails at once"
+end_of $client 5
+is "$client_status" 0 "ebusy_recall: the holder was asked, and has returned it"
+no_leases 3 "ebusy_recall"
+timed "$fsop" truncate "$mnt/held" 4096
+is "$out" ok "ebusy_recall: so the next try succeeds"
+
+remount $base,$clocks,max_unbreakable=1M
+file held
+hold get /held --hold 30 --unbreakable
+timed "$fsop" truncate "$mnt/held" 4096
+is "$out" EBUSY "unbreakable: policy revoke ends in EBUSY"
+in_range $ms 0 500 "unbreakable: at once, ms"
+is "$(stat_of leases) $(stat_of recalls)" "1 0" "unbreakable: nobody is recalled"
+timed pmemlease get -q --wait=1 --unbreakable "$url/many" /dev/null
+is "$rc" 3 "max_unbreakable: more is refused: $out"
+kill -KILL $client && wait $client 2>/dev/null
+no_leases 5 "unbreakable: its holder was killed"
+
+file held && cp "$mnt/held" "$ground/up"
+hold put /held --hold 30 --shared
+first=$client
+hold put /held --hold 30 --shared
+is "$(stat_of leases)" 2 "shared: two writers at once"
+timed "$fsop" truncate "$mnt/held" 4096
+is "$out" ok "shared: both give way"
+end_of $first 5 && is "$client_status" 0 "shared: the first has returned its lease"
+file held && cp "$mnt/held" "$ground/up"
+hold put /held --hold 30 --downgrade
+check "downgrade: another reader fits beside it" pmemlease get -q --wait=0 "$url/held" /dev/null
+is "$(stat_of recalls)" 2 "downgrade: without a recall"
+kill -KILL $client && wait $client 2>/dev/null
+no_leases 5 "kinds of leases"
+audit
+
 # ---- the end of the mount with live leases ----------------------------------
 
-for how in umount SIGTERM; do
+for how in umount "umount -l" SIGTERM; do
 	remount $base
 	file held 4M
 	cp "$mnt/held" "$ground/up"
@@ -373,10 +447,10 @@ for how in umount SIGTERM; do
 	reader=$client reader_log=$client_log
 	file held2 4M && cp "$mnt/held2" "$ground/up"
 	hold put /held2 --hold 60
-	if [ $how = umount ]; then
-		timed umount "$mnt"
-		is "$rc" 0 "umount with live leases"
-		in_range $ms 0 5000 "umount with live leases, ms"
+	if [ "$how" != SIGTERM ]; then
+		timed $how "$mnt"
+		is "$rc" 0 "$how with live leases"
+		in_range $ms 0 5000 "$how with live leases, ms"
 	else
 		umount "$mnt" && wait_for 20 is_gone "$daemon"
 		end_of $reader 5 && end_of $client 5
@@ -398,8 +472,8 @@ for how in umount SIGTERM; do
 		*) not_ok "$how: the client is told" "status $client_status: $(cat "$log")" ;;
 		esac
 	done
-	if [ $how = umount ]; then
-		check "umount: the daemon ends" wait_for 20 is_gone "$daemon"
+	if [ "$how" != SIGTERM ]; then
+		check "$how: the daemon ends" wait_for 20 is_gone "$daemon"
 		mount_fs $base
 	else
 		end_of $daemon 20
