@@ -299,6 +299,7 @@ static void destroy(struct pml_lease_manager *mgr)
 	pml_table_fini(&mgr->table);
 	pthread_rwlock_destroy(&mgr->pin_lock);
 	pthread_mutex_destroy(&mgr->lock);
+	pml_table_fini(&mgr->table);
 	free(mgr);
 }
 

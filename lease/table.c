@@ -16,6 +16,11 @@
 
 /* ---- the table ---------------------------------------------------------- */
 
+/* Numbers of leases follow each other, so they spread evenly over the buckets. */
+#define LEASES_PER_BUCKET 4u
+#define LEASE_BUCKETS_MIN 64u
+#define LEASE_BUCKETS_MAX (1u << 20)
+
 static bool is_valid_policy(enum pml_policy policy, bool may_skip)
 {
 	return policy == PML_POLICY_REVOKE || policy == PML_POLICY_EBUSY ||
@@ -41,6 +46,19 @@ static void init_lists(struct pml_list *heads, size_t count)
 		pml_list_init(&heads[i]);
 }
 
+static int alloc_lease_buckets(struct pml_table *tab)
+{
+	uint32_t n = LEASE_BUCKETS_MIN;
+	while (n < LEASE_BUCKETS_MAX && n < tab->config.max_leases / LEASES_PER_BUCKET)
+		n *= 2;
+	tab->lease_buckets = malloc(n * sizeof(tab->lease_buckets[0]));
+	if (!tab->lease_buckets)
+		return -ENOMEM;
+	tab->nlease_buckets = n;
+	init_lists(tab->lease_buckets, n);
+	return 0;
+}
+
 int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 {
 	if (!is_valid_config(config))
@@ -50,7 +68,6 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	tab->config = *config;
 	tab->waiter_due_ms = PML_NEVER_MS;
 	pml_interval_tree_init(&tab->ranges);
-	init_lists(tab->lease_buckets, PML_TABLE_LEASE_BUCKETS);
 	init_lists(tab->session_buckets, PML_TABLE_SESSION_BUCKETS);
 	init_lists(tab->waiter_buckets, PML_TABLE_WAITER_BUCKETS);
 	pml_list_init(&tab->leases);
@@ -65,13 +82,15 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	pml_list_init(&tab->orphans);
 	pml_list_init(&tab->seekers);
 	pml_accounts_init(&tab->accounts, &tab->config);
-	return 0;
+	return alloc_lease_buckets(tab);
 }
 
 void pml_table_fini(struct pml_table *tab)
 {
 	assert(pml_list_is_empty(&tab->leases) && tab->stats.sessions == 0);
 	pml_accounts_fini(&tab->accounts);
+	free(tab->lease_buckets);
+	tab->lease_buckets = NULL;
 }
 
 int pml_table_reconfigure(struct pml_table *tab, const struct pml_lease_config *config)
@@ -110,8 +129,7 @@ bool pml_table_may_be_leased(const struct pml_table *tab, uint64_t ino)
 
 static struct pml_list *lease_bucket(const struct pml_table *tab, uint64_t id)
 {
-	const struct pml_list *bucket = &tab->lease_buckets[id % PML_TABLE_LEASE_BUCKETS];
-	return (struct pml_list *)(uintptr_t)bucket;
+	return &tab->lease_buckets[id % tab->nlease_buckets];
 }
 
 struct pml_lease *pml_table_find(const struct pml_table *tab, uint64_t lease_id)

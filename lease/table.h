@@ -26,10 +26,9 @@
 #include "pml/list.h"
 #include "rules.h"
 
-#define PML_TABLE_LEASE_BUCKETS	  4096u
 #define PML_TABLE_SESSION_BUCKETS 64u
 #define PML_TABLE_WAITER_BUCKETS  256u
-#define PML_TABLE_FILTER_SLOTS	  4096u
+#define PML_TABLE_FILTER_SLOTS	  65536u
 #define PML_PEER_BYTES		  64u
 
 /* A fence whose last step failed is tried again so often, so far apart; then it is stuck. */
@@ -140,7 +139,8 @@ struct pml_table {
 	struct pml_lease_config config;
 	struct pml_interval_tree ranges; /* every lease of every inode */
 	struct pml_list leases;		 /* in order of id */
-	struct pml_list lease_buckets[PML_TABLE_LEASE_BUCKETS];
+	struct pml_list *lease_buckets;	 /* by id; as many as max_leases asks for */
+	uint32_t nlease_buckets;
 	struct pml_list session_buckets[PML_TABLE_SESSION_BUCKETS];
 	struct pml_list waiter_buckets[PML_TABLE_WAITER_BUCKETS]; /* by change.ino, by age */
 
@@ -164,8 +164,10 @@ struct pml_table {
 	atomic_uint filter[PML_TABLE_FILTER_SLOTS];
 };
 
-/* 0, or -EINVAL: a limit or clock of @config is zero, or a policy is none. */
+/* 0, or -EINVAL: a limit or clock of @config is zero, or a policy is none; -ENOMEM. */
 int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config) PML_MUST_CHECK;
+/* Frees what pml_table_init() allocated; leases and sessions are the caller's. */
+void pml_table_fini(struct pml_table *tab);
 
 /*
  * Changes policies, clocks and limits: what begins from now on goes by them.  Clocks that run

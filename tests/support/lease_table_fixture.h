@@ -279,6 +279,7 @@ static inline void finish_stuck(void)
 	struct pml_party *party, *other;
 	pml_list_for_each_safe(party, other, &tab.accounts.parties, link)
 		free(party);
+	free(tab.lease_buckets);
 }
 
 #endif

@@ -591,6 +591,35 @@ static void test_a_lease_stays_pinned_while_a_commit_runs(void)
 
 /* ---- configuration -------------------------------------------------------- */
 
+/* As many as max_leases allows: far more than there are buckets to find them by. */
+static void allow_1000(struct pml_lease_config *config)
+{
+	config->max_leases = config->max_session_leases = 1000;
+}
+
+static void test_each_of_many_leases_is_found_by_its_number(void)
+{
+	start(allow_1000);
+	uint64_t s = session_new();
+	struct pml_lease *lease[1000];
+	for (uint32_t i = 0; i < 1000; i++)
+		lease[i] =
+			must_acquire(s, 2ull * i * BLOCK, (2ull * i + 1) * BLOCK, PML_LEASE_READ);
+	int err;
+	CHECK(!insert(s, 0, BLOCK, PML_LEASE_READ, &err));
+	CHECK_EQ(err, -EDQUOT);
+	/* Every third one goes, from the middle of its bucket too. */
+	for (uint32_t i = 0; i < 1000; i += 3)
+		CHECK_EQ(pml_table_return(&tab, s, lease[i]->id, now), 0);
+	uint64_t first_id = lease[0]->id;
+	run_fences();
+	for (uint32_t i = 0; i < 1000; i++)
+		CHECK(pml_table_find(&tab, first_id + i) == (i % 3 ? lease[i] : NULL));
+	CHECK(!pml_table_find(&tab, 0));
+	CHECK(!pml_table_find(&tab, first_id + 1000));
+	finish();
+}
+
 static void test_a_table_without_limits_is_refused(void)
 {
 	struct pml_lease_config good, config;
@@ -634,6 +663,7 @@ int main(void)
 	TAP_RUN(test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters);
 	TAP_RUN(test_commit_stays_inside_a_live_write_lease);
 	TAP_RUN(test_a_lease_stays_pinned_while_a_commit_runs);
+	TAP_RUN(test_each_of_many_leases_is_found_by_its_number);
 	TAP_RUN(test_a_table_without_limits_is_refused);
 	return tap_done();
 }
