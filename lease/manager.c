@@ -23,19 +23,40 @@ uint64_t pml_manager_lock(struct pml_lease_manager *mgr)
 	return pml_now_ms();
 }
 
-static void wake_threads_locked(struct pml_lease_manager *mgr)
+/* What the table has queued, and for whom. */
+struct wakes {
+	bool clock;
+	bool fence;
+};
+
+static struct wakes wakes_locked(const struct pml_lease_manager *mgr)
 {
 	const struct pml_table *tab = &mgr->table;
-	if (pml_table_has_action(tab) || pml_table_next_due_ms(tab) < mgr->wakes_ms)
+	return (struct wakes){
+		.clock = pml_table_has_action(tab) || pml_table_next_due_ms(tab) < mgr->wakes_ms,
+		.fence = !pml_list_is_empty(&tab->fences),
+	};
+}
+
+static void wake(struct pml_lease_manager *mgr, struct wakes wakes)
+{
+	if (wakes.clock)
 		pthread_cond_signal(&mgr->clock_cond);
-	if (!pml_list_is_empty(&tab->fences))
+	if (wakes.fence)
 		pthread_cond_signal(&mgr->fence_cond);
+}
+
+static void wake_threads_locked(struct pml_lease_manager *mgr)
+{
+	wake(mgr, wakes_locked(mgr));
 }
 
 void pml_manager_unlock(struct pml_lease_manager *mgr)
 {
-	wake_threads_locked(mgr);
+	struct wakes wakes = wakes_locked(mgr);
 	pthread_mutex_unlock(&mgr->lock);
+	/* Not before: on one processor they would run at once, into the lock. */
+	wake(mgr, wakes);
 }
 
 static struct timespec timespec_of(uint64_t ms)
@@ -228,12 +249,19 @@ static int guard_admit(void *guard, const struct pml_layout_change *change, stru
 	return err;
 }
 
+/* Touches nothing behind the unlock: pml_lease_manager_free() may have waited for this. */
+static void unlock_last(struct pml_lease_manager *mgr)
+{
+	wake_threads_locked(mgr);
+	pthread_mutex_unlock(&mgr->lock);
+}
+
 static void guard_cancel(void *guard, struct pml_waiter *w)
 {
 	struct pml_lease_manager *mgr = guard;
 	pml_manager_lock(mgr);
 	pml_table_cancel(&mgr->table, w);
-	pml_manager_unlock(mgr);
+	unlock_last(mgr);
 }
 
 static void guard_done(void *guard, struct pml_waiter *w)
@@ -245,7 +273,7 @@ static void guard_done(void *guard, struct pml_waiter *w)
 	uint64_t now_ms = pml_manager_lock(mgr);
 	pml_table_done(&mgr->table, w, now_ms);
 	pthread_cond_broadcast(&mgr->idle_cond);
-	pml_manager_unlock(mgr);
+	unlock_last(mgr);
 }
 
 static bool guard_may_be_leased(void *guard, uint64_t ino)

@@ -37,7 +37,10 @@ struct pml_lease_manager {
 
 /* Takes the lock and the time; the time under the lock, so that it never goes back. */
 uint64_t pml_manager_lock(struct pml_lease_manager *mgr);
-/* Wakes the threads for what the table has queued, and drops the lock. */
+/*
+ * Drops the lock and wakes the threads for what the table has queued.  Assumes: nothing
+ * that happened under the lock lets pml_lease_manager_free() return.
+ */
 void pml_manager_unlock(struct pml_lease_manager *mgr);
 
 /* Calls the hook.  Without locks. */
