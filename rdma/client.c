@@ -182,7 +182,6 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 		call->status = msg->h.status;
 		call->is_done = true;
 		pml_list_remove(&call->link);
-		pthread_cond_broadcast(&client->changed);
 		return 0;
 	}
 	return 0; /* of a renewal or of a return by the worker */
@@ -192,6 +191,7 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 static int take_message(struct pml_client *client, const union pml_message *msg)
 {
 	int err = 0;
+	bool is_reply = false;
 	pthread_mutex_lock(&client->lock);
 	switch ((enum pml_wire_type)msg->h.type) {
 	case PML_WIRE_RECALL:
@@ -202,9 +202,13 @@ static int take_message(struct pml_client *client, const union pml_message *msg)
 		break;
 	default:
 		err = take_reply_locked(client, msg);
+		is_reply = true;
 		break;
 	}
 	pthread_mutex_unlock(&client->lock);
+	/* Not before: on one processor the caller would run at once, into the lock. */
+	if (is_reply)
+		pthread_cond_broadcast(&client->changed);
 	return err;
 }
 
@@ -364,6 +368,7 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 		free(client);
 		return NULL;
 	}
+	pthread_cond_init(&client->has_work, NULL);
 	pthread_mutex_init(&client->lock, NULL);
 	pthread_mutex_init(&client->data_lock, NULL);
 	pml_list_init(&client->calls);
@@ -384,6 +389,7 @@ static void free_client(struct pml_client *client)
 	pthread_mutex_destroy(&client->data_lock);
 	pthread_mutex_destroy(&client->lock);
 	pthread_cond_destroy(&client->changed);
+	pthread_cond_destroy(&client->has_work);
 	free(client);
 }
 
@@ -473,7 +479,7 @@ void pml_client_close(struct pml_client *client)
 	/* First the worker: a callback that it is in may still return a lease. */
 	pthread_mutex_lock(&client->lock);
 	client->is_closing = true;
-	pthread_cond_broadcast(&client->changed);
+	pthread_cond_signal(&client->has_work);
 	pthread_mutex_unlock(&client->lock);
 	pthread_join(client->worker, NULL);
 	pml_client_die(client, "closed");

@@ -43,7 +43,8 @@ struct pml_client {
 	pthread_mutex_t data_lock; /* one transfer call at a time */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* anything below */
+	pthread_cond_t changed;	 /* anything below, for the program's threads */
+	pthread_cond_t has_work; /* for the worker: it sleeps through replies */
 	/* Under lock. */
 	struct pml_list calls; /* waiting for replies */
 	struct pml_list leases;
@@ -57,6 +58,7 @@ struct pml_client {
 	uint64_t renew_sent_ms;
 	bool is_closing;
 	bool has_receiver_ended;
+	bool has_unacked; /* some lease may need its acknowledgement: the receiver looks */
 	char dead_reason[PML_REASON_BYTES]; /* "": the connection lives */
 };
 
@@ -114,7 +116,7 @@ void pml_client_recalled_locked(struct pml_client *client, uint64_t lease_id, ui
 void pml_client_revoked_locked(struct pml_client *client, uint64_t lease_id, uint32_t why);
 void pml_client_end_lease_locked(struct pml_client_lease *lease, int status, const char *reason);
 void pml_client_end_all_locked(struct pml_client *client);
-/* A lease whose recall still has to be acknowledged, or NULL. */
+/* A lease whose recall still has to be acknowledged, or NULL.  In the receiver. */
 struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client);
 
 /* Main function of the worker thread. */

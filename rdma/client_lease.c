@@ -49,6 +49,13 @@ static void stop_for_return_locked(struct pml_client_lease *lease)
 {
 	pml_client_end_lease_locked(lease, -ESTALE, "the server recalled it: take it again");
 	lease->wants_return = true;
+	pthread_cond_signal(&lease->client->has_work);
+}
+
+static void queue_revoke_event_locked(struct pml_client_lease *lease)
+{
+	lease->has_revoke_event = true;
+	pthread_cond_signal(&lease->client->has_work);
 }
 
 /* Also a second time: the first may have been without a time limit (policy block). */
@@ -60,13 +67,15 @@ static void recall_lease_locked(struct pml_client_lease *lease, uint32_t drain_m
 	lease->is_recalled = true;
 	lease->drain_ms = drain_ms;
 	lease->needs_ack = !client->events.is_silent;
-	if (atomic_load(&lease->status) == 0) {
-		if (client->events.recalled || client->events.is_silent)
-			lease->has_recall_event = true;
-		else
-			stop_for_return_locked(lease);
+	client->has_unacked |= lease->needs_ack;
+	if (atomic_load(&lease->status))
+		return;
+	if (client->events.recalled || client->events.is_silent) {
+		lease->has_recall_event = true;
+		pthread_cond_signal(&client->has_work);
+	} else {
+		stop_for_return_locked(lease);
 	}
-	pthread_cond_broadcast(&client->changed);
 }
 
 static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
@@ -79,7 +88,7 @@ static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
 		atomic_store(&lease->status, 0);
 	if (atomic_load(&lease->status))
 		return;
-	lease->has_revoke_event = true;
+	queue_revoke_event_locked(lease);
 	pml_client_end_lease_locked(lease, -EKEYREVOKED, end_text(why));
 }
 
@@ -127,7 +136,7 @@ static void end_with_connection_locked(struct pml_client_lease *lease)
 		return;
 	if (lease->is_recalled) {
 		/* Its keys died with the connection, whoever ended that. */
-		lease->has_revoke_event = true;
+		queue_revoke_event_locked(lease);
 		pml_client_end_lease_locked(lease, -EKEYREVOKED,
 					    "the connection ended after a recall that was not "
 					    "answered by a return");
@@ -145,10 +154,13 @@ void pml_client_end_all_locked(struct pml_client *client)
 
 struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client)
 {
+	if (!client->has_unacked)
+		return NULL;
 	struct pml_client_lease *lease;
 	pml_list_for_each(lease, &client->leases, link)
 		if (lease->needs_ack)
 			return lease;
+	client->has_unacked = false;
 	return NULL;
 }
 
@@ -220,7 +232,7 @@ void *pml_client_work(void *arg)
 	while (!client->is_closing) {
 		struct pml_client_lease *lease = find_work_locked(client);
 		if (!lease) {
-			pthread_cond_wait(&client->changed, &client->lock);
+			pthread_cond_wait(&client->has_work, &client->lock);
 			continue;
 		}
 		lease->refs++;
@@ -296,7 +308,6 @@ static int register_lease(struct pml_client_lease *lease)
 	bool needs_ack = lease->needs_ack;
 	if (needs_ack)
 		lease->needs_ack = false;
-	pthread_cond_broadcast(&client->changed);
 	pthread_mutex_unlock(&client->lock);
 	if (!needs_ack)
 		return 0;
@@ -431,10 +442,14 @@ int pml_client_lease_begin(struct pml_client_lease *lease)
 
 void pml_client_lease_end_use(struct pml_client_lease *lease)
 {
-	pthread_mutex_lock(&lease->client->lock);
-	if (--lease->busy == 0)
-		pthread_cond_broadcast(&lease->client->changed);
-	pthread_mutex_unlock(&lease->client->lock);
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	if (--lease->busy == 0) {
+		pthread_cond_broadcast(&client->changed);
+		if (lease->wants_return)
+			pthread_cond_signal(&client->has_work);
+	}
+	pthread_mutex_unlock(&client->lock);
 }
 
 int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
@@ -450,7 +465,7 @@ int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
 		/* The refused key says more than the broken connection that follows from it. */
 		atomic_store(&lease->status, 0);
 		pml_client_end_lease_locked(lease, -EKEYREVOKED, "its key is dead");
-		lease->has_revoke_event = true;
+		queue_revoke_event_locked(lease);
 	}
 	pml_client_end_lease_locked(lease, -ENOTCONN, "the connection broke");
 	status = atomic_load(&lease->status);
