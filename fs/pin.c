@@ -10,7 +10,6 @@
 #include "pin.h"
 
 #include "alloc.h"
-#include "counter.h"
 
 #define REGION_BLOCKS 512u
 
@@ -148,13 +147,10 @@ static uint32_t pins_of_locked(const struct pml_pin_index *idx, uint64_t block)
 	return pins;
 }
 
-uint32_t pml_block_shares(const struct pml_fs *fs, uint64_t block)
+uint32_t pml_block_shares_exact(const struct pml_fs *fs, uint64_t block)
 {
-	uint32_t counter = atomic_load_explicit(&fs->counters[block], memory_order_acquire);
-	if (counter < PML_PIN_BIAS)
-		return counter;
 	pthread_mutex_lock(&fs->pins->lock);
-	counter = atomic_load_explicit(&fs->counters[block], memory_order_acquire);
+	uint32_t counter = atomic_load_explicit(&fs->counters[block], memory_order_acquire);
 	uint32_t shares = counter - PML_PIN_BIAS * pins_of_locked(fs->pins, block);
 	pthread_mutex_unlock(&fs->pins->lock);
 	return shares;

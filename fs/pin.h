@@ -8,6 +8,7 @@
 #ifndef PML_FS_PIN_H
 #define PML_FS_PIN_H
 
+#include "counter.h"
 #include "pool.h"
 
 struct pml_pin_index;
@@ -32,8 +33,15 @@ bool pml_pin_is_written(const struct pml_fs *fs, uint64_t block);
 void pml_pin_walk(const struct pml_fs *fs, void (*visit)(void *arg, uint64_t first, uint64_t n),
 		  void *arg);
 
+/* Exact number of shares of a block whose counter is 1024 or more: a look into the index. */
+uint32_t pml_block_shares_exact(const struct pml_fs *fs, uint64_t block);
+
 /* Exact number of shares of a block.  One load while its counter is below 1024. */
-uint32_t pml_block_shares(const struct pml_fs *fs, uint64_t block);
+static inline uint32_t pml_block_shares(const struct pml_fs *fs, uint64_t block)
+{
+	uint32_t counter = atomic_load_explicit(&fs->counters[block], memory_order_acquire);
+	return counter < PML_PIN_BIAS ? counter : pml_block_shares_exact(fs, block);
+}
 
 /* Exact, at one instant. */
 void pml_pin_counts(const struct pml_fs *fs, uint64_t *ret_pinned_blocks,
