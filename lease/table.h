@@ -166,8 +166,6 @@ struct pml_table {
 
 /* 0, or -EINVAL: a limit or clock of @config is zero, or a policy is none; -ENOMEM. */
 int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config) PML_MUST_CHECK;
-/* Frees what pml_table_init() allocated; leases and sessions are the caller's. */
-void pml_table_fini(struct pml_table *tab);
 
 /*
  * Changes policies, clocks and limits: what begins from now on goes by them.  Clocks that run

@@ -13,7 +13,11 @@ grep '^# ' "$work/out"
 # Every operation has its line beside the daemon that does nothing or a real filesystem.
 for operation in create 'list a directory' 'unlink with 4 KiB' '4 KiB random read, direct' \
 	'1 MiB write, direct' '4 KiB append and fsync' 'clone of a file' \
-	'scale, directory of 20000: look-up' 'scale, mount after a crash, 20000 files'; do
+	'scale, directory of 20000: look-up' 'scale, mount after a crash, 20000 files' \
+	'leases, pin and unpin, run of 8192 blocks' 'leases, soft: empty request' \
+	'leases, soft: grant and return, write, 64 MiB' 'leases, soft: truncate, one holder returns' \
+	'leases, 4 KiB append, 5000 other files leased' \
+	'leases, table of 20000: find by number'; do
 	if grep -q "^# ratio ${operation}[,:]" "$work/out"; then
 		ok "measured: $operation"
 	else
