@@ -78,18 +78,35 @@ static void wait_until_locked(struct pml_lease_manager *mgr, pthread_cond_t *con
 
 /* ---- the clock thread --------------------------------------------------- */
 
+/* Processes choose their names: nothing of them ends or breaks a line of the log. */
+static void format_waiter(const struct pml_lease *lease, char *ret_text, size_t bytes)
+{
+	char name[PML_WAITER_NAME_BYTES];
+	for (size_t i = 0; i < sizeof(name); i++) {
+		unsigned char c = (unsigned char)lease->waiter[i];
+		name[i] = c == 0 || (c >= 0x20 && c < 0x7f) ? (char)c : '?';
+	}
+	if (lease->waiter_pid || name[0])
+		(void)snprintf(ret_text, bytes, "%s (pid %d) waited", name[0] ? name : "?",
+			       (int)lease->waiter_pid);
+	else
+		(void)snprintf(ret_text, bytes, "no process waits");
+}
+
 static void log_revoke(const struct pml_lease *lease)
 {
 	if (lease->why != PML_END_CONFLICT && lease->why != PML_END_SILENT)
 		return;
 	uint64_t since_ms = lease->recalled_ms ? lease->recalled_ms : lease->ended_ms;
+	char waiter[PML_WAITER_NAME_BYTES + 32];
+	format_waiter(lease, waiter, sizeof(waiter));
 	pml_log_warning("lease %llu revoked: inode %llu bytes %llu-%llu, held by %s, for %s, "
-			"cause %s, %llu ms after the recall",
+			"cause %s, %llu ms after the recall; %s",
 			(unsigned long long)lease->id, (unsigned long long)lease->claim.ino,
 			(unsigned long long)lease->claim.first_byte,
 			(unsigned long long)lease->claim.end_byte, lease->session->peer,
 			pml_layout_op_name(lease->recall_op), pml_end_reason_name(lease->why),
-			(unsigned long long)(pml_now_ms() - since_ms));
+			(unsigned long long)(pml_now_ms() - since_ms), waiter);
 }
 
 static void log_stuck(const struct pml_lease *lease)

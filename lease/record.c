@@ -45,17 +45,28 @@ static bool is_forced(enum pml_end_reason why)
 	return true;
 }
 
-void pml_table_record_end(struct pml_table *tab, const struct pml_lease *lease, uint64_t now_ms)
+static void note_waiter(const struct pml_table *tab, struct pml_lease *lease)
+{
+	const struct pml_waiter *w = pml_table_first_waiter(tab, lease);
+	if (!w)
+		return;
+	lease->waiter_pid = w->pid;
+	memcpy(lease->waiter, w->name, sizeof(lease->waiter));
+	lease->waiter[sizeof(lease->waiter) - 1] = '\0';
+}
+
+void pml_table_record_end(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	if (!lease->was_granted || !is_forced(lease->why))
 		return;
+	note_waiter(tab, lease);
 	struct pml_history *history = &tab->history;
-	struct pml_ending *ending = &history->ending[history->next];
-	history->next = (history->next + 1) % PML_HISTORY_MAX;
-	history->count = PML_MIN(history->count + 1, PML_HISTORY_MAX);
+	struct pml_ending *ending = &history->ending[history->total % PML_HISTORY_MAX];
+	history->total++;
 
 	uint64_t began_ms = lease->recalled_ms ? lease->recalled_ms : lease->ended_ms;
 	*ending = (struct pml_ending){
+		.number = history->total,
 		.lease_id = lease->id,
 		.session = lease->claim.session,
 		.ino = lease->claim.ino,
@@ -66,14 +77,11 @@ void pml_table_record_end(struct pml_table *tab, const struct pml_lease *lease, 
 		.ago_ms = now_ms,
 		.mode = lease->claim.mode,
 		.why = lease->why,
-		.op = lease->recalled_ms ? lease->recall_op : PML_RECALL_LEASE,
+		.was_recalled = lease->recalled_ms != 0,
+		.op = lease->recall_op,
+		.waiter_pid = lease->waiter_pid,
 	};
 	static_assert(sizeof(ending->peer) == sizeof(lease->session->peer), "one size of names");
 	memcpy(ending->peer, lease->session->peer, sizeof(ending->peer));
-	const struct pml_waiter *w = pml_table_first_waiter(tab, lease);
-	if (!w)
-		return;
-	ending->waiter_pid = w->pid;
-	memcpy(ending->waiter, w->name, sizeof(ending->waiter));
-	ending->waiter[sizeof(ending->waiter) - 1] = '\0';
+	memcpy(ending->waiter, lease->waiter, sizeof(ending->waiter));
 }

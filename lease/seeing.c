@@ -36,9 +36,12 @@ static void fill_view(const struct pml_table *tab, const struct pml_lease *lease
 		.is_shared = lease->claim.is_shared,
 		.is_unbreakable = lease->claim.is_unbreakable,
 		.is_orphan = lease->is_orphan,
+		.was_recalled = lease->recalled_ms != 0,
+		.is_acked = lease->is_acked,
+		.recall_op = lease->recall_op,
+		.recalled_ms = lease->recalled_ms ? now_ms - lease->recalled_ms : 0,
 		.mode = lease->claim.mode,
 		.state = lease->state,
-		.recall_op = lease->recall_op,
 		.why = lease->why,
 	};
 	static_assert(sizeof(ret_view->peer) == sizeof(lease->session->peer), "one size of names");
@@ -85,13 +88,15 @@ static size_t fill_pins(const struct pml_lease *lease, uint32_t from,
 	size_t count = 0;
 	for (uint32_t i = from; i < lease->nsegments && count < max; i++) {
 		const struct pml_segment *at = &lease->segments[i].at;
-		ret_views[count++] = (struct pml_pin_view){
+		struct pml_pin_view *view = &ret_views[count++];
+		*view = (struct pml_pin_view){
 			.lease_id = lease->id,
 			.ino = lease->claim.ino,
 			.first_byte = at->first_byte,
 			.block = at->block,
 			.nblocks = at->nblocks,
 		};
+		memcpy(view->peer, lease->session->peer, sizeof(view->peer));
 	}
 	return count;
 }
@@ -138,6 +143,8 @@ static void fill_waiter_view(const struct pml_table *tab, const struct pml_waite
 	};
 	memcpy(ret_view->name, w->name, sizeof(ret_view->name));
 	ret_view->name[sizeof(ret_view->name) - 1] = '\0';
+	if (lease)
+		memcpy(ret_view->peer, lease->session->peer, sizeof(ret_view->peer));
 }
 
 size_t pml_waiter_list(struct pml_lease_manager *mgr, size_t skip,
@@ -157,15 +164,17 @@ size_t pml_waiter_list(struct pml_lease_manager *mgr, size_t skip,
 	return count;
 }
 
-size_t pml_lease_history(struct pml_lease_manager *mgr, struct pml_ending *ret_endings, size_t max)
+size_t pml_lease_history(struct pml_lease_manager *mgr, uint64_t after,
+			 struct pml_ending *ret_endings, size_t max)
 {
+	size_t count = 0;
 	uint64_t now_ms = pml_manager_lock(mgr);
 	const struct pml_history *history = &mgr->table.history;
-	size_t count = PML_MIN(max, (size_t)history->count);
-	for (size_t i = 0; i < count; i++) {
-		size_t at = (history->next + PML_HISTORY_MAX - count + i) % PML_HISTORY_MAX;
-		ret_endings[i] = history->ending[at];
-		ret_endings[i].ago_ms = now_ms - ret_endings[i].ago_ms;
+	uint64_t forgotten = history->total - PML_MIN(history->total, PML_HISTORY_MAX);
+	for (uint64_t i = PML_MAX(after, forgotten); i < history->total && count < max; i++) {
+		struct pml_ending *ending = &ret_endings[count++];
+		*ending = history->ending[i % PML_HISTORY_MAX]; /* the number is i + 1 */
+		ending->ago_ms = now_ms - ending->ago_ms;
 	}
 	pml_manager_unlock(mgr);
 	return count;

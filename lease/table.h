@@ -126,13 +126,16 @@ struct pml_lease {
 	bool is_fenced;	     /* all keys dead, waits for commits */
 
 	bool is_recall_due, is_stuck_due, is_gone_due; /* queued actions */
+
+	/* Once it is gone: the operation that waited longest for it then, to be logged. */
+	int32_t waiter_pid;
+	char waiter[PML_WAITER_NAME_BYTES];
 };
 
-/* The last leases that ended by force: a ring. */
+/* The last leases that ended by force: a ring, in order of their numbers. */
 struct pml_history {
 	struct pml_ending ending[PML_HISTORY_MAX]; /* .ago_ms is the time of the end here */
-	uint32_t next;
-	uint32_t count;
+	uint64_t total; /* also the last one's number; its place is in front of total % MAX */
 };
 
 struct pml_table {
@@ -327,8 +330,8 @@ void pml_table_seek_end(struct pml_lease_session *session);
 
 void pml_table_record_span(struct pml_table *tab, enum pml_span span, uint64_t took_ms);
 void pml_table_record_refusal(struct pml_table *tab, enum pml_limit limit);
-/* @lease is gone: notes it in the history if it was not given back. */
-void pml_table_record_end(struct pml_table *tab, const struct pml_lease *lease, uint64_t now_ms);
+/* @lease is gone: notes who waited, and it in the history if it was not given back. */
+void pml_table_record_end(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms);
 
 /* ---- time and effects (table.c) ----------------------------------------- */
 

@@ -3,115 +3,51 @@
  * control.c -- answers the ioctls of pmemleasefs/ioctl.h
  *
  * The public structures are the lease manager's views with fixed layouts: their
- * numbers are checked to be the same here, and nowhere else.
+ * numbers are checked to be the same here and in control_lists.c, and nowhere else.
  */
 #include <string.h>
 
 #include "control.h"
 #include "pmemleasefs/ioctl.h"
 
-/* The size field of an ioctl number has 14 bits: asm-generic/ioctl.h. */
-static_assert(sizeof(struct pml_ioc_leases) < 1 << 14, "passed whole by FUSE");
-static_assert(sizeof(struct pml_ioc_pins) < 1 << 14, "passed whole by FUSE");
-static_assert(sizeof(struct pml_ioc_lease) == 168, "public layout");
-static_assert(sizeof(struct pml_ioc_pin) == 40, "public layout");
-static_assert(sizeof(struct pml_ioc_stats) == 464, "public layout");
+static_assert(sizeof(struct pml_ioc_stats) == 752, "public layout");
+static_assert(sizeof(struct pml_ioc_span) == 184, "public layout");
+static_assert(sizeof(struct pml_ioc_spans) == 8 + 16 * 184, "public layout");
 static_assert(sizeof(struct pml_ioc_audit) == 264, "public layout");
 static_assert(sizeof(struct pml_ioc_remount) == 4360, "public layout");
 
-static_assert((int)PML_IOC_MODE_WRITE == (int)PML_LEASE_WRITE, "same numbers");
-static_assert((int)PML_IOC_STATE_RECALLING == (int)PML_LEASE_RECALLING, "same numbers");
-static_assert((int)PML_IOC_STATE_STUCK == (int)PML_LEASE_STUCK, "same numbers");
-static_assert((int)PML_IOC_OP_CLONE_SRC == (int)PML_OP_CLONE_SRC, "same numbers");
-static_assert((int)PML_IOC_OP_CLONE_DST == (int)PML_OP_CLONE_DST, "same numbers");
-static_assert((int)PML_IOC_OP_DEDUPE == (int)PML_OP_DEDUPE, "same numbers");
-static_assert((int)PML_IOC_OP_SNAPSHOT == (int)PML_OP_SNAPSHOT, "same numbers");
-static_assert((int)PML_IOC_OP_SNAPSHOT == (int)PML_OP_COUNT - 1, "all are named");
 static_assert(sizeof(struct pml_ioc_token) == 24, "public layout");
 static_assert(sizeof(struct pml_ioc_clone) == 56, "public layout");
 static_assert(sizeof(struct pml_ioc_dedupe) == 24 + 64 * 40, "public layout");
 static_assert(sizeof(struct pml_ioc_range) == 24, "public layout");
 static_assert(sizeof(struct pml_ioc_extents) == 24 + 400 * 32, "public layout");
+/* The size field of an ioctl number has 14 bits: asm-generic/ioctl.h. */
 static_assert(sizeof(struct pml_ioc_extents) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_snapshot) == 280, "public layout");
 static_assert(sizeof(((struct pml_ioc_audit *)0)->reason) == PML_REASON_BYTES, "one size");
 
-/* Cuts what is too long. */
-static void copy_text(char *to, size_t to_bytes, const char *from)
+static_assert((int)PML_IOC_LIMIT_USER_SESSIONS == (int)PML_LIMIT_USER_SESSIONS, "same numbers");
+static_assert((int)PML_IOC_LIMIT_USER_LEASES == (int)PML_LIMIT_USER_LEASES, "same numbers");
+static_assert((int)PML_IOC_LIMIT_USER_SEGMENTS == (int)PML_LIMIT_USER_SEGMENTS, "same numbers");
+static_assert((int)PML_IOC_LIMIT_USER_PINNED == (int)PML_LIMIT_USER_PINNED, "same numbers");
+static_assert((int)PML_IOC_LIMIT_USER_WAITERS == (int)PML_LIMIT_USER_WAITERS, "same numbers");
+static_assert((int)PML_IOC_LIMIT_UNBREAKABLE == (int)PML_LIMIT_UNBREAKABLE, "same numbers");
+static_assert((int)PML_IOC_LIMIT_COUNT == (int)PML_LIMIT_COUNT, "all are named");
+static_assert((int)PML_IOC_LIMIT_COUNT <= PML_IOC_LIMITS_MAX, "there is room");
+
+static_assert((int)PML_IOC_SPAN_HELD == (int)PML_SPAN_HELD, "same numbers");
+static_assert((int)PML_IOC_SPAN_RETURN == (int)PML_SPAN_RETURN, "same numbers");
+static_assert((int)PML_IOC_SPAN_REVOKE == (int)PML_SPAN_REVOKE, "same numbers");
+static_assert((int)PML_IOC_SPAN_UNPIN == (int)PML_SPAN_UNPIN, "same numbers");
+static_assert((int)PML_IOC_SPAN_COUNT == (int)PML_SPAN_COUNT, "all are named");
+static_assert((int)PML_IOC_SPAN_COUNT <= PML_IOC_SPANS_MAX, "there is room");
+static_assert(PML_IOC_BUCKETS == PML_HISTOGRAM_BUCKETS, "same buckets");
+
+void pml_control_copy_text(char *to, size_t to_bytes, const char *from)
 {
 	size_t bytes = strnlen(from, to_bytes - 1);
 	memcpy(to, from, bytes);
 	to[bytes] = '\0';
-}
-
-static void fill_lease(struct pml_ioc_lease *to, const struct pml_lease_view *from)
-{
-	*to = (struct pml_ioc_lease){
-		.lease_id = from->lease_id,
-		.session = from->session,
-		.ino = from->ino,
-		.first_byte = from->first_byte,
-		.end_byte = from->end_byte,
-		.age_ms = from->age_ms,
-		.pinned_bytes = from->pinned_bytes,
-		.nsegments = from->nsegments,
-		.mode = (uint8_t)from->mode,
-		.state = (uint8_t)from->state,
-		.waiter_op = (uint8_t)from->waiter_op,
-		.has_waiter = from->waiter[0] || from->waiter_pid,
-		.waiter_pid = from->waiter_pid,
-	};
-	copy_text(to->peer, sizeof(to->peer), from->peer);
-	copy_text(to->waiter, sizeof(to->waiter), from->waiter);
-}
-
-static int list_leases(const struct pml_control *control, void *data)
-{
-	struct pml_ioc_leases *out = data;
-	pml_auto_free struct pml_lease_view *views = calloc(PML_IOC_LEASES_MAX, sizeof(*views));
-	if (!views)
-		return -ENOMEM;
-	size_t count = pml_lease_list(control->leases, out->after, views, PML_IOC_LEASES_MAX);
-	for (size_t i = 0; i < count; i++)
-		fill_lease(&out->leases[i], &views[i]);
-	if (count > 0)
-		out->after = views[count - 1].lease_id;
-	out->count = (uint32_t)count;
-	return 0;
-}
-
-/* Where to go on behind the last of @count views: how many segments of its lease are out. */
-static void move_pin_cursor(struct pml_ioc_pins *out, const struct pml_pin_view *views,
-			    size_t count)
-{
-	uint64_t last = views[count - 1].lease_id;
-	uint32_t segments = last == out->after_lease ? out->after_segment : 0;
-	for (size_t i = count; i > 0 && views[i - 1].lease_id == last; i--)
-		segments++;
-	out->after_lease = last;
-	out->after_segment = segments;
-}
-
-static int list_pins(const struct pml_control *control, void *data)
-{
-	struct pml_ioc_pins *out = data;
-	pml_auto_free struct pml_pin_view *views = calloc(PML_IOC_PINS_MAX, sizeof(*views));
-	if (!views)
-		return -ENOMEM;
-	size_t count = pml_pin_list(control->leases, out->after_lease, out->after_segment, views,
-				    PML_IOC_PINS_MAX);
-	for (size_t i = 0; i < count; i++)
-		out->pins[i] = (struct pml_ioc_pin){
-			.lease_id = views[i].lease_id,
-			.ino = views[i].ino,
-			.first_byte = views[i].first_byte,
-			.block = views[i].block,
-			.nblocks = views[i].nblocks,
-		};
-	if (count > 0)
-		move_pin_cursor(out, views, count);
-	out->count = (uint32_t)count;
-	return 0;
 }
 
 static void fill_lease_stats(struct pml_ioc_stats *out, const struct pml_lease_stats *stats)
@@ -133,6 +69,11 @@ static void fill_lease_stats(struct pml_ioc_stats *out, const struct pml_lease_s
 	out->refused_busy = stats->refused_busy;
 	out->refused_limit = stats->refused_limit;
 	out->interrupted = stats->interrupted;
+	out->skipped = stats->skipped;
+	out->orphans_recalled = stats->orphans_recalled;
+	out->downgraded = stats->downgraded;
+	out->sought = stats->sought;
+	memcpy(out->refused, stats->refused, sizeof(stats->refused));
 }
 
 static void fill_counts(struct pml_ioc_stats *out, const struct pml_fs_counts *counts)
@@ -163,9 +104,25 @@ static int show_stats(const struct pml_control *control, void *data)
 	out->format_version = info.format_version;
 	out->is_cache_line = info.is_cache_line;
 	memcpy(out->uuid, info.uuid, sizeof(out->uuid));
-	copy_text(out->label, sizeof(out->label), info.label);
-	copy_text(out->kind, sizeof(out->kind), info.kind);
-	copy_text(out->durability, sizeof(out->durability), info.durability);
+	pml_control_copy_text(out->label, sizeof(out->label), info.label);
+	pml_control_copy_text(out->kind, sizeof(out->kind), info.kind);
+	pml_control_copy_text(out->durability, sizeof(out->durability), info.durability);
+	return 0;
+}
+
+static int show_spans(const struct pml_control *control, void *data)
+{
+	struct pml_ioc_spans *out = data;
+	struct pml_lease_stats stats;
+	pml_lease_stats(control->leases, &stats);
+	for (size_t i = 0; i < PML_SPAN_COUNT; i++) {
+		const struct pml_histogram *from = &stats.histogram[i];
+		struct pml_ioc_span *to = &out->spans[i];
+		to->count = from->count;
+		to->sum_ms = from->sum_ms;
+		to->max_ms = from->max_ms;
+		memcpy(to->bucket, from->bucket, sizeof(to->bucket));
+	}
 	return 0;
 }
 
@@ -193,9 +150,16 @@ static int remount(const struct pml_control *control, void *data)
 static const struct {
 	unsigned int cmd;
 	int (*answer)(const struct pml_control *control, void *data);
+	size_t reserved_at; /* of a field that must be zero; 0: there is none */
 } calls[] = {
-	{PML_IOC_LEASES, list_leases}, {PML_IOC_PINS, list_pins},  {PML_IOC_STATS, show_stats},
-	{PML_IOC_AUDIT, audit},	       {PML_IOC_REMOUNT, remount},
+	{PML_IOC_LEASES, pml_control_leases, 0},
+	{PML_IOC_PINS, pml_control_pins, offsetof(struct pml_ioc_pins, reserved)},
+	{PML_IOC_STATS, show_stats, offsetof(struct pml_ioc_stats, reserved)},
+	{PML_IOC_AUDIT, audit, 0},
+	{PML_IOC_WAITERS, pml_control_waiters, 0},
+	{PML_IOC_HISTORY, pml_control_history, 0},
+	{PML_IOC_SPANS, show_spans, offsetof(struct pml_ioc_spans, reserved)},
+	{PML_IOC_REMOUNT, remount, 0},
 };
 
 int pml_control_ioctl(void *arg, unsigned int cmd, void *data, size_t bytes)
@@ -204,8 +168,13 @@ int pml_control_ioctl(void *arg, unsigned int cmd, void *data, size_t bytes)
 		if (calls[i].cmd != cmd)
 			continue;
 		uint32_t version = 0; /* the first field of each */
+		uint32_t reserved = 0;
 		memcpy(&version, data, sizeof(version));
-		return version == PML_IOC_VERSION ? calls[i].answer(arg, data) : -EINVAL;
+		if (calls[i].reserved_at)
+			memcpy(&reserved, (const char *)data + calls[i].reserved_at,
+			       sizeof(reserved));
+		bool is_good = version == PML_IOC_VERSION && reserved == 0;
+		return is_good ? calls[i].answer(arg, data) : -EINVAL;
 	}
 	return -ENOTTY;
 }

@@ -7,21 +7,24 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl.h"
-#include "names.h"
 #include "pmemleasefs/ioctl.h"
 #include "size.h"
 
 static const char help[] =
-	"Usage: pmemleasectl MOUNT leases|pins|stats|audit [--json]\n"
+	"Usage: pmemleasectl MOUNT COMMAND [OPTION]...\n"
 	"       pmemleasectl COMMAND ARGUMENT... [OPTION]...\n"
-	"Show the leases of the pmemleasefs that is mounted at MOUNT, or work on its files.\n"
+	"Show leases of the pmemleasefs that is mounted at MOUNT, or work on its files.\n"
 	"\n"
-	"  leases                   every lease: inode, range, holder, state, who waits for it\n"
+	"  leases                   every lease: range, holder, state, who waits for it\n"
 	"  pins                     every run of device blocks that leases keep in place\n"
-	"  stats                    numbers of the filesystem and its leases\n"
-	"  audit                    recompute all counters and compare; stops changes meanwhile\n"
+	"  waiters                  every operation that waits for leases\n"
+	"  history                  the last leases that ended by force, and why\n"
+	"  stats                    numbers and times of the filesystem and its leases\n"
+	"  watch                    what changes: drawn on a terminal, else line by line\n"
+	"  audit                    recompute counters and compare; stops changes so long\n"
 	"\n"
 	"  clone SRC DST            share the blocks of SRC with DST\n"
 	"  dedupe SRC DST...        share them where DST holds the same bytes already\n"
@@ -31,15 +34,21 @@ static const char help[] =
 	"  extents FILE             which blocks lie behind a file, and who shares them\n"
 	"  snapshot DIR NEWDIR      clone a directory tree at one point in time\n"
 	"\n"
+	"      --file=PATH          lists, watch: of this file\n"
+	"      --client=ADDRESS     lists, watch: of holders at addresses like this\n"
+	"      --lease=NUMBER       lists, watch: of this lease\n"
+	"      --block=NUMBER       the same but history: of this block of the device\n"
+	"      --interval=TIME      watch: how often (1s)\n"
+	"      --count=N            watch: so often (without end)\n"
 	"      --src-offset=SIZE    clone, dedupe: where to begin in SRC (0)\n"
 	"      --dst-offset=SIZE    and in DST (0)\n"
 	"      --length=SIZE        how much (to the end of SRC)\n"
-	"  -j, --json               print JSON (leases, pins, stats, audit, extents)\n"
+	"  -j, --json               print JSON (all about MOUNT, extents)\n"
 	"  -V, --version            print the version and exit\n"
 	"  -h, --help               print this help and exit\n"
 	"\n"
-	"Exit status: 0 done, 1 usage, 2 error or, for audit, a difference was found, 3 dedupe:\n"
-	"a file differs.\n";
+	"Exit status: 0 done, 1 usage, 2 error or audit found a difference, 3 dedupe: a\n"
+	"file differs.\n";
 
 int pml_ctl_complain(const char *object, int err)
 {
@@ -67,37 +76,36 @@ int pml_ctl_ask(const char *object, int fd, unsigned long cmd, void *data)
 	return err;
 }
 
-void pml_ctl_print_json_text(const char *text)
+int pml_ctl_open(const char *path, struct pml_ctl_mount *ret_mount)
 {
-	putchar('"');
-	for (const char *at = text; *at; at++) {
-		unsigned char c = (unsigned char)*at;
-		if (c == '"' || c == '\\')
-			printf("\\%c", c);
-		else if (c < 0x20)
-			printf("\\u%04x", c);
-		else
-			putchar(c);
-	}
-	putchar('"');
-}
-
-void pml_ctl_print_text(const char *text)
-{
-	for (const char *at = text; *at; at++)
-		putchar((unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return pml_ctl_complain(path, -errno);
+	*ret_mount = (struct pml_ctl_mount){.path = path, .fd = fd};
+	return 0;
 }
 
 /* ---- commands ------------------------------------------------------------ */
 
+/* What a command about a mount takes besides --json. */
+enum {
+	TAKES_FILTER = 1 << 0,
+	TAKES_BLOCK = 1 << 1,
+	TAKES_INTERVAL = 1 << 2, /* and opens the mount itself, again and again */
+};
+
 static const struct mount_command {
 	const char *name;
-	int (*run)(const char *mount, int fd, bool is_json);
+	int (*run)(const struct pml_ctl_mount *mount, const struct pml_ctl_options *options);
+	unsigned int takes;
 } mount_commands[] = {
-	{"leases", pml_ctl_leases},
-	{"pins", pml_ctl_pins},
-	{"stats", pml_ctl_stats},
-	{"audit", pml_ctl_audit},
+	{"leases", pml_ctl_leases, TAKES_FILTER | TAKES_BLOCK},
+	{"pins", pml_ctl_pins, TAKES_FILTER | TAKES_BLOCK},
+	{"waiters", pml_ctl_waiters, TAKES_FILTER | TAKES_BLOCK},
+	{"history", pml_ctl_history, TAKES_FILTER},
+	{"stats", pml_ctl_stats, 0},
+	{"watch", pml_ctl_watch, TAKES_FILTER | TAKES_BLOCK | TAKES_INTERVAL},
+	{"audit", pml_ctl_audit, 0},
 };
 
 static const struct file_command {
@@ -118,6 +126,33 @@ static int usage(const char *what)
 	return PML_CTL_USAGE;
 }
 
+/* An option that was given and that a command with @takes does not know, or NULL. */
+static const char *find_stray(const struct pml_ctl_options *options, unsigned int takes)
+{
+	const struct pml_ctl_filter *filter = &options->filter;
+	if (!(takes & TAKES_FILTER) && filter->file)
+		return "--file";
+	if (!(takes & TAKES_FILTER) && filter->client)
+		return "--client";
+	if (!(takes & TAKES_FILTER) && filter->lease_id)
+		return "--lease";
+	if (!(takes & TAKES_BLOCK) && filter->has_block)
+		return "--block";
+	if (!(takes & TAKES_INTERVAL) && options->interval_ms)
+		return "--interval";
+	return !(takes & TAKES_INTERVAL) && options->count ? "--count" : NULL;
+}
+
+static int check_options(const struct pml_ctl_options *options, const char *name,
+			 unsigned int takes)
+{
+	const char *stray = find_stray(options, takes);
+	if (!stray)
+		return PML_CTL_OK;
+	fprintf(stderr, PML_CTL_PROGRAM ": %s takes no %s; see --help\n", name, stray);
+	return PML_CTL_USAGE;
+}
+
 static int run_file_command(const struct file_command *command,
 			    const struct pml_ctl_options *options, char **args, int nargs)
 {
@@ -125,10 +160,11 @@ static int run_file_command(const struct file_command *command,
 		return usage("arguments are missing");
 	if (nargs > command->max_args)
 		return usage("too many arguments");
-	return command->run(options, args, nargs);
+	int status = check_options(options, command->name, 0);
+	return status ? status : command->run(options, args, nargs);
 }
 
-static int run_mount_command(const struct pml_ctl_options *options, const char *mount,
+static int run_mount_command(const struct pml_ctl_options *options, const char *path,
 			     const char *name)
 {
 	const struct mount_command *command = NULL;
@@ -139,12 +175,16 @@ static int run_mount_command(const struct pml_ctl_options *options, const char *
 		fprintf(stderr, PML_CTL_PROGRAM ": unknown command \"%s\"; see --help\n", name);
 		return PML_CTL_USAGE;
 	}
-	pml_auto_close int fd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		(void)pml_ctl_complain(mount, -errno);
+	int status = check_options(options, name, command->takes);
+	if (status)
+		return status;
+	struct pml_ctl_mount mount = {.path = path, .fd = -1};
+	if (!(command->takes & TAKES_INTERVAL) && pml_ctl_open(path, &mount) != 0)
 		return PML_CTL_ERROR;
-	}
-	return command->run(mount, fd, options->is_json) ? PML_CTL_ERROR : PML_CTL_OK;
+	int err = command->run(&mount, options);
+	if (mount.fd >= 0)
+		close(mount.fd);
+	return err ? PML_CTL_ERROR : PML_CTL_OK;
 }
 
 static int run(const struct pml_ctl_options *options, char **args, int nargs)
@@ -159,7 +199,19 @@ static int run(const struct pml_ctl_options *options, char **args, int nargs)
 
 /* ---- main ---------------------------------------------------------------- */
 
-enum { OPT_SRC_OFFSET = 256, OPT_DST_OFFSET, OPT_LENGTH };
+enum {
+	OPT_SRC_OFFSET = 256,
+	OPT_DST_OFFSET,
+	OPT_LENGTH,
+	OPT_FILE,
+	OPT_CLIENT,
+	OPT_LEASE,
+	OPT_BLOCK,
+	OPT_INTERVAL,
+	OPT_COUNT,
+};
+
+#define INTERVAL_MIN_MS 100u
 
 static int parse_size(const char *text, uint64_t *ret_bytes)
 {
@@ -167,6 +219,50 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
 		return 0;
 	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no size like 4096 or 64K; see --help\n", text);
 	return -EINVAL;
+}
+
+static int parse_number(const char *text, uint64_t lowest, uint64_t *ret_number)
+{
+	if (pml_count_parse(text, UINT64_MAX, ret_number) == 0 && *ret_number >= lowest)
+		return 0;
+	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no number from %u on; see --help\n", text,
+		(unsigned int)lowest);
+	return -EINVAL;
+}
+
+static int parse_interval(const char *text, uint32_t *ret_ms)
+{
+	if (pml_time_parse(text, ret_ms) == 0 && *ret_ms >= INTERVAL_MIN_MS)
+		return 0;
+	fprintf(stderr,
+		PML_CTL_PROGRAM ": \"%s\" is no time like 500ms or 2s, of %ums or more; "
+				"see --help\n",
+		text, INTERVAL_MIN_MS);
+	return -EINVAL;
+}
+
+/* What is looked at.  -EINVAL: a wrong value, or no such option. */
+static int parse_view_option(int c, struct pml_ctl_options *options)
+{
+	switch (c) {
+	case OPT_FILE:
+		options->filter.file = optarg;
+		return 0;
+	case OPT_CLIENT:
+		options->filter.client = optarg;
+		return 0;
+	case OPT_LEASE:
+		return parse_number(optarg, 1, &options->filter.lease_id);
+	case OPT_BLOCK:
+		options->filter.has_block = true;
+		return parse_number(optarg, 0, &options->filter.block);
+	case OPT_INTERVAL:
+		return parse_interval(optarg, &options->interval_ms);
+	case OPT_COUNT:
+		return parse_number(optarg, 1, &options->count);
+	default:
+		return -EINVAL;
+	}
 }
 
 static int parse_option(int c, struct pml_ctl_options *options)
@@ -189,7 +285,7 @@ static int parse_option(int c, struct pml_ctl_options *options)
 					  : c == OPT_DST_OFFSET ? &options->dst_byte
 								: &options->len_bytes);
 	default:
-		return -EINVAL;
+		return parse_view_option(c, options);
 	}
 }
 
@@ -203,6 +299,12 @@ static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 		{"src-offset", required_argument, NULL, OPT_SRC_OFFSET},
 		{"dst-offset", required_argument, NULL, OPT_DST_OFFSET},
 		{"length", required_argument, NULL, OPT_LENGTH},
+		{"file", required_argument, NULL, OPT_FILE},
+		{"client", required_argument, NULL, OPT_CLIENT},
+		{"lease", required_argument, NULL, OPT_LEASE},
+		{"block", required_argument, NULL, OPT_BLOCK},
+		{"interval", required_argument, NULL, OPT_INTERVAL},
+		{"count", required_argument, NULL, OPT_COUNT},
 		{NULL, 0, NULL, 0}};
 	int c = 0, err = 0;
 	while (!err && (c = getopt_long(argc, argv, "jVh", long_options, NULL)) != -1)

@@ -42,7 +42,7 @@ enum pml_ioc_state {
 	PML_IOC_STATE_STUCK,	 /* no fence could be confirmed: stays pinned */
 };
 
-/* Layout operations that can wait for a lease. */
+/* What leases are recalled for: layout operations, which can wait for it, and two more. */
 enum pml_ioc_op {
 	PML_IOC_OP_TRUNCATE,
 	PML_IOC_OP_PUNCH,
@@ -55,6 +55,34 @@ enum pml_ioc_op {
 	PML_IOC_OP_DEDUPE,
 	PML_IOC_OP_RELOCATE,
 	PML_IOC_OP_SNAPSHOT,
+	PML_IOC_OP_LEASE,  /* another lease */
+	PML_IOC_OP_ORPHAN, /* the file has lost its last name */
+};
+
+enum pml_ioc_policy {
+	PML_IOC_POLICY_REVOKE,
+	PML_IOC_POLICY_EBUSY,
+	PML_IOC_POLICY_BLOCK,
+	PML_IOC_POLICY_SKIP,
+};
+
+/* Why a lease ends. */
+enum pml_ioc_end {
+	PML_IOC_END_RETURNED,
+	PML_IOC_END_CONFLICT, /* recalled, acknowledged and not returned in time */
+	PML_IOC_END_SILENT,   /* recalled, and no answer in time */
+	PML_IOC_END_EXPIRED,  /* nothing was heard of its session for a term */
+	PML_IOC_END_SESSION,
+	PML_IOC_END_UNMOUNT,
+	PML_IOC_END_OWN_CHANGE, /* its holder's own layout operation */
+};
+
+enum pml_ioc_lease_flag {
+	PML_IOC_LEASE_SHARED = 1 << 0,
+	PML_IOC_LEASE_UNBREAKABLE = 1 << 1,
+	PML_IOC_LEASE_ORPHAN = 1 << 2,	 /* its file has no name any more */
+	PML_IOC_LEASE_RECALLED = 1 << 3, /* recall_op and recalled_ms say more */
+	PML_IOC_LEASE_ACKED = 1 << 4,	 /* the holder has seen the recall */
 };
 
 struct pml_ioc_lease {
@@ -65,18 +93,23 @@ struct pml_ioc_lease {
 	uint64_t end_byte; /* exclusive */
 	uint64_t age_ms;
 	uint64_t pinned_bytes;
+	uint64_t recalled_ms; /* since the recall */
 	uint32_t nsegments;
+	uint32_t uid;	    /* whom its session acts as */
 	uint8_t mode;	    /* enum pml_ioc_mode */
 	uint8_t state;	    /* enum pml_ioc_state */
+	uint8_t recall_op;  /* enum pml_ioc_op; if it was recalled */
+	uint8_t why;	    /* enum pml_ioc_end; while fencing or stuck */
 	uint8_t waiter_op;  /* enum pml_ioc_op; of the first operation that waits */
 	uint8_t has_waiter; /* 0 or 1 */
+	uint16_t flags;	    /* enum pml_ioc_lease_flag */
 	int32_t waiter_pid; /* 0: unknown */
 	uint32_t reserved;
 	char peer[64];	 /* the holder's address; zero-terminated */
 	char waiter[32]; /* command name of the waiting process; zero-terminated */
 };
 
-#define PML_IOC_LEASES_MAX 96
+#define PML_IOC_LEASES_MAX 88
 
 struct pml_ioc_leases {
 	uint32_t version;
@@ -91,9 +124,10 @@ struct pml_ioc_pin {
 	uint64_t first_byte; /* in the file */
 	uint64_t block;	     /* on the device, in blocks of 4096 bytes */
 	uint64_t nblocks;
+	char peer[64]; /* the holder's address; zero-terminated */
 };
 
-#define PML_IOC_PINS_MAX 400
+#define PML_IOC_PINS_MAX 150
 
 struct pml_ioc_pins {
 	uint32_t version;
@@ -103,6 +137,28 @@ struct pml_ioc_pins {
 	uint32_t reserved;
 	struct pml_ioc_pin pins[PML_IOC_PINS_MAX];
 };
+
+/* Limits that refuse; the mount options have their names. */
+enum pml_ioc_limit {
+	PML_IOC_LIMIT_SESSIONS,
+	PML_IOC_LIMIT_CLIENT_SESSIONS,
+	PML_IOC_LIMIT_USER_SESSIONS,
+	PML_IOC_LIMIT_LEASES,
+	PML_IOC_LIMIT_SESSION_LEASES,
+	PML_IOC_LIMIT_USER_LEASES,
+	PML_IOC_LIMIT_SEGMENTS,
+	PML_IOC_LIMIT_SESSION_SEGMENTS,
+	PML_IOC_LIMIT_USER_SEGMENTS,
+	PML_IOC_LIMIT_PINNED,
+	PML_IOC_LIMIT_SESSION_PINNED,
+	PML_IOC_LIMIT_USER_PINNED,
+	PML_IOC_LIMIT_WAITERS,
+	PML_IOC_LIMIT_USER_WAITERS,
+	PML_IOC_LIMIT_UNBREAKABLE,
+	PML_IOC_LIMIT_COUNT,
+};
+
+#define PML_IOC_LIMITS_MAX 32
 
 struct pml_ioc_stats {
 	uint32_t version;
@@ -128,6 +184,101 @@ struct pml_ioc_stats {
 	char label[64];
 	char kind[32];
 	char durability[128];
+
+	/* Since the mount, too. */
+	uint64_t skipped;	   /* operations of policy skip that left a range alone */
+	uint64_t orphans_recalled; /* leases on files without names */
+	uint64_t downgraded;	   /* write leases that became read leases */
+	uint64_t sought;	   /* lease requests that let an older one go first */
+	uint64_t refused[PML_IOC_LIMITS_MAX]; /* refused_limit, by enum pml_ioc_limit */
+};
+
+/* How long something took: counts by powers of two of milliseconds. */
+#define PML_IOC_BUCKETS 20
+struct pml_ioc_span {
+	uint64_t count;
+	uint64_t sum_ms;
+	uint64_t max_ms;
+	uint64_t bucket[PML_IOC_BUCKETS]; /* 0: below 1 ms, i: below 2^i ms; last: the rest */
+};
+
+/* What is timed. */
+enum pml_ioc_span_kind {
+	PML_IOC_SPAN_GRANT,  /* of a lease, from the request on */
+	PML_IOC_SPAN_HELD,   /* a lease, until its end */
+	PML_IOC_SPAN_ACK,    /* recall to its acknowledgement */
+	PML_IOC_SPAN_RETURN, /* recall to the return */
+	PML_IOC_SPAN_REVOKE, /* recall to the revoke, of who did not return */
+	PML_IOC_SPAN_FENCE,  /* one key */
+	PML_IOC_SPAN_UNPIN,  /* end of a lease to its blocks being free of it */
+	PML_IOC_SPAN_WAIT,   /* a layout operation, from its first wait to its end */
+	PML_IOC_SPAN_COUNT,
+};
+
+#define PML_IOC_SPANS_MAX 16
+
+struct pml_ioc_spans {
+	uint32_t version;
+	uint32_t reserved;
+	struct pml_ioc_span spans[PML_IOC_SPANS_MAX]; /* those above, then zeros */
+};
+
+/* An operation that waits for leases. */
+struct pml_ioc_waiter {
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t end_byte; /* exclusive; UINT64_MAX: to infinity */
+	uint64_t age_ms;
+	uint64_t lease_id; /* the first one in its way; 0: it runs again just now */
+	int32_t pid;	   /* 0: unknown */
+	uint32_t uid;
+	uint8_t op;	/* enum pml_ioc_op */
+	uint8_t policy; /* enum pml_ioc_policy */
+	uint8_t reserved[6];
+	char name[32]; /* command name of its process; zero-terminated */
+	char peer[64]; /* the holder of that lease; zero-terminated */
+};
+
+#define PML_IOC_WAITERS_MAX 100
+
+struct pml_ioc_waiters {
+	uint32_t version;
+	uint32_t count; /* out: entries filled in */
+	uint64_t skip;	/* in: how many not to tell again (0: none); out: to go on with */
+	struct pml_ioc_waiter waiters[PML_IOC_WAITERS_MAX];
+};
+
+/* A lease that ended against its holder's will. */
+struct pml_ioc_ending {
+	uint64_t number; /* 1 is the first since the mount; its number is never used again */
+	uint64_t lease_id;
+	uint64_t session;
+	uint64_t ino;
+	uint64_t first_byte;
+	uint64_t end_byte;    /* exclusive */
+	uint64_t age_ms;      /* of the lease, when it was gone */
+	uint64_t recalled_ms; /* from the recall, or else its end, until it was gone */
+	uint64_t ago_ms;      /* since then */
+	uint8_t mode;	      /* enum pml_ioc_mode */
+	uint8_t why;	      /* enum pml_ioc_end */
+	uint8_t op;	      /* enum pml_ioc_op: what it was recalled for */
+	uint8_t was_recalled; /* 0 or 1 */
+	uint8_t has_waiter;   /* 0 or 1 */
+	uint8_t reserved[3];
+	int32_t waiter_pid; /* of the operation that waited longest for it; 0: unknown */
+	uint32_t reserved2;
+	char peer[64];	 /* the holder's address; zero-terminated */
+	char waiter[32]; /* command name of the waiting process; zero-terminated */
+};
+
+#define PML_IOC_HISTORY_MAX 88
+
+/* The last 256, oldest first. */
+struct pml_ioc_history {
+	uint32_t version;
+	uint32_t count; /* out: entries filled in */
+	uint64_t after; /* in: endings with a greater number (0: all); out: to go on with */
+	struct pml_ioc_ending endings[PML_IOC_HISTORY_MAX];
 };
 
 struct pml_ioc_audit {
@@ -151,6 +302,9 @@ struct pml_ioc_remount {
 #define PML_IOC_PINS	_IOWR(PML_IOC_TYPE, 2, struct pml_ioc_pins)
 #define PML_IOC_STATS	_IOWR(PML_IOC_TYPE, 3, struct pml_ioc_stats)
 #define PML_IOC_AUDIT	_IOWR(PML_IOC_TYPE, 4, struct pml_ioc_audit)
+#define PML_IOC_WAITERS _IOWR(PML_IOC_TYPE, 5, struct pml_ioc_waiters)
+#define PML_IOC_HISTORY _IOWR(PML_IOC_TYPE, 6, struct pml_ioc_history)
+#define PML_IOC_SPANS	_IOWR(PML_IOC_TYPE, 7, struct pml_ioc_spans)
 #define PML_IOC_REMOUNT _IOWR(PML_IOC_TYPE, 8, struct pml_ioc_remount)
 
 /* ---- ranges of files ------------------------------------------------------------

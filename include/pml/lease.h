@@ -325,11 +325,14 @@ struct pml_lease_view {
 	uint32_t uid;
 	bool is_shared;
 	bool is_unbreakable;
-	bool is_orphan; /* the file has no name any more */
+	bool is_orphan;	   /* the file has no name any more */
+	bool was_recalled; /* the next three say more */
+	bool is_acked;
+	enum pml_layout_op recall_op;
+	uint64_t recalled_ms; /* since the recall */
 	enum pml_lease_mode mode;
 	enum pml_lease_state state;
-	enum pml_layout_op recall_op; /* while RECALLING */
-	enum pml_end_reason why;      /* while FENCING or STUCK */
+	enum pml_end_reason why; /* while FENCING or STUCK */
 	char peer[64];
 	char waiter[PML_WAITER_NAME_BYTES]; /* the first operation that waits for it, or "" */
 	int32_t waiter_pid;
@@ -342,6 +345,7 @@ struct pml_pin_view {
 	uint64_t first_byte; /* in the file */
 	uint64_t block;	     /* on the device */
 	uint64_t nblocks;
+	char peer[64];
 };
 
 /* An operation that waits for leases. */
@@ -356,10 +360,12 @@ struct pml_waiter_view {
 	enum pml_layout_op op;
 	enum pml_policy policy;
 	char name[PML_WAITER_NAME_BYTES];
+	char peer[64]; /* who holds that lease, or "" */
 };
 
 /* A lease that ended against its holder's will. */
 struct pml_ending {
+	uint64_t number; /* 1 is the first since the mount */
 	uint64_t lease_id;
 	uint64_t session;
 	uint64_t ino;
@@ -370,7 +376,8 @@ struct pml_ending {
 	uint64_t ago_ms;      /* since then */
 	enum pml_lease_mode mode;
 	enum pml_end_reason why;
-	enum pml_layout_op op; /* what it was recalled for; PML_RECALL_LEASE too if never */
+	bool was_recalled;
+	enum pml_layout_op op; /* what for */
 	int32_t waiter_pid;    /* of the operation that waited longest then; 0: none */
 	char peer[64];
 	char waiter[PML_WAITER_NAME_BYTES];
@@ -415,8 +422,12 @@ int pml_lease_configure(struct pml_lease_manager *mgr,
 			const struct pml_lease_config *config) PML_MUST_CHECK;
 void pml_lease_config_get(struct pml_lease_manager *mgr, struct pml_lease_config *ret_config);
 
-/* The last leases that ended by force, oldest first; see struct pml_ending. */
-size_t pml_lease_history(struct pml_lease_manager *mgr, struct pml_ending *ret_endings, size_t max);
+/*
+ * Up to @max leases that ended by force, with a number above @after, oldest first; the last
+ * PML_HISTORY_MAX are remembered.
+ */
+size_t pml_lease_history(struct pml_lease_manager *mgr, uint64_t after,
+			 struct pml_ending *ret_endings, size_t max);
 /* Up to @max operations that wait, from number @skip on, in no order. */
 size_t pml_waiter_list(struct pml_lease_manager *mgr, size_t skip,
 		       struct pml_waiter_view *ret_views, size_t max);

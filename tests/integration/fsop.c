@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -552,6 +553,66 @@ static int op_tokens(char **a)
 	return ioctl(fd, PML_IOC_CLONE, &clone);
 }
 
+/* DIR COUNT SIZE: a process for each of its files 0 to COUNT - 1 truncates it. */
+static int op_truncate_each(char **a)
+{
+	int failed = 0, status = 0;
+	for (long long i = 0; i < number(a[1]); i++) {
+		char name[256];
+		(void)snprintf(name, sizeof(name), "%s/%lld", a[0], i);
+		pid_t child = fork();
+		if (child < 0)
+			return FAILED;
+		if (child == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			_exit(truncate(name, number(a[2])) != 0);
+		}
+	}
+	while (wait(&status) > 0)
+		failed += status != 0;
+	printf("%d failed\n", failed);
+	return PRINTED;
+}
+
+/* ROOT: what the ioctls about leases refuse. */
+static int op_asking(char **a)
+{
+	static union {
+		uint32_t version;
+		struct pml_ioc_leases leases;
+		struct pml_ioc_pins pins;
+		struct pml_ioc_stats stats;
+		struct pml_ioc_waiters waiters;
+		struct pml_ioc_history history;
+		struct pml_ioc_spans spans;
+	} u;
+	static const unsigned long calls[] = {PML_IOC_LEASES,  PML_IOC_PINS,	PML_IOC_STATS,
+					      PML_IOC_WAITERS, PML_IOC_HISTORY, PML_IOC_SPANS};
+	int fd = open(a[0], O_RDONLY | O_DIRECTORY);
+	int bad = 0;
+	if (fd < 0)
+		return FAILED;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		memset(&u, 0, sizeof(u));
+		bad |= expect(ioctl(fd, calls[i], &u), EINVAL, "no version");
+		u.version = PML_IOC_VERSION + 1;
+		bad |= expect(ioctl(fd, calls[i], &u), EINVAL, "another version");
+		memset(&u, 0, sizeof(u));
+		u.version = PML_IOC_VERSION;
+		bad |= expect(ioctl(fd, calls[i], &u), 0, "this version");
+	}
+	memset(&u, 0, sizeof(u));
+	u.spans.version = PML_IOC_VERSION;
+	u.spans.reserved = 1;
+	bad |= expect(ioctl(fd, PML_IOC_SPANS, &u), EINVAL, "spans: a reserved field");
+	bad |= expect(ioctl(fd, PML_IOC_STATS, &u), EINVAL, "stats: a reserved field");
+	memset(&u, 0, sizeof(u));
+	u.pins.version = PML_IOC_VERSION;
+	u.pins.reserved = 1;
+	bad |= expect(ioctl(fd, PML_IOC_PINS, &u), EINVAL, "pins: a reserved field");
+	return bad ? PRINTED : DONE;
+}
+
 static const struct {
 	const char *name;
 	int nargs;
@@ -566,6 +627,8 @@ static const struct {
 	{"link", 2, op_link},
 	{"symlink", 2, op_symlink},
 	{"truncate", 2, op_truncate},
+	{"truncate-each", 3, op_truncate_each},
+	{"asking", 1, op_asking},
 	{"chmod", 2, op_chmod},
 	{"chown", 3, op_chown},
 	{"fallocate", 4, op_fallocate},

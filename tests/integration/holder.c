@@ -4,15 +4,17 @@
  *
  * usage: holder URL COUNT [BYTES]
  *
- * Takes COUNT read leases of BYTES (4096) one behind the other on the file that URL
- * names.  Prints "holding N" when it has them, or "ERROR N: REASON" at the first that
- * is refused, with the number that it has.  A recall is acknowledged, and the leases are
- * kept, until standard input ends; then "returned N", or why the first one had ended.
+ * Takes COUNT read leases of BYTES (4096), one behind the other on the file that URL
+ * names, or if that is a directory, on each of its files 0 to COUNT - 1.  Prints "holding N" when
+ * it has them, or "ERROR N: REASON" at the first that is refused, with the number that it has.  A
+ * recall is acknowledged, and the leases are kept, until standard input ends; then "returned N", or
+ * why the first one had ended.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "pmemleasefs/client.h"
 
@@ -25,6 +27,17 @@ static bool on_recalled(void *arg, struct pml_client_lease *lease, uint32_t drai
 	(void)lease;
 	(void)drain_ms;
 	return false;
+}
+
+/* The inode of the file number @i of the directory @path. */
+static int find(struct pml_client *client, const char *path, int i, uint64_t *ret_ino)
+{
+	struct pml_client_attr attr;
+	char name[256];
+	(void)snprintf(name, sizeof(name), "%s/%d", path, i);
+	int err = pml_client_stat(client, name, &attr);
+	*ret_ino = err ? 0 : attr.ino;
+	return err;
 }
 
 int main(int argc, char **argv)
@@ -50,11 +63,17 @@ int main(int argc, char **argv)
 	pml_client_set_events(client, &events);
 	const char *host = strstr(argv[1], "://");
 	const char *path = host ? strchr(host + 3, '/') : NULL;
-	err = pml_client_stat(client, path ? path : "", &attr);
+	path = path ? path : "";
+	err = pml_client_stat(client, path, &attr);
+	bool is_dir = !err && S_ISDIR(attr.mode);
 	int got = 0;
 	while (!err && got < want && got < LEASES_MAX) {
-		err = pml_client_lease(client, attr.ino, (uint64_t)got * bytes, bytes, false, 1000,
-				       &lease[got]);
+		uint64_t ino = attr.ino;
+		if (is_dir)
+			err = find(client, path, got, &ino);
+		if (!err)
+			err = pml_client_lease(client, ino, is_dir ? 0 : (uint64_t)got * bytes,
+					       bytes, false, 1000, &lease[got]);
 		got += err == 0;
 	}
 	if (err)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ctl_print.c -- pmemleasectl: texts that come from others, times, and JSON
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl.h"
+
+/* Length of the UTF-8 sequence at @at, or 0: it is none (RFC 3629, section 4). */
+static size_t sequence_bytes(const unsigned char *at)
+{
+	size_t bytes = at[0] < 0x80		       ? 1
+		       : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
+		       : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
+		       : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
+						       : 0;
+	for (size_t i = 1; i < bytes; i++)
+		if ((at[i] & 0xc0) != 0x80)
+			return 0;
+	bool is_wrong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
+			(at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90);
+	return is_wrong ? 0 : bytes;
+}
+
+void pml_ctl_print_json_text(const char *text)
+{
+	const unsigned char *at = (const unsigned char *)text;
+	putchar('"');
+	while (*at) {
+		size_t bytes = sequence_bytes(at);
+		if (bytes == 0)
+			printf("\\ufffd");
+		else if (*at == '"' || *at == '\\')
+			printf("\\%c", *at);
+		else if (*at < 0x20 || *at == 0x7f)
+			printf("\\u%04x", *at);
+		else
+			printf("%.*s", (int)bytes, (const char *)at);
+		at += bytes ? bytes : 1;
+	}
+	putchar('"');
+}
+
+void pml_ctl_print_text(const char *text)
+{
+	for (const char *at = text; *at; at++)
+		putchar((unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at);
+}
+
+void pml_ctl_print_seconds(int width, uint64_t ms)
+{
+	printf("%*" PRIu64 ".%u", PML_MAX(width - 2, 0), ms / 1000,
+	       (unsigned int)(ms % 1000 / 100));
+}
+
+void pml_ctl_print_process(const char *name, int32_t pid)
+{
+	pml_ctl_print_text(name[0] ? name : "?");
+	printf(" (pid %d)", (int)pid);
+}
+
+void pml_ctl_print_json_process(const char *name, int32_t pid, const char *op)
+{
+	printf("{\"name\":");
+	pml_ctl_print_json_text(name);
+	printf(",\"pid\":%d", (int)pid);
+	if (op)
+		printf(",\"operation\":\"%s\"", op);
+	putchar('}');
+}
+
+void pml_ctl_begin_list(struct pml_ctl_list *list, bool is_json)
+{
+	*list = (struct pml_ctl_list){.is_json = is_json};
+	if (is_json)
+		putchar('[');
+}
+
+void pml_ctl_next_entry(struct pml_ctl_list *list)
+{
+	if (list->is_json)
+		printf("%s%s", list->has_entries ? "," : "", list->is_one_line ? "" : "\n");
+	list->has_entries = true;
+}
+
+void pml_ctl_end_list(const struct pml_ctl_list *list)
+{
+	if (list->is_json)
+		printf(list->is_one_line ? "]" : "\n]\n");
+}
