@@ -686,6 +686,13 @@ static void test_lists_show_who_holds_what_and_who_waits(void)
 	CHECK_EQ(views[1].waiter_op, PML_OP_PUNCH);
 	CHECK_EQ(views[1].state, PML_LEASE_RECALLING);
 	CHECK_EQ(views[1].pinned_bytes, 3 * BLOCK);
+	CHECK_EQ(views[0].was_recalled, false);
+	CHECK_EQ(views[1].was_recalled, true);
+	CHECK_EQ(views[1].recall_op, PML_OP_PUNCH);
+	CHECK_EQ(views[1].is_acked, false);
+	CHECK_EQ(pml_lease_ack(mgr, h.session, grants[1].lease_id), 0);
+	CHECK_EQ(pml_lease_list(mgr, grants[0].lease_id, &views[1], 1), 1);
+	CHECK_EQ(views[1].is_acked, true);
 	CHECK_EQ(pml_lease_return(mgr, h.session, grants[1].lease_id), 0);
 	REQUIRE(op_wait(&op, 5000));
 	op_done(&op);
@@ -699,11 +706,151 @@ static void test_lists_show_who_holds_what_and_who_waits(void)
 	CHECK_EQ(pins[0].lease_id, grants[2].lease_id);
 	CHECK_EQ(pins[0].first_byte, BLOCK);
 	CHECK_EQ(pins[0].block, 2 * FAKE_FILE_BLOCKS + 1);
+	CHECK_STR(pins[0].peer, "test:1");
 	CHECK_EQ(pml_pin_list(mgr, grants[2].lease_id, 3, pins, 4), 4);
 	CHECK_EQ(pins[0].lease_id, grants[3].lease_id);
 
 	char reason[PML_REASON_BYTES];
 	CHECK_EQ(pml_lease_audit(mgr, reason), 0);
+	finish();
+}
+
+#define CROWD 5
+
+static void test_waiting_operations_are_listed_piece_by_piece(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grants[CROWD];
+	static struct op ops[CROWD];
+	for (uint64_t i = 0; i < CROWD; i++) {
+		CHECK_EQ(pml_lease_acquire(mgr, h.session, i, 0, BLOCK, PML_LEASE_READ, &grants[i]),
+			 0);
+		op_init(&ops[i], i, 0, BLOCK);
+		ops[i].w.pid = 100 + (int32_t)i;
+		ops[i].w.uid = 7;
+		CHECK_EQ(op_try(&ops[i]), -EINPROGRESS);
+	}
+	struct pml_waiter_view views[CROWD];
+	CHECK_EQ(pml_waiter_list(mgr, 0, views, 2), 2);
+	CHECK_EQ(pml_waiter_list(mgr, 2, &views[2], CROWD), CROWD - 2);
+	CHECK_EQ(pml_waiter_list(mgr, CROWD, views, CROWD), 0);
+	unsigned int seen = 0;
+	for (size_t i = 0; i < CROWD; i++) {
+		const struct pml_waiter_view *view = &views[i];
+		REQUIRE(view->ino < CROWD);
+		seen |= 1u << view->ino;
+		CHECK_EQ(view->lease_id, grants[view->ino].lease_id);
+		CHECK_EQ(view->pid, 100 + (int32_t)view->ino);
+		CHECK_EQ(view->uid, 7);
+		CHECK_EQ(view->op, PML_OP_PUNCH);
+		CHECK_EQ(view->policy, PML_POLICY_REVOKE);
+		CHECK_STR(view->name, "dd");
+		CHECK_STR(view->peer, "test:1");
+	}
+	CHECK_EQ(seen, (1u << CROWD) - 1);
+
+	/* What has nothing in its way any more is there until it is done. */
+	CHECK_EQ(pml_lease_return(mgr, h.session, grants[3].lease_id), 0);
+	REQUIRE(op_wait(&ops[3], 5000));
+	CHECK_EQ(pml_waiter_list(mgr, 0, views, CROWD), CROWD);
+	for (size_t i = 0; i < CROWD; i++)
+		if (views[i].ino == 3) {
+			CHECK_EQ(views[i].lease_id, 0);
+			CHECK_STR(views[i].peer, "");
+		}
+	op_done(&ops[3]);
+	CHECK_EQ(pml_waiter_list(mgr, 0, views, CROWD), CROWD - 1);
+	for (size_t i = 0; i < CROWD; i++) {
+		if (i == 3)
+			continue;
+		CHECK_EQ(pml_lease_return(mgr, h.session, grants[i].lease_id), 0);
+		REQUIRE(op_wait(&ops[i], 5000));
+		op_done(&ops[i]);
+	}
+	finish();
+}
+
+static void longer_term(struct pml_lease_config *config)
+{
+	config->term_ms = 500;
+}
+
+static void test_the_history_tells_what_ended_by_force_and_for_whom(void)
+{
+	start(longer_term);
+	struct holder h, dying;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(pml_lease_return(mgr, h.session, grant.lease_id), 0);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct op op;
+	op_init(&op, 2, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	bool is_resumed = false;
+	for (int i = 0; i < 250 && !is_resumed; i++) {
+		pml_session_renew(mgr, h.session);
+		is_resumed = op_wait(&op, 20);
+	}
+	REQUIRE(is_resumed);
+	op_done(&op);
+	uint64_t silent = grant.lease_id;
+	holder_start(&dying);
+	CHECK_EQ(pml_lease_acquire(mgr, dying.session, 3, 0, BLOCK, PML_LEASE_WRITE, &grant), 0);
+	WAIT_FOR(stats().expired == 1);
+
+	struct pml_ending endings[3];
+	CHECK_EQ(pml_lease_history(mgr, 0, endings, 3), 2);
+	CHECK_EQ(endings[0].number, 1);
+	CHECK_EQ(endings[0].lease_id, silent);
+	CHECK_EQ(endings[0].ino, 2);
+	CHECK_EQ(endings[0].why, PML_END_SILENT);
+	CHECK_EQ(endings[0].was_recalled, true);
+	CHECK_EQ(endings[0].op, PML_OP_PUNCH);
+	CHECK_EQ(endings[0].waiter_pid, 4711);
+	CHECK_STR(endings[0].waiter, "dd");
+	CHECK_STR(endings[0].peer, "test:1");
+	CHECK(endings[0].recalled_ms >= 100 && endings[0].age_ms >= endings[0].recalled_ms);
+	CHECK_EQ(endings[1].number, 2);
+	CHECK_EQ(endings[1].why, PML_END_EXPIRED);
+	CHECK_EQ(endings[1].mode, PML_LEASE_WRITE);
+	CHECK_EQ(endings[1].was_recalled, false);
+	CHECK_EQ(endings[1].waiter_pid, 0);
+	CHECK_STR(endings[1].waiter, "");
+	CHECK_EQ(pml_lease_history(mgr, 1, endings, 3), 1);
+	CHECK_EQ(endings[0].number, 2);
+	finish();
+}
+
+static void test_the_history_keeps_the_last_ones_and_their_numbers(void)
+{
+	const uint64_t all = PML_HISTORY_MAX + 44;
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	for (uint64_t i = 0; i < all; i++) {
+		struct pml_grant grant;
+		CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+		struct op op;
+		op_init(&op, 1, 0, BLOCK);
+		op.w.session = h.session;
+		CHECK_EQ(op_try(&op), -EINPROGRESS);
+		REQUIRE(op_wait(&op, 5000));
+		op_done(&op);
+	}
+	static struct pml_ending endings[PML_HISTORY_MAX + 1];
+	CHECK_EQ(pml_lease_history(mgr, 0, endings, PML_HISTORY_MAX + 1), PML_HISTORY_MAX);
+	for (size_t i = 0; i < PML_HISTORY_MAX; i++)
+		CHECK_EQ(endings[i].number, 45 + i);
+	CHECK_EQ(endings[0].why, PML_END_OWN_CHANGE);
+	CHECK_EQ(pml_lease_history(mgr, 100, endings, 10), 10);
+	CHECK_EQ(endings[0].number, 101);
+	CHECK_EQ(endings[9].number, 110);
+	CHECK_EQ(pml_lease_history(mgr, all - 1, endings, 10), 1);
+	CHECK_EQ(endings[0].number, all);
+	CHECK_EQ(pml_lease_history(mgr, all, endings, 10), 0);
 	finish();
 }
 
@@ -921,6 +1068,9 @@ int main(void)
 	TAP_RUN(test_the_end_waits_for_fences_and_releases_every_session);
 	TAP_RUN(test_commit_reaches_the_file_and_is_announced);
 	TAP_RUN(test_lists_show_who_holds_what_and_who_waits);
+	TAP_RUN(test_waiting_operations_are_listed_piece_by_piece);
+	TAP_RUN(test_the_history_tells_what_ended_by_force_and_for_whom);
+	TAP_RUN(test_the_history_keeps_the_last_ones_and_their_numbers);
 	TAP_RUN(test_I2_an_audit_finds_a_pin_that_no_lease_owns);
 	TAP_RUN(test_random_schedules_keep_I1_to_I4);
 	return tap_done();
