@@ -22,7 +22,7 @@
 #define NO_WRAP	   "\033[?7l"
 #define WRAP	   "\033[?7h"
 
-#define HEAD_LINES 8u /* all but the entries */
+#define HEAD_LINES 9u /* all but the entries, and the one that the cursor is left in */
 
 static size_t screen_lines(void)
 {
