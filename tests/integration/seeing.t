@@ -180,6 +180,9 @@ last() { json "[($1) for x in d[-1:]]" ctl history --json; }
 head -c 64K /dev/zero >"$mnt/held"
 held=$(stat -c %i "$mnt/held")
 hold get /held --hold 60 --ignore-recall
+for file in watch watch.json; do
+	check "$file: tells of the lease" wait_for 10 grep -q '+lease 1 \|"lease":1,' "$ground/$file"
+done
 name=$'q"\\\a\xff'
 cp "$fsop" "$ground/$name"
 "$ground/$name" truncate "$mnt/held" 4096 >/dev/null &
@@ -247,7 +250,11 @@ is "$(ctl stats | sed -n '/^TIMES/,$p' | awk '$1 == "wait" { print $2, NF }')" "
 
 # ---- what the watchers saw -----------------------------------------------------
 
-sleep 0.3 # of several looks: nothing more comes
+# Two looks more: the second has begun after all of the above.
+looks() { [ "$(wc -l <"$ground/$1")" -ge "$2" ]; }
+for file in watch watch.json; do
+	check "$file: goes on" wait_for 10 looks $file $(($(wc -l <"$ground/$file") + 2))
+done
 kill -TERM $watch $watch_json
 for pid in $watch $watch_json; do
 	end_of $pid 5
