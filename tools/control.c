@@ -143,7 +143,7 @@ static int remount(const struct pml_control *control, void *data)
 		return -EINVAL;
 	char reason[PML_REASON_BYTES] = "";
 	m->status = pml_remount_change(control->remount, m->options, reason);
-	copy_text(m->reason, sizeof(m->reason), reason);
+	pml_control_copy_text(m->reason, sizeof(m->reason), reason);
 	return 0;
 }
 

@@ -220,7 +220,7 @@ static int set_policy(struct pml_mount_options *options, const char *what, const
 	}
 	if (policy == PML_POLICY_SKIP && (!what || is_lease || !pml_policy_may_skip(op))) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES,
-			       "policy skip is for relocate and dedupe, not for \"policy%s%s\"",
+			       "policy \"skip\" is for relocate and dedupe, not for \"policy%s%s\"",
 			       what ? "." : "", what ? what : "");
 		return -EINVAL;
 	}

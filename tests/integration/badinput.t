@@ -125,7 +125,6 @@ option soft=::1:7471 'ADDR:PORT'
 option soft=:7471 'ADDR:PORT'
 option rdma= 'ADDR:PORT'
 option "$(printf 'x%.0s' $(seq 600))" 'too long'
-option remount 'not supported'
 
 unchanged "mount options"
 
@@ -134,6 +133,7 @@ unchanged "mount options"
 # refused PART NAME DEVICE [DIR]
 refused() { bad 32 "$1" "mount: $2" mount.pmemleasefs "$3" "${4:-$mnt}"; }
 
+bad 32 "no pmemleasefs is mounted" "mount: -o remount of nothing" mount.pmemleasefs "$device" "$mnt" -o remount,ack=1s
 refused "No such file" "no such device" "$ground/none"
 refused "directory" "a directory as device" "$ground"
 refused "character device" "/dev/null" /dev/null

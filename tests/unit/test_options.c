@@ -256,10 +256,10 @@ static void test_errors_name_the_option(void)
 		{"max_pinned=1X", "option \"max_pinned\" wants a size like 64M or 1G"},
 		{"max_pinned=1", "option \"max_pinned\": 1 is out of range"},
 		{"policy=maybe", "option \"policy\" wants revoke, ebusy, block or, for"},
-		{"policy=skip", "policy skip is for relocate and dedupe, not for \"policy\""},
-		{"policy.punch=skip", "policy skip is for relocate and dedupe, not for "
+		{"policy=skip", "policy \"skip\" is for relocate and dedupe, not for \"policy\""},
+		{"policy.punch=skip", "policy \"skip\" is for relocate and dedupe, not for "
 				      "\"policy.punch\""},
-		{"policy.lease=skip", "policy skip is for relocate and dedupe, not for "
+		{"policy.lease=skip", "policy \"skip\" is for relocate and dedupe, not for "
 				      "\"policy.lease\""},
 		{"policy.punch=", "option \"policy.punch\" wants revoke"},
 		{"policy.defrag=revoke", "unknown option \"policy.defrag\": no such operation"},
