@@ -32,8 +32,7 @@ int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t fir
 	return ops->admit(inode->fs->guard, &change, w);
 }
 
-/* How many blocks from @block on, at most @n, are shared (or not), as the first is. */
-static uint64_t same_sharing(const struct pml_fs *fs, uint64_t block, uint64_t n, bool *ret_shared)
+uint64_t pml_same_sharing(const struct pml_fs *fs, uint64_t block, uint64_t n, bool *ret_shared)
 {
 	bool is_shared = pml_block_shares(fs, block) > 1;
 	uint64_t len = 1;
@@ -56,7 +55,7 @@ static struct pml_piece next_piece(const struct pml_fs *fs, const struct pml_ext
 		piece.kind = PML_PIECE_CONVERT;
 	} else {
 		bool is_shared;
-		piece.nblocks = same_sharing(fs, e->block, e->nblocks, &is_shared);
+		piece.nblocks = pml_same_sharing(fs, e->block, e->nblocks, &is_shared);
 		piece.kind = is_shared ? PML_PIECE_COPY : PML_PIECE_IN_PLACE;
 		if (is_shared) {
 			piece.old_block = e->block;

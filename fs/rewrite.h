@@ -67,6 +67,9 @@ int pml_rewrite_map(const struct pml_rewrite *rw, uint64_t unwritten_from,
 /* pml_rewrite_map() in a transaction of its own; on error the blocks are given back. */
 int pml_rewrite_commit(const struct pml_rewrite *rw, uint64_t unwritten_from) PML_MUST_CHECK;
 
+/* How many blocks from @block on, at most @n, are shared (or not), as the first is. */
+uint64_t pml_same_sharing(const struct pml_fs *fs, uint64_t block, uint64_t n, bool *ret_shared);
+
 /* Asks the guard about one change of @inode; bytes, @end exclusive. */
 int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t first, uint64_t end,
 		    struct pml_waiter *w) PML_MUST_CHECK;

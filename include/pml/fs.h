@@ -523,6 +523,27 @@ int pml_file_insert(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 int pml_file_unshare(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
 		     struct pml_waiter *w) PML_MUST_CHECK;
 
+/* What one call of pml_file_relocate() came to. */
+struct pml_relocation {
+	uint64_t next_byte;	       /* where to go on; 0: nothing is left of the range */
+	uint64_t moved_bytes;	       /* 8 MiB at most */
+	uint64_t skipped_shared_bytes; /* left alone: another extent maps the blocks, too */
+	uint64_t skipped_leased_bytes; /* left alone, as the guard wants it (policy skip) */
+};
+/*
+ * pml_file_relocate() - move a file's blocks so that it lies in fewer extents
+ * @len_bytes: 0: to the end of what is mapped; the range grows to whole blocks
+ *
+ * One step: goes along the file up to the first part that lies better elsewhere, and moves
+ * that in one transaction; call again for what is behind it.  Better is: fewer places where
+ * the file is not contiguous on the device, or as many, and more whole 2 MiB units of it.
+ * Bytes, times, holes, preallocated blocks and the number of blocks stay what they are.
+ * Where there is no better place, or too little free space, nothing happens, which is no
+ * error.  The guard is asked (relocate) about exactly what is going to be moved.
+ */
+int pml_file_relocate(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
+		      struct pml_waiter *w, struct pml_relocation *ret_result) PML_MUST_CHECK;
+
 /* Blocks that follow each other in a file and on the device, with equal shares and pins. */
 struct pml_extent_info {
 	uint64_t first_byte; /* in the file */
