@@ -20,7 +20,8 @@
 
 bool pml_fuse_call_is_content(const struct pml_fuse_call *call)
 {
-	return call->cmd != PML_IOC_DEDUPE && call->cmd != PML_IOC_SNAPSHOT;
+	return call->cmd != PML_IOC_DEDUPE && call->cmd != PML_IOC_SNAPSHOT &&
+	       call->cmd != PML_IOC_RELOCATE;
 }
 
 static int run_clone(struct pml_fuse_call *call, struct pml_waiter *w)
@@ -82,6 +83,20 @@ static int run_snapshot(struct pml_fuse_call *call, struct pml_waiter *w)
 	return pml_dir_snapshot(call->inode, call->other[0], call->data.snapshot.name, w);
 }
 
+static int run_relocate(struct pml_fuse_call *call, struct pml_waiter *w)
+{
+	struct pml_ioc_relocate *r = &call->data.relocate;
+	struct pml_relocation done;
+	int err = pml_file_relocate(call->inode, r->first_byte, r->len_bytes, w, &done);
+	if (err)
+		return err;
+	r->next_byte = done.next_byte;
+	r->moved_bytes = done.moved_bytes;
+	r->skipped_shared_bytes = done.skipped_shared_bytes;
+	r->skipped_leased_bytes = done.skipped_leased_bytes;
+	return 0;
+}
+
 int pml_fuse_call_run(struct pml_fuse_call *call, struct pml_waiter *w)
 {
 	switch (call->cmd) {
@@ -89,6 +104,8 @@ int pml_fuse_call_run(struct pml_fuse_call *call, struct pml_waiter *w)
 		return run_dedupe(call, w);
 	case PML_IOC_SNAPSHOT:
 		return run_snapshot(call, w);
+	case PML_IOC_RELOCATE:
+		return run_relocate(call, w);
 	default:
 		break;
 	}
@@ -131,6 +148,9 @@ static void tell_kernel(const struct pml_fuse_call *call)
 		break;
 	case PML_IOC_UNSHARE:
 		pml_fuse_tell(fuse, ino, 0, 0);
+		break;
+	case PML_IOC_RELOCATE:
+		/* Neither bytes nor attributes have changed. */
 		break;
 	case PML_IOC_SNAPSHOT:
 		if (!call->err)

@@ -231,6 +231,7 @@ static const struct file_call {
 	{PML_IOC_INSERT, offsetof(struct pml_ioc_range, reserved), NULL},
 	{PML_IOC_UNSHARE, offsetof(struct pml_ioc_range, reserved), NULL},
 	{PML_IOC_SNAPSHOT, offsetof(struct pml_ioc_snapshot, reserved), NULL},
+	{PML_IOC_RELOCATE, offsetof(struct pml_ioc_relocate, reserved), NULL},
 };
 
 static const struct file_call *find_file_call(unsigned int cmd)

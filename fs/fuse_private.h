@@ -165,6 +165,7 @@ struct pml_fuse_call {
 		struct pml_ioc_dedupe dedupe;
 		struct pml_ioc_range range;
 		struct pml_ioc_snapshot snapshot;
+		struct pml_ioc_relocate relocate;
 		char bytes[1];
 	} data;
 };

@@ -20,6 +20,7 @@ static_assert(sizeof(struct pml_ioc_token) == 24, "public layout");
 static_assert(sizeof(struct pml_ioc_clone) == 56, "public layout");
 static_assert(sizeof(struct pml_ioc_dedupe) == 24 + 64 * 40, "public layout");
 static_assert(sizeof(struct pml_ioc_range) == 24, "public layout");
+static_assert(sizeof(struct pml_ioc_relocate) == 56, "public layout");
 static_assert(sizeof(struct pml_ioc_extents) == 24 + 400 * 32, "public layout");
 /* The size field of an ioctl number has 14 bits: asm-generic/ioctl.h. */
 static_assert(sizeof(struct pml_ioc_extents) < 1 << 14, "passed whole by FUSE");

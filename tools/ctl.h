@@ -8,6 +8,7 @@
  *   ctl_watch.c     what changes, and ctl_screen.c the same on a terminal
  *   ctl_print.c     texts and JSON
  *   ctl_file.c      ranges of files, snapshots
+ *   ctl_defrag.c    files in fewer extents
  */
 #ifndef PML_TOOLS_CTL_H
 #define PML_TOOLS_CTL_H
@@ -38,6 +39,8 @@ struct pml_ctl_options {
 	struct pml_ctl_filter filter;
 	uint32_t interval_ms; /* watch; 0: was not given */
 	uint64_t count;	      /* watch; 0: without end */
+	bool is_all;	      /* defrag: of whole trees */
+	bool is_quiet;	      /* defrag: errors alone */
 	bool has_range;	      /* one of the next three was given */
 	uint64_t src_byte;
 	uint64_t dst_byte;
@@ -209,5 +212,9 @@ int pml_ctl_insert(const struct pml_ctl_options *options, char **args, int nargs
 int pml_ctl_unshare(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 int pml_ctl_extents(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 int pml_ctl_snapshot(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
+
+/* ---- ctl_defrag.c: enum pml_ctl_exit ---- */
+
+int pml_ctl_defrag(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 
 #endif

@@ -33,6 +33,8 @@ static const char help[] =
 	"  unshare FILE [OFF LEN]   give a file blocks of its own\n"
 	"  extents FILE             which blocks lie behind a file, and who shares them\n"
 	"  snapshot DIR NEWDIR      clone a directory tree at one point in time\n"
+	"  defrag FILE...           move files to where they lie in fewer extents\n"
+	"  defrag --all DIR...      the same with all files below DIR\n"
 	"\n"
 	"      --file=PATH          lists, watch: of this file\n"
 	"      --client=ADDRESS     lists, watch: of holders at addresses like this\n"
@@ -43,7 +45,8 @@ static const char help[] =
 	"      --src-offset=SIZE    clone, dedupe: where to begin in SRC (0)\n"
 	"      --dst-offset=SIZE    and in DST (0)\n"
 	"      --length=SIZE        how much (to the end of SRC)\n"
-	"  -j, --json               print JSON (all about MOUNT, extents)\n"
+	"  -q, --quiet              defrag: print errors alone\n"
+	"  -j, --json               print JSON (all that print something)\n"
 	"  -V, --version            print the version and exit\n"
 	"  -h, --help               print this help and exit\n"
 	"\n"
@@ -117,7 +120,7 @@ static const struct file_command {
 	{"clone", 2, 2, pml_ctl_clone},	      {"dedupe", 2, INT32_MAX, pml_ctl_dedupe},
 	{"collapse", 3, 3, pml_ctl_collapse}, {"insert", 3, 3, pml_ctl_insert},
 	{"unshare", 1, 3, pml_ctl_unshare},   {"extents", 1, 1, pml_ctl_extents},
-	{"snapshot", 2, 2, pml_ctl_snapshot},
+	{"snapshot", 2, 2, pml_ctl_snapshot}, {"defrag", 1, INT32_MAX, pml_ctl_defrag},
 };
 
 static int usage(const char *what)
@@ -209,6 +212,7 @@ enum {
 	OPT_BLOCK,
 	OPT_INTERVAL,
 	OPT_COUNT,
+	OPT_ALL,
 };
 
 #define INTERVAL_MIN_MS 100u
@@ -271,6 +275,12 @@ static int parse_option(int c, struct pml_ctl_options *options)
 	case 'j':
 		options->is_json = true;
 		return 0;
+	case 'q':
+		options->is_quiet = true;
+		return 0;
+	case OPT_ALL:
+		options->is_all = true;
+		return 0;
 	case 'V':
 		puts(PML_CTL_PROGRAM " " PML_VERSION);
 		return -ECANCELED;
@@ -294,6 +304,8 @@ static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 {
 	static const struct option long_options[] = {
 		{"json", no_argument, NULL, 'j'},
+		{"quiet", no_argument, NULL, 'q'},
+		{"all", no_argument, NULL, OPT_ALL},
 		{"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},
 		{"src-offset", required_argument, NULL, OPT_SRC_OFFSET},
@@ -307,7 +319,7 @@ static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 		{"count", required_argument, NULL, OPT_COUNT},
 		{NULL, 0, NULL, 0}};
 	int c = 0, err = 0;
-	while (!err && (c = getopt_long(argc, argv, "jVh", long_options, NULL)) != -1)
+	while (!err && (c = getopt_long(argc, argv, "jqVh", long_options, NULL)) != -1)
 		err = parse_option(c, options);
 	return err;
 }

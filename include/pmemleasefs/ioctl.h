@@ -440,6 +440,28 @@ struct pml_ioc_extents {
 };
 
 /*
+ * On a file, open for writing: goes along it from first_byte to the first part that would lie
+ * better elsewhere on the device, in fewer extents or in more whole 2 MiB units, and moves
+ * that, 8 MiB at most; next_byte of one answer is first_byte of the next call, until it is 0.
+ * Nobody sees a difference but by PML_IOC_EXTENTS: bytes, times, holes, preallocated blocks and
+ * st_blocks stay.  Each call happens wholly or not at all.  Where there is no better place,
+ * or less than 8 MiB would stay free meanwhile, nothing moves.
+ *
+ * Left alone and counted: extents of less than 8 MiB that are shared, and as a rule
+ * (policy.relocate=skip) what would be moved if no lease covered it.
+ */
+struct pml_ioc_relocate {
+	uint32_t version;
+	uint32_t reserved;
+	uint64_t first_byte;
+	uint64_t len_bytes;	       /* 0: to the end; grows to whole blocks */
+	uint64_t next_byte;	       /* out; 0: nothing is left of the range */
+	uint64_t moved_bytes;	       /* out */
+	uint64_t skipped_shared_bytes; /* out */
+	uint64_t skipped_leased_bytes; /* out */
+};
+
+/*
  * On a directory: clones it with all that is below it under the name @name in the
  * directory of the token, at one point in time: no change of the filesystem happens while
  * it is cloned, and the new tree appears whole or not at all, also across a crash.  File
@@ -465,5 +487,6 @@ struct pml_ioc_snapshot {
 #define PML_IOC_UNSHARE	 _IOWR(PML_IOC_TYPE, 21, struct pml_ioc_range)
 #define PML_IOC_EXTENTS	 _IOWR(PML_IOC_TYPE, 22, struct pml_ioc_extents)
 #define PML_IOC_SNAPSHOT _IOWR(PML_IOC_TYPE, 23, struct pml_ioc_snapshot)
+#define PML_IOC_RELOCATE _IOWR(PML_IOC_TYPE, 24, struct pml_ioc_relocate)
 
 #endif
