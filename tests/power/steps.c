@@ -174,6 +174,13 @@ static int snapshot(struct pml_fs *fs, struct pml_inode *from, const struct step
 	return err;
 }
 
+static int relocate(struct pml_inode *inode)
+{
+	struct pml_relocation done;
+	int err = pml_file_relocate(inode, 0, 0, NULL, &done);
+	return !err && !done.moved_bytes ? -EINVAL : err;
+}
+
 static int set_xattr(const struct stepper *s, struct pml_inode *inode, const struct step *step)
 {
 	static const struct pml_cred root;
@@ -276,6 +283,8 @@ static int run_on_inode(struct stepper *s, struct pml_inode *inode, const struct
 		return pml_file_unshare(inode, step->at, step->bytes, NULL);
 	case STEP_SNAPSHOT:
 		return snapshot(s->fs, inode, step);
+	case STEP_RELOCATE:
+		return relocate(inode);
 	case STEP_PIN:
 		return pin(s, inode, step);
 	case STEP_COMMIT:
@@ -339,13 +348,31 @@ void stepper_free(struct stepper *s)
 /* ---- in words --------------------------------------------------------------- */
 
 static const char *const op_names[] = {
-	[STEP_CREATE] = "create",	 [STEP_LINK] = "link",	   [STEP_UNLINK] = "unlink",
-	[STEP_RMDIR] = "rmdir",		 [STEP_RENAME] = "rename", [STEP_SET] = "set attributes of",
-	[STEP_XATTR] = "xattr",		 [STEP_HOLD] = "hold",	   [STEP_DROP] = "drop",
-	[STEP_WRITE] = "write",		 [STEP_APPEND] = "append", [STEP_TRUNCATE] = "truncate",
-	[STEP_ALLOCATE] = "allocate",	 [STEP_CLONE] = "clone",   [STEP_PIN] = "pin",
-	[STEP_COMMIT] = "commit",	 [STEP_SYNC] = "sync",	   [STEP_UNPIN] = "unpin",
+	[STEP_CREATE] = "create",
+	[STEP_LINK] = "link",
+	[STEP_UNLINK] = "unlink",
+	[STEP_RMDIR] = "rmdir",
+	[STEP_RENAME] = "rename",
+	[STEP_SET] = "set attributes of",
+	[STEP_XATTR] = "xattr",
+	[STEP_HOLD] = "hold",
+	[STEP_DROP] = "drop",
+	[STEP_WRITE] = "write",
+	[STEP_APPEND] = "append",
+	[STEP_TRUNCATE] = "truncate",
+	[STEP_ALLOCATE] = "allocate",
+	[STEP_CLONE] = "clone",
+	[STEP_PIN] = "pin",
+	[STEP_COMMIT] = "commit",
+	[STEP_SYNC] = "sync",
+	[STEP_UNPIN] = "unpin",
 	[STEP_END] = "end the lease on",
+	[STEP_COLLAPSE] = "collapse",
+	[STEP_INSERT] = "insert into",
+	[STEP_UNSHARE] = "unshare",
+	[STEP_DEDUPE] = "dedupe",
+	[STEP_SNAPSHOT] = "snapshot of",
+	[STEP_RELOCATE] = "relocate",
 };
 
 void step_print(FILE *to, const struct step *step)
@@ -592,6 +619,19 @@ static const struct step ranges[] = {
 	{.op = STEP_WRITE, .a = "s/e/g", .at = 100, .bytes = 5000},
 	{.op = STEP_UNLINK, .a = "s/e/g"},
 	{.op = STEP_UNLINK, .a = "d/h"},
+	/* From its end to its beginning: four extents, one of them preallocated. */
+	{.op = STEP_CREATE, .a = "k", .mode = S_IFREG | 0644},
+	{.op = STEP_WRITE, .a = "k", .at = KIB(16), .bytes = 6000},
+	{.op = STEP_ALLOCATE,
+	 .a = "k",
+	 .mode = FALLOC_FL_KEEP_SIZE,
+	 .at = KIB(12),
+	 .bytes = KIB(4),
+	 .leaves = STEP_BLOCKS},
+	{.op = STEP_WRITE, .a = "k", .at = KIB(8), .bytes = KIB(4)},
+	{.op = STEP_WRITE, .a = "k", .at = KIB(0), .bytes = KIB(8)},
+	{.op = STEP_RELOCATE, .a = "k", .rule_name = "relocate"},
+	{.op = STEP_WRITE, .a = "k", .at = KIB(12), .bytes = KIB(4)},
 };
 
 static const struct step lease[] = {
