@@ -450,7 +450,7 @@ static bool is_as_modelled(const struct op *op, const struct torn *torn)
 static void forget_mapping(const struct op *op)
 {
 	if (op->kind < READ || op->node == NODE_NONE || op->kind == READ || op->kind == MMAP_READ ||
-	    op->kind == SEEK || op->kind == SYNC)
+	    op->kind == RELOCATE || op->kind == SEEK || op->kind == SYNC)
 		return;
 	struct node *n = node_of(op->tree, op->node);
 	set_mapping(n, op->at / BLOCK * BLOCK, op->at + op->bytes, ANY);

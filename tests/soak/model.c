@@ -33,8 +33,7 @@ const char *const kind_names[KINDS] = {
 	[COPY] = "copy",	   [SEEK] = "seek",
 	[CLONE] = "clone",	   [DEDUPE] = "dedupe",
 	[COLLAPSE] = "collapse",   [INSERT] = "insert",
-	[UNSHARE] = "unshare",
-
+	[UNSHARE] = "unshare",	   [RELOCATE] = "relocate",
 	[SYNC] = "sync",	   [RACE] = "race",
 };
 

@@ -147,6 +147,7 @@ enum kind {
 	COLLAPSE,
 	INSERT,
 	UNSHARE,
+	RELOCATE, /* nobody sees it */
 	SEEK,
 	SYNC,
 	/* without a model of the order */

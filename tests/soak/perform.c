@@ -481,6 +481,17 @@ static int do_range(const struct op *op, int fd)
 	return err_of(ioctl(fd, request, &range));
 }
 
+static int do_relocate(int fd)
+{
+	struct pml_ioc_relocate step = {.version = PML_IOC_VERSION};
+	int err;
+	do {
+		err = err_of(ioctl(fd, PML_IOC_RELOCATE, &step));
+		step.first_byte = step.next_byte;
+	} while (!err && step.next_byte);
+	return err;
+}
+
 static int do_ioctl(const struct op *op, int fd)
 {
 	if (!op_has_source(op))
@@ -537,6 +548,9 @@ static int do_data_op(const struct op *op, uint64_t *done)
 	case INSERT:
 	case UNSHARE:
 		err = do_ioctl(op, fd);
+		break;
+	case RELOCATE:
+		err = do_relocate(fd);
 		break;
 	default:
 		err = err_of(op->fill % 3 == 0	 ? syncfs(fd)

@@ -51,7 +51,7 @@ static const uint8_t weights[KINDS] = {
 	[CLOSE] = 4,	[READ] = 12,	   [WRITE] = 26,    [MMAP_READ] = 3, [MMAP_WRITE] = 5,
 	[TRUNCATE] = 7, [ALLOCATE] = 9,	   [COPY] = 12,	    [SEEK] = 4,	     [CLONE] = 5,
 	[DEDUPE] = 5,	[COLLAPSE] = 3,	   [INSERT] = 3,    [UNSHARE] = 2,   [SYNC] = 3,
-	[RACE] = 12,
+	[RELOCATE] = 4, [RACE] = 12,
 };
 
 static bool is_possible(enum kind kind)
@@ -331,6 +331,7 @@ bool pick_target(struct op *op, const struct worker *worker)
 	case MMAP_READ:
 	case MMAP_WRITE:
 	case ALLOCATE:
+	case RELOCATE:
 	case SEEK:
 	case SYNC:
 		return pick_file(op, worker);

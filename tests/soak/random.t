@@ -164,7 +164,7 @@ in_range "$crashes" 3 1000000 "crashes"
 end "a device with room"
 for kind in create mkdir mknod symlink link unlink rmdir rename chmod chown utimens stat follow \
 	tmpfile snapshot setacl getacl removeacl permit readdir open close read write mmap_read mmap_write truncate allocate copy \
-	clone dedupe collapse insert unshare seek sync race; do
+	clone dedupe collapse insert unshare relocate seek sync race; do
 	[ "$(total $kind)" -ge 5 ] || not_ok "$kind was done" "$(total $kind) times"
 done
 in_range "$(total refused)" 100 1000000000 "operations were refused as they must"

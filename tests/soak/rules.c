@@ -231,6 +231,7 @@ static int expect_data_op(const struct op *op, const struct worker *worker)
 			return slot_allows(op, worker, true) ? 0 : EINVAL;
 		return !n ? ENOENT : S_ISDIR(n->type) ? EISDIR : !S_ISREG(n->type) ? EINVAL : 0;
 	case ALLOCATE:
+	case RELOCATE:
 		return slot_allows(op, worker, true) ? 0 : EBADF;
 	case MMAP_READ:
 		return slot_allows(op, worker, false) ? 0 : EACCES;
@@ -314,6 +315,7 @@ bool op_may_lack_space(const struct op *op)
 	case CLOSE:
 	case READ:
 	case MMAP_READ:
+	case RELOCATE:
 	case SEEK:
 	case SYNC:
 		return false;
