@@ -296,9 +296,7 @@ static int admit_each(const struct step *s, const struct stretch *st, struct pla
 	return answer;
 }
 
-/*
- * May the pieces be moved?  With npieces 0 they stay, *ret_skip of them.
- */
+/* May the pieces be moved?  With place->npieces 0 afterwards *ret_skip of them stay. */
 static int ask(struct step *s, const struct stretch *st, struct place *place, size_t *ret_skip)
 {
 	struct pml_fs *fs = s->inode->fs;

@@ -386,6 +386,30 @@ static void test_a_full_device_keeps_its_files(void)
 	end();
 }
 
+/* Others must not meet -ENOSPC because of what a move holds for a moment: 8 MiB are theirs. */
+static void test_the_last_free_blocks_are_left_to_others(void)
+{
+	enum { BLOCKS = 300, THEIRS = 2048 };
+	begin();
+	struct pml_inode *f = fragmented("f", BLOCKS), *full = fill_device(0, 1);
+	struct statvfs vfs;
+	struct pml_relocation sum;
+	pml_fs_statvfs(pool.fs, &vfs);
+	REQUIRE(vfs.f_bfree < THEIRS);
+	/* A stretch is of 256 blocks at most. */
+	uint64_t n = THEIRS + 256 - 1 - vfs.f_bfree;
+	CHECK_EQ(pml_file_allocate(full, PUNCH, 0, n * BLOCK, NULL), 0);
+	CHECK_EQ(pml_file_relocate(f, 0, 256 * BLOCK, NULL, &sum), 0);
+	CHECK_EQ(sum.moved_bytes, 0);
+	CHECK_EQ(pml_file_allocate(full, PUNCH, n * BLOCK, BLOCK, NULL), 0);
+	CHECK_EQ(pml_file_relocate(f, 0, 256 * BLOCK, NULL, &sum), 0);
+	CHECK_EQ(sum.moved_bytes, 256 * (uint64_t)BLOCK);
+	CHECK_EQ(wrong_blocks(f, 0, BLOCKS), 0);
+	pml_inode_put(f, 1);
+	pml_inode_put(full, 1);
+	end();
+}
+
 /* 14 MiB are free, but no two blocks side by side: there is no better place. */
 static void test_scattered_free_space_is_no_better_place(void)
 {
@@ -740,6 +764,7 @@ int main(void)
 	TAP_RUN(test_shared_blocks_stay);
 	TAP_RUN(test_errors);
 	TAP_RUN(test_a_full_device_keeps_its_files);
+	TAP_RUN(test_the_last_free_blocks_are_left_to_others);
 	TAP_RUN(test_scattered_free_space_is_no_better_place);
 	TAP_RUN(test_short_runs_serve_too);
 	TAP_RUN(test_I4_refused_moves_change_nothing);
