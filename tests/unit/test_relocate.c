@@ -300,6 +300,18 @@ static void test_only_the_range_moves(void)
 	CHECK(block_behind(f, 19) == outside[0] && block_behind(f, 40) == outside[1]);
 	CHECK_EQ(wrong_blocks(f, 0, 60), 0);
 	pml_inode_put(f, 1);
+	/* It ends in the middle of an extent. */
+	f = new_file("pairs");
+	for (uint64_t i = 20; i > 0; i -= 2)
+		CHECK(put_block(f, i - 2) == 0 && put_block(f, i - 1) == 0);
+	CHECK_EQ(layout_of(f).extents, 10);
+	outside[0] = block_behind(f, 5);
+	CHECK_EQ(pml_file_relocate(f, 0, 5 * BLOCK, NULL, &one), 0);
+	CHECK_EQ(one.moved_bytes, 5 * (uint64_t)BLOCK);
+	CHECK_EQ(block_behind(f, 5), outside[0]);
+	CHECK_EQ(layout_of(f).extents, 9);
+	CHECK_EQ(wrong_blocks(f, 0, 20), 0);
+	pml_inode_put(f, 1);
 	end();
 }
 
