@@ -3,7 +3,7 @@
  * session.c -- sessions of the lease table: term, death, end, release
  *
  *   live -> dead (term ran out) -> ended -> released
- *   live -----------------------> ended -> released
+ *   live -----------------------> ended -> released   (a local one always)
  *
  * Threads: the caller serialises; see table.h.
  */
@@ -25,6 +25,15 @@ struct pml_lease_session *pml_table_session_find(const struct pml_table *tab, ui
 	return NULL;
 }
 
+static void start_term(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
+{
+	if (session->ops && session->ops->is_local)
+		return;
+	session->expires_ms = now_ms + tab->config.term_ms;
+	pml_list_remove(&session->by_term);
+	pml_list_append(&tab->terms, &session->by_term);
+}
+
 int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
 {
 	if (tab->is_closing)
@@ -35,11 +44,11 @@ int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *sessi
 	}
 	session->id = ++tab->last_session_id;
 	session->is_live = true;
-	session->expires_ms = now_ms + tab->config.term_ms;
 	pml_list_init(&session->action);
 	pml_list_init(&session->leases);
 	pml_list_append(session_bucket(tab, session->id), &session->by_id);
-	pml_list_append(&tab->terms, &session->by_term);
+	pml_list_init(&session->by_term);
+	start_term(tab, session, now_ms);
 	tab->stats.sessions++;
 	return 0;
 }
@@ -49,9 +58,7 @@ void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms
 	struct pml_lease_session *session = pml_table_session_find(tab, id);
 	if (!session || !session->is_live)
 		return;
-	session->expires_ms = now_ms + tab->config.term_ms;
-	pml_list_remove(&session->by_term);
-	pml_list_append(&tab->terms, &session->by_term);
+	start_term(tab, session, now_ms);
 }
 
 /* No new leases, and the fences of all that it has.  Cannot fail (I7). */
