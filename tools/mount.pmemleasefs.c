@@ -44,6 +44,8 @@ static const char help[] =
 	"                     authenticated yet\n"
 	"  client_uid=N, client_gid=N\n"
 	"                     whom remote clients act as (default 65534)\n"
+	"  local_leases       give leases to local programs: whoever may open a file\n"
+	"                     learns where it lies on the device\n"
 	"  policy=P           what a local operation, or a request of another lease,\n"
 	"                     does that meets a lease: revoke, ebusy or block\n"
 	"  policy.OP=P        the same for OP: truncate, punch, unshare, clone-src,\n"

@@ -270,6 +270,8 @@ static int set_flag(struct pml_mount_options *options, const char *name, char *r
 		options->poison_freed = true;
 	} else if (strcmp(name, "allow_unauthenticated") == 0) {
 		options->allow_unauthenticated = true;
+	} else if (strcmp(name, "local_leases") == 0) {
+		options->local_leases = true;
 	} else if (strcmp(name, "remount") == 0) {
 		(void)snprintf(
 			ret_reason, PML_REASON_BYTES,
