@@ -5,6 +5,7 @@
  *   pmemleasectl.c  command line, messages
  *   ctl_show.c      leases, pins, stats, audit of a mount
  *   ctl_file.c      ranges of files, snapshots
+ *   ctl_lease.c     a lease for this process
  */
 #ifndef PML_TOOLS_CTL_H
 #define PML_TOOLS_CTL_H
@@ -18,6 +19,7 @@ enum pml_ctl_exit {
 	PML_CTL_USAGE = 1,
 	PML_CTL_ERROR = 2,
 	PML_CTL_DIFFERS = 3, /* dedupe */
+	PML_CTL_REVOKED = 5, /* lease; as pmemlease's */
 };
 
 struct pml_ctl_options {
@@ -25,7 +27,12 @@ struct pml_ctl_options {
 	bool has_range; /* one of the next three was given */
 	uint64_t src_byte;
 	uint64_t dst_byte;
-	uint64_t len_bytes; /* 0: to the end */
+	uint64_t len_bytes;  /* 0: to the end */
+	uint64_t first_byte; /* of a lease */
+	bool is_write;
+	bool ignores_recall;
+	bool has_hold;
+	uint32_t hold_ms;
 };
 
 /* ---- pmemleasectl.c ---- */
@@ -56,5 +63,9 @@ int pml_ctl_insert(const struct pml_ctl_options *options, char **args, int nargs
 int pml_ctl_unshare(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 int pml_ctl_extents(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 int pml_ctl_snapshot(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
+
+/* ---- ctl_lease.c: enum pml_ctl_exit ---- */
+
+int pml_ctl_lease(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 
 #endif

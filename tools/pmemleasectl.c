@@ -30,16 +30,21 @@ static const char help[] =
 	"  unshare FILE [OFF LEN]   give a file blocks of its own\n"
 	"  extents FILE             which blocks lie behind a file, and who shares them\n"
 	"  snapshot DIR NEWDIR      clone a directory tree at one point in time\n"
+	"  lease FILE               take a lease, as a program with devices of its own does\n"
 	"\n"
 	"      --src-offset=SIZE    clone, dedupe: where to begin in SRC (0)\n"
 	"      --dst-offset=SIZE    and in DST (0)\n"
-	"      --length=SIZE        how much (to the end of SRC)\n"
-	"  -j, --json               print JSON (leases, pins, stats, audit, extents)\n"
+	"      --length=SIZE        how much (to the end of SRC); lease: of FILE\n"
+	"      --offset=SIZE        lease: where to begin (0)\n"
+	"      --write              lease: for writing\n"
+	"      --hold=SECONDS       lease: return it then (when it is recalled)\n"
+	"      --ignore-recall      lease: do not return it\n"
+	"  -j, --json               print JSON (leases, pins, stats, audit, extents, lease)\n"
 	"  -V, --version            print the version and exit\n"
 	"  -h, --help               print this help and exit\n"
 	"\n"
 	"Exit status: 0 done, 1 usage, 2 error or, for audit, a difference was found, 3 dedupe:\n"
-	"a file differs.\n";
+	"a file differs, 5 lease: it was revoked.\n";
 
 int pml_ctl_complain(const char *object, int err)
 {
@@ -109,7 +114,7 @@ static const struct file_command {
 	{"clone", 2, 2, pml_ctl_clone},	      {"dedupe", 2, INT32_MAX, pml_ctl_dedupe},
 	{"collapse", 3, 3, pml_ctl_collapse}, {"insert", 3, 3, pml_ctl_insert},
 	{"unshare", 1, 3, pml_ctl_unshare},   {"extents", 1, 1, pml_ctl_extents},
-	{"snapshot", 2, 2, pml_ctl_snapshot},
+	{"snapshot", 2, 2, pml_ctl_snapshot}, {"lease", 1, 1, pml_ctl_lease},
 };
 
 static int usage(const char *what)
@@ -159,7 +164,15 @@ static int run(const struct pml_ctl_options *options, char **args, int nargs)
 
 /* ---- main ---------------------------------------------------------------- */
 
-enum { OPT_SRC_OFFSET = 256, OPT_DST_OFFSET, OPT_LENGTH };
+enum {
+	OPT_SRC_OFFSET = 256,
+	OPT_DST_OFFSET,
+	OPT_LENGTH,
+	OPT_OFFSET,
+	OPT_WRITE,
+	OPT_HOLD,
+	OPT_IGNORE_RECALL,
+};
 
 static int parse_size(const char *text, uint64_t *ret_bytes)
 {
@@ -167,6 +180,20 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
 		return 0;
 	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no size like 4096 or 64K; see --help\n", text);
 	return -EINVAL;
+}
+
+static int parse_hold(struct pml_ctl_options *options, const char *text)
+{
+	char *end;
+	double s = strtod(text, &end);
+	if (end == text || *end || !(s >= 0 && s <= 1000000)) {
+		fprintf(stderr, PML_CTL_PROGRAM ": --hold=%s: give seconds from 0 to 1000000\n",
+			text);
+		return -EINVAL;
+	}
+	options->has_hold = true;
+	options->hold_ms = (uint32_t)(s * 1000);
+	return 0;
 }
 
 static int parse_option(int c, struct pml_ctl_options *options)
@@ -181,6 +208,16 @@ static int parse_option(int c, struct pml_ctl_options *options)
 	case 'h':
 		fputs(help, stdout);
 		return -ECANCELED;
+	case OPT_WRITE:
+		options->is_write = true;
+		return 0;
+	case OPT_IGNORE_RECALL:
+		options->ignores_recall = true;
+		return 0;
+	case OPT_HOLD:
+		return parse_hold(options, optarg);
+	case OPT_OFFSET:
+		return parse_size(optarg, &options->first_byte);
 	case OPT_SRC_OFFSET:
 	case OPT_DST_OFFSET:
 	case OPT_LENGTH:
@@ -203,6 +240,10 @@ static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 		{"src-offset", required_argument, NULL, OPT_SRC_OFFSET},
 		{"dst-offset", required_argument, NULL, OPT_DST_OFFSET},
 		{"length", required_argument, NULL, OPT_LENGTH},
+		{"offset", required_argument, NULL, OPT_OFFSET},
+		{"write", no_argument, NULL, OPT_WRITE},
+		{"hold", required_argument, NULL, OPT_HOLD},
+		{"ignore-recall", no_argument, NULL, OPT_IGNORE_RECALL},
 		{NULL, 0, NULL, 0}};
 	int c = 0, err = 0;
 	while (!err && (c = getopt_long(argc, argv, "jVh", long_options, NULL)) != -1)
