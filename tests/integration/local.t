@@ -465,6 +465,14 @@ check "the daemon ends with the last description" wait_for 20 is_gone "$daemon"
 mount_fs "$base,$clocks"
 program held r
 take $h r 0 4096
+umount -f "$mnt" 2>/dev/null # busy, but the connection is over
+ends_killed $h "umount -f: nobody hears of a return any more, the holder was killed"
+quit $h
+check "the daemon ends" wait_for 20 is_gone "$daemon"
+clear_dead_mount
+mount_fs "$base,$clocks"
+program held r
+take $h r 0 4096
 begin $h poll 10000
 kill_daemon
 answer $h
