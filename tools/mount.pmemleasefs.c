@@ -244,7 +244,8 @@ static int serve(const struct args *args, int ready_fd)
 	if (err)
 		pml_log_error("serving %s: %s", args->mountpoint, strerror(-err));
 	if (pml_service_stop(service) != 0) {
-		pml_log_error("%s: a lease could not be fenced; ending the process does it",
+		pml_log_error("%s: a lease could not be fenced; ending the process ends its "
+			      "connection, but no local program that holds one",
 			      args->device);
 		_exit(EXIT_SYSTEM);
 	}
