@@ -29,7 +29,9 @@ program() {
 	"$locallease" "$mnt/$1" "$2" <"$ground/to.$h" >"$ground/from.$h" 2>/dev/null &
 	pids[h]=$!
 	disown $!
-	exec {to[h]}>"$ground/to.$h" {from[h]}<"$ground/from.$h"
+	local in out
+	exec {in}>"$ground/to.$h" {out}<"$ground/from.$h"
+	to[h]=$in from[h]=$out
 	read -r -t 10 -u "${from[h]}" reply || reply="no answer"
 }
 
@@ -54,7 +56,8 @@ take() {
 # it may have its pipe, too: it is told.
 quit() {
 	begin "$1" quit 2>/dev/null
-	exec {to[$1]}>&- {from[$1]}<&-
+	local in=${to[$1]} out=${from[$1]}
+	exec {in}>&- {out}<&-
 	wait_for 10 is_gone "${pids[$1]}" || not_ok "program $1 ends"
 }
 timed() {
@@ -235,7 +238,7 @@ quit $h
 
 # ---- who does not return is killed -------------------------------------------------
 
-ends_killed() { wait_for 5 is_gone "${pids[$1]}" && ok "$2" || not_ok "$2"; }
+ends_killed() { check "$2" wait_for 5 is_gone "${pids[$1]}"; }
 file held
 program held r
 take $h r 0 262144
