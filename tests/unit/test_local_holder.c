@@ -414,7 +414,7 @@ static void test_at_the_end_holders_are_asked_first_and_killed_then(void)
 	CHECK_EQ(r.op, PML_LOCAL_OP_UNMOUNT);
 	CHECK_EQ(process_end(bad, 0), SIGKILL);
 	CHECK(!has_ended(good));
-	CHECK_EQ(stats().leases, 0);
+	WAIT_FOR(stats().leases == 0);
 	CHECK_EQ(take(8, good, 0, BLOCK, PML_LEASE_READ, &lease), -ESHUTDOWN);
 	CHECK_EQ(take(9, good, 0, BLOCK, PML_LEASE_READ, &lease), -ESHUTDOWN);
 	process_end(good, SIGTERM);
