@@ -278,6 +278,7 @@ static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
 {
 	fuse->fs = args->fs;
 	fuse->ioctl = args->ioctl;
+	fuse->open_ops = args->open;
 	fuse->atime = args->atime;
 	fuse->dir_atime = args->dir_atime;
 	fuse->owner = geteuid();
@@ -301,6 +302,7 @@ static int prepare(struct pml_fuse *fuse, const struct pml_fuse_args *args)
 
 static void free_fuse(struct pml_fuse *fuse)
 {
+	pml_fuse_opens_fini(&fuse->opens);
 	pml_fuse_tokens_free(fuse->tokens);
 	pml_fuse_nodes_free(fuse->nodes);
 	free(fuse->mountpoint);
@@ -313,6 +315,7 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
 	if (!fuse)
 		return -ENOMEM;
 
+	pml_fuse_opens_init(&fuse->opens);
 	fuse_set_log_func(on_libfuse_message);
 	keep_messages(true);
 	int err = prepare(fuse, args);
@@ -344,7 +347,7 @@ int pml_fuse_mount(const struct pml_fuse_args *args, struct pml_fuse **ret_fuse,
 
 /* What the signal thread and the loop's thread say to each other. */
 struct ending {
-	struct fuse_session *session;
+	struct pml_fuse *fuse;
 	int wake_fd; /* an eventfd */
 	sigset_t signals;
 	_Atomic bool is_over; /* the loop has returned */
@@ -360,7 +363,10 @@ static void *signal_thread(void *arg)
 	if (ending->is_over)
 		return NULL;
 	pml_log_info("unmounting after signal %d", signo);
-	fuse_session_exit(ending->session);
+	const struct pml_fuse_open_ops *ops = &ending->fuse->open_ops;
+	if (ops->ending)
+		ops->ending(ops->arg);
+	fuse_session_exit(ending->fuse->session);
 	(void)eventfd_write(ending->wake_fd, 1);
 	return NULL;
 }
@@ -373,7 +379,7 @@ int pml_fuse_loop(struct pml_fuse *fuse)
 	pml_auto_close int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (wake_fd < 0)
 		return -errno;
-	struct ending ending = {.session = fuse->session, .wake_fd = wake_fd};
+	struct ending ending = {.fuse = fuse, .wake_fd = wake_fd};
 	sigemptyset(&ending.signals);
 	sigaddset(&ending.signals, SIGTERM);
 	sigaddset(&ending.signals, SIGINT);
@@ -387,6 +393,7 @@ int pml_fuse_loop(struct pml_fuse *fuse)
 	err = pml_fuse_loop_run(fuse->session, wake_fd, pml_fuse_read_request,
 				pml_fuse_answer_statx, fuse);
 	pml_fuse_nodes_stop_waiting(fuse->nodes);
+	pml_fuse_answers_drain(&fuse->answers);
 	ending.is_over = true;
 	/* Harmless if the thread has already got one. */
 	(void)pthread_kill(thread, SIGTERM);

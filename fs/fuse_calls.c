@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fuse_calls.c -- ioctls that change files
+ * fuse_calls.c -- ioctls that change files, or say that their contents have changed
  *
  * They run like other operations that can wait for leases (fuse_jobs.c).  But the kernel
  * does not know what an ioctl does: it must be told that its pages are stale before the
@@ -128,6 +128,7 @@ void pml_fuse_call_answer(struct pml_fuse_call *call, int err)
 	call->err = err;
 	pthread_mutex_lock(&answers->lock);
 	pml_list_append(&answers->ready, &call->link);
+	answers->nopen += call->is_of_open;
 	pthread_cond_signal(&answers->wake);
 	pthread_mutex_unlock(&answers->lock);
 }
@@ -162,6 +163,25 @@ static void tell_kernel(const struct pml_fuse_call *call)
 			pml_fuse_tell(fuse, ino, call->data.range.first_byte, UINT64_MAX);
 		break;
 	}
+}
+
+static void run_open_call(struct pml_fuse_call *call)
+{
+	const struct pml_fuse_open_ops *ops = &call->fuse->open_ops;
+	struct pml_fuse_answers *answers = &call->fuse->answers;
+	call->err = ops->ioctl(ops->arg, &call->open, call->cmd, &call->data, _IOC_SIZE(call->cmd));
+	pthread_mutex_lock(&answers->lock);
+	if (--answers->nopen == 0)
+		pthread_cond_broadcast(&answers->idle);
+	pthread_mutex_unlock(&answers->lock);
+}
+
+void pml_fuse_answers_drain(struct pml_fuse_answers *answers)
+{
+	pthread_mutex_lock(&answers->lock);
+	while (answers->nopen > 0)
+		pthread_cond_wait(&answers->idle, &answers->lock);
+	pthread_mutex_unlock(&answers->lock);
 }
 
 static void answer(struct pml_fuse_call *call)
@@ -220,7 +240,10 @@ static void *answer_thread(void *arg)
 		bool has_tokens = pml_fuse_tokens_purge(fuse->tokens, pml_now_ms()) > 0;
 		struct pml_fuse_call *call = next_call(&fuse->answers, has_tokens);
 		if (call) {
-			tell_kernel(call);
+			if (call->is_of_open)
+				run_open_call(call);
+			else
+				tell_kernel(call);
 			answer(call);
 		}
 	}
@@ -235,6 +258,7 @@ int pml_fuse_answers_init(struct pml_fuse *fuse)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&answers->wake, &attr);
 	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&answers->idle, NULL);
 	pthread_mutex_init(&answers->lock, NULL);
 	pml_list_init(&answers->ready);
 
@@ -260,5 +284,6 @@ void pml_fuse_answers_fini(struct pml_fuse *fuse)
 	for (uint32_t i = 0; i < answers->nthreads; i++)
 		(void)pthread_join(answers->threads[i], NULL);
 	pthread_cond_destroy(&answers->wake);
+	pthread_cond_destroy(&answers->idle);
 	pthread_mutex_destroy(&answers->lock);
 }

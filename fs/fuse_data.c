@@ -39,14 +39,20 @@ void pml_fuse_open_flags(struct pml_fuse *fuse, struct fuse_file_info *fi)
 	fi->noflush = 1;
 }
 
-void pml_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void pml_fuse_open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct pml_inode *inode = pml_fuse_hold(req, ino);
 	if (!inode)
 		return;
-	fi->fh = pml_fuse_handle(inode, fi->flags);
-	pml_fuse_open_flags(pml_fuse_of(req), fi);
-	(void)fuse_reply_open(req, fi);
+	struct pml_fuse *fuse = pml_fuse_of(req);
+	int err = pml_fuse_handle_new(fuse, inode, fi);
+	if (err) {
+		pml_fuse_reply_err(req, err);
+	} else {
+		pml_fuse_open_flags(fuse, fi);
+		if (fuse_reply_open(req, fi) != 0)
+			pml_fuse_handle_drop(fuse, fi);
+	}
 	pml_inode_put(inode, 1);
 }
 
@@ -99,6 +105,8 @@ void pml_fuse_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t siz
 		.fuse = pml_fuse_of(req),
 		.req = req,
 		.inode = hold_open(fi),
+		/* The kernel writes pages back through any description of the file. */
+		.open_id = fi->writepage ? 0 : pml_fuse_open_id(fi),
 		.first_byte = (uint64_t)off,
 		.len_bytes = size,
 		.data = data,
@@ -119,6 +127,7 @@ void pml_fuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, 
 		.fuse = pml_fuse_of(req),
 		.req = req,
 		.inode = hold_open(fi),
+		.open_id = pml_fuse_open_id(fi),
 		.first_byte = (uint64_t)offset,
 		.len_bytes = (uint64_t)length,
 		.mode = mode,
@@ -136,6 +145,8 @@ void pml_fuse_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		.req = req,
 		.inode = hold_open(fi_out),
 		.src = hold_open(fi_in),
+		.open_id = pml_fuse_open_id(fi_out),
+		.src_open_id = pml_fuse_open_id(fi_in),
 		.first_byte = (uint64_t)off_out,
 		.src_byte = (uint64_t)off_in,
 		.len_bytes = len,
@@ -154,6 +165,7 @@ void pml_fuse_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_
 		.fuse = pml_fuse_of(req),
 		.req = req,
 		.inode = inode,
+		.open_id = pml_fuse_open_id(fi),
 		.to_set = (unsigned int)to_set,
 		.attr = *attr,
 	};

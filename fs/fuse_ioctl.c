@@ -2,9 +2,10 @@
 /*
  * fuse_ioctl.c -- ioctls: who may, and what is answered at once
  *
- * Three kinds: about leases, on the root directory, which whoever has mounted answers
- * (pml_fuse_ioctl_ops); about files (fuse_calls.c); and the kernel's questions for flags
- * of inodes, of which there are none.
+ * Four kinds: about leases, on the root directory, and about what a description holds, on
+ * open files: both are answered by whoever has mounted (pml_fuse_ioctl_ops,
+ * pml_fuse_open_ops); about files (fuse_calls.c); and the kernel's questions for flags of
+ * inodes, of which there are none.
  */
 #include <linux/fs.h>
 #include <string.h>
@@ -18,7 +19,7 @@ struct request {
 	fuse_req_t req;
 	fuse_ino_t ino;
 	unsigned int cmd;
-	uint64_t handle; /* of an open file; 0: a directory */
+	struct pml_fuse_handle *handle; /* of an open file; NULL: a directory */
 	const void *in;
 	size_t in_bytes;
 	size_t out_bytes;
@@ -79,15 +80,84 @@ static void answer_lease_call(const struct request *r)
 		(void)fuse_reply_ioctl(r->req, 0, data, r->out_bytes);
 }
 
+/* ---- about what a description holds ------------------------------------------ */
+
+/* Numbers below are those of the front end, or for the root directory. */
+#define FIRST_OPEN_CALL 32u
+
+static bool is_open_call(const struct request *r)
+{
+	return r->handle && _IOC_TYPE(r->cmd) == PML_IOC_TYPE && _IOC_NR(r->cmd) >= FIRST_OPEN_CALL;
+}
+
+static struct pml_fuse_open describe_open(const struct request *r)
+{
+	return (struct pml_fuse_open){
+		.id = r->handle->id,
+		.ino = pml_inode_ino(r->handle->inode),
+		.can_read = r->handle->rights & PML_FUSE_CAN_READ,
+		.can_write = r->handle->rights & PML_FUSE_CAN_WRITE,
+		.uid = uid_of(r),
+		.tid = fuse_req_ctx(r->req)->pid,
+	};
+}
+
+/* Runs and is answered on a thread that may tell the kernel something. */
+static int defer_open_call(const struct request *r, const struct pml_fuse_open *open)
+{
+	struct pml_fuse_call *call = calloc(1, sizeof(*call));
+	if (!call)
+		return -ENOMEM;
+	assert(r->in_bytes <= sizeof(call->data));
+	call->fuse = r->fuse;
+	call->req = r->req;
+	call->cmd = r->cmd;
+	call->inode = r->handle->inode;
+	pml_inode_ref(call->inode);
+	pml_list_init(&call->link);
+	call->is_of_open = true;
+	call->open = *open;
+	memcpy(&call->data, r->in, r->in_bytes);
+	pml_fuse_call_answer(call, 0);
+	return 0;
+}
+
+static void answer_open_call(const struct request *r)
+{
+	const struct pml_fuse_open_ops *ops = &r->fuse->open_ops;
+	size_t bytes = _IOC_SIZE(r->cmd);
+	int err = ops->ioctl ? 0 : -ENOTTY;
+	if (!err && (r->in_bytes != bytes || r->out_bytes != bytes))
+		err = -EINVAL;
+	pml_auto_free char *data = err ? NULL : malloc(bytes + 1);
+	if (!err && !data)
+		err = -ENOMEM;
+	if (!err) {
+		const struct pml_fuse_open open = describe_open(r);
+		/* From now on its end matters. */
+		r->handle->is_used = true;
+		if (ops->may_tell(r->cmd)) {
+			err = defer_open_call(r, &open);
+			if (!err)
+				return;
+		} else {
+			memcpy(data, r->in, bytes);
+			err = ops->ioctl(ops->arg, &open, r->cmd, data, bytes);
+		}
+	}
+	if (err)
+		pml_fuse_reply_err(r->req, err);
+	else
+		(void)fuse_reply_ioctl(r->req, 0, data, bytes);
+}
+
 /* ---- about files, answered at once ------------------------------------------ */
 
 static int give_token(const struct request *r, struct pml_inode *inode, void *data)
 {
 	struct pml_ioc_token *token = data;
 	/* A directory is open for reading. */
-	unsigned int rights = pml_inode_mode(inode) & S_IFDIR && !r->handle
-				      ? PML_FUSE_CAN_READ
-				      : (unsigned int)(r->handle & PML_FUSE_RIGHTS);
+	unsigned int rights = r->handle ? r->handle->rights : PML_FUSE_CAN_READ;
 	static_assert(sizeof(token->token) == PML_FUSE_TOKEN_BYTES, "one size");
 	token->life_ms = PML_FUSE_TOKEN_LIFE_MS;
 	int err = pml_fuse_tokens_give(r->fuse->tokens, inode, uid_of(r), rights, pml_now_ms(),
@@ -134,7 +204,7 @@ static int list_extents(const struct request *r, struct pml_inode *inode, void *
 /* What the tokens of a call must name, and what the descriptor must be able to do. */
 static int check_call(const struct request *r, const struct pml_fuse_call *call)
 {
-	unsigned int rights = r->handle & PML_FUSE_RIGHTS;
+	unsigned int rights = r->handle ? r->handle->rights : 0;
 	switch (call->cmd) {
 	case PML_IOC_CLONE:
 		return (rights & PML_FUSE_CAN_WRITE) && !(rights & PML_FUSE_APPENDS) ? 0 : -EBADF;
@@ -210,6 +280,7 @@ static void start_call(const struct request *r, struct pml_inode *inode)
 		.fuse = r->fuse,
 		.req = r->req,
 		.inode = inode,
+		.open_id = r->handle && r->handle->is_used ? r->handle->id : 0,
 		.call = call,
 	};
 	pml_fuse_op_start(&op);
@@ -290,7 +361,7 @@ void pml_fuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		.req = req,
 		.ino = ino,
 		.cmd = cmd,
-		.handle = flags & FUSE_IOCTL_DIR ? 0 : fi->fh,
+		.handle = flags & FUSE_IOCTL_DIR ? NULL : pml_fuse_handle_of(fi),
 		.in = in,
 		.in_bytes = in_bytes,
 		.out_bytes = out_bytes,
@@ -302,6 +373,8 @@ void pml_fuse_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		answer_flags(&r, false);
 	else if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR)
 		answer_flags(&r, true);
+	else if (is_open_call(&r))
+		answer_open_call(&r);
 	else
 		answer_lease_call(&r);
 }

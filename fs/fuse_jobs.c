@@ -112,6 +112,16 @@ static void read_command_name(pid_t pid, char *name, size_t bytes)
 	name[strcspn(name, "\n")] = '\0';
 }
 
+/* Whose change it is, of those who hold leases through their open files. */
+static uint64_t session_of(const struct pml_fuse_op *op)
+{
+	const struct pml_fuse_open_ops *ops = &op->fuse->open_ops;
+	uint64_t session = op->open_id ? ops->session(ops->arg, op->open_id) : 0;
+	if (!session && op->src_open_id)
+		session = ops->session(ops->arg, op->src_open_id);
+	return session;
+}
+
 static struct job *job_new(const struct pml_fuse_op *op)
 {
 	size_t data_bytes = op->data ? op->len_bytes : 0;
@@ -125,6 +135,7 @@ static struct job *job_new(const struct pml_fuse_op *op)
 
 	pid_t pid = fuse_req_ctx(op->req)->pid;
 	job->waiter.resume = on_resume;
+	job->waiter.session = session_of(op);
 	job->waiter.pid = pid;
 	job->waiter.uid = fuse_req_ctx(op->req)->uid;
 	if (pid > 0)

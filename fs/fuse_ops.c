@@ -189,9 +189,15 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 		pml_fuse_reply_err(req, err);
 		return;
 	}
-	fi->fh = pml_fuse_handle(inode, fi->flags);
-	pml_fuse_open_flags(fuse, fi);
-	if (fuse_reply_create(req, &entry, fi) != 0)
+	err = pml_fuse_handle_new(fuse, inode, fi);
+	if (!err)
+		pml_fuse_open_flags(fuse, fi);
+	bool is_open = !err && fuse_reply_create(req, &entry, fi) == 0;
+	if (err)
+		pml_fuse_reply_err(req, err);
+	else if (!is_open)
+		pml_fuse_handle_drop(fuse, fi);
+	if (!is_open)
 		pml_fuse_nodes_forget(fuse->nodes, entry.ino, 1);
 }
 
@@ -487,7 +493,7 @@ static void op_init(void *arg, struct fuse_conn_info *conn)
 }
 
 /*
- * flush, release and releasedir have nothing to do, and access is the kernel's
+ * flush and releasedir have nothing to do, and access is the kernel's
  * (default_permissions): libfuse answers what is not here so that it is not asked again.
  */
 const struct fuse_lowlevel_ops pml_fuse_ops = {
@@ -505,7 +511,8 @@ const struct fuse_lowlevel_ops pml_fuse_ops = {
 	.symlink = op_symlink,
 	.rename = op_rename,
 	.link = op_link,
-	.open = pml_fuse_open,
+	.open = pml_fuse_open_file,
+	.release = pml_fuse_release,
 	.read = pml_fuse_read,
 	.write = pml_fuse_write,
 	.fsync = pml_fuse_fsync,
@@ -523,4 +530,5 @@ const struct fuse_lowlevel_ops pml_fuse_ops = {
 	.setxattr = pml_fuse_setxattr,
 	.removexattr = pml_fuse_removexattr,
 	.ioctl = pml_fuse_ioctl,
+	.poll = pml_fuse_poll,
 };

@@ -14,6 +14,7 @@
  *   fuse_jobs.c   operations that can wait for a lease
  *   fuse_loop.c   the threads that take requests
  *   fuse_nodes.c  the inodes that the kernel knows (without libfuse)
+ *   fuse_opens.c  the open file descriptions that the kernel knows
  */
 #ifndef PML_FUSE_PRIVATE_H
 #define PML_FUSE_PRIVATE_H
@@ -56,12 +57,23 @@ struct pml_fuse_jobs {
 /* Calls that are done and not answered yet.  Guarded by lock. */
 struct pml_fuse_answers {
 	pthread_mutex_t lock;
-	pthread_cond_t wake; /* one of the next three changed */
+	pthread_cond_t wake; /* ready, has_new_token or is_stopping changed */
+	pthread_cond_t idle; /* nopen became 0 */
+	uint32_t nopen;	     /* calls of pml_fuse_open_ops, ready or running */
 	struct pml_list ready;
 	bool has_new_token; /* since somebody last looked how old they are */
 	bool is_stopping;
 	uint32_t nthreads; /* started */
 	pthread_t threads[PML_FUSE_ANSWER_THREADS];
+};
+
+#define PML_FUSE_OPEN_BUCKETS 1024u
+
+/* Open file descriptions of regular files, by id.  Guarded by lock. */
+struct pml_fuse_opens {
+	pthread_mutex_t lock;
+	uint64_t last_id;
+	struct pml_list buckets[PML_FUSE_OPEN_BUCKETS];
 };
 
 struct pml_fuse {
@@ -70,6 +82,7 @@ struct pml_fuse {
 	struct fuse_session *session;
 	struct pml_fuse_nodes *nodes;
 	struct pml_fuse_ioctl_ops ioctl;
+	struct pml_fuse_open_ops open_ops;
 	char *mountpoint;
 	uid_t owner;
 	enum pml_atime atime;
@@ -86,6 +99,7 @@ struct pml_fuse {
 	_Atomic uint64_t init_unique; /* of the FUSE_INIT whose answer is to be changed; 0: none */
 	struct pml_fuse_tokens *tokens;
 	struct pml_fuse_answers answers;
+	struct pml_fuse_opens opens;
 };
 
 /* ---- fuse_io.c ---------------------------------------------------------- */
@@ -117,27 +131,53 @@ static inline void pml_fuse_reply_err(fuse_req_t req, int err)
 	(void)fuse_reply_err(req, -err);
 }
 
+/* ---- fuse_opens.c ------------------------------------------------------- */
+
 /*
- * An open file's handle: its struct pml_inode, and in the low bits what the descriptor may
- * do, because an ioctl request does not say.  The kernel keeps an inode that it has open,
- * so the node table's reference keeps the pointer valid until the last answer.
+ * What the handle of an open regular file points to: one for each open(2).  It lives from
+ * the answer to the open to the request that releases it, which the kernel sends when it
+ * has the answers of all others; so who has answered does not touch it any more.
  */
-static inline uint64_t pml_fuse_handle(const struct pml_inode *inode, int flags)
+struct pml_fuse_handle {
+	struct pml_list link; /* in its bucket */
+	/* The kernel keeps an inode that it has open, and the node table its reference. */
+	struct pml_inode *inode;
+	uint64_t id;
+	unsigned int rights;		/* PML_FUSE_CAN_: an ioctl request does not say */
+	_Atomic bool is_used;		/* pml_fuse_open_ops knows its id */
+	struct fuse_pollhandle *poller; /* who wants to be woken, or NULL; under opens.lock */
+};
+
+void pml_fuse_opens_init(struct pml_fuse_opens *opens);
+/* Frees what nobody has released. */
+void pml_fuse_opens_fini(struct pml_fuse_opens *opens);
+
+/* Sets fi->fh.  0, or -ENOMEM. */
+int pml_fuse_handle_new(struct pml_fuse *fuse, struct pml_inode *inode,
+			struct fuse_file_info *fi) PML_MUST_CHECK;
+/* For an open whose answer the kernel did not take. */
+void pml_fuse_handle_drop(struct pml_fuse *fuse, const struct fuse_file_info *fi);
+
+static inline struct pml_fuse_handle *pml_fuse_handle_of(const struct fuse_file_info *fi)
 {
-	uint64_t rights = 0;
-	if ((flags & O_ACCMODE) != O_WRONLY)
-		rights |= PML_FUSE_CAN_READ;
-	if ((flags & O_ACCMODE) != O_RDONLY)
-		rights |= PML_FUSE_CAN_WRITE;
-	if (flags & O_APPEND)
-		rights |= PML_FUSE_APPENDS;
-	return (uintptr_t)inode | rights;
+	return (struct pml_fuse_handle *)(uintptr_t)fi->fh;
 }
 
 static inline struct pml_inode *pml_fuse_inode_of(const struct fuse_file_info *fi)
 {
-	return (struct pml_inode *)(uintptr_t)(fi->fh & ~(uint64_t)PML_FUSE_RIGHTS);
+	return pml_fuse_handle_of(fi)->inode;
 }
+
+/* For pml_fuse_op.open_id: 0 if no session can be behind it. */
+static inline uint64_t pml_fuse_open_id(const struct fuse_file_info *fi)
+{
+	const struct pml_fuse_handle *handle = fi ? pml_fuse_handle_of(fi) : NULL;
+	return handle && handle->is_used ? handle->id : 0;
+}
+
+void pml_fuse_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void pml_fuse_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+		   struct fuse_pollhandle *poller);
 
 /* ---- fuse_ioctl.c -------------------------------------------------------- */
 
@@ -160,12 +200,15 @@ struct pml_fuse_call {
 	uint32_t next; /* of other: where a rerun goes on */
 	uint32_t nruns;
 	bool has_changed; /* the inode's contents */
+	bool is_of_open;  /* one of pml_fuse_open_ops, not run yet */
+	struct pml_fuse_open open;
 	union {
 		struct pml_ioc_clone clone;
 		struct pml_ioc_dedupe dedupe;
 		struct pml_ioc_range range;
 		struct pml_ioc_snapshot snapshot;
 		struct pml_ioc_relocate relocate;
+		struct pml_ioc_lease_commit commit; /* the largest of pml_fuse_open_ops.may_tell */
 		char bytes[1];
 	} data;
 };
@@ -179,6 +222,8 @@ void pml_fuse_call_answer(struct pml_fuse_call *call, int err);
 void pml_fuse_call_free(struct pml_fuse_call *call);
 
 int pml_fuse_answers_init(struct pml_fuse *fuse) PML_MUST_CHECK;
+/* Returns when no call of pml_fuse_open_ops runs.  Assumes: nobody makes new ones. */
+void pml_fuse_answers_drain(struct pml_fuse_answers *answers);
 /* A token was given: it is dropped when it is too old, even if nothing else happens. */
 void pml_fuse_answers_note_token(struct pml_fuse_answers *answers);
 /* Answers what is left, and stops the threads. */
@@ -203,6 +248,8 @@ struct pml_fuse_op {
 	fuse_req_t req;
 	struct pml_inode *inode; /* a reference; what is changed */
 	struct pml_inode *src;	 /* a reference; of a clone, else NULL */
+	uint64_t open_id;	 /* of the description that it is made through, or 0 */
+	uint64_t src_open_id;	 /* the same of src */
 
 	/* Progress, kept from run to run. */
 	uint64_t done_bytes;
@@ -239,7 +286,7 @@ void pml_fuse_op_reply(const struct pml_fuse_op *op, int err);
 
 void pml_fuse_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		      struct fuse_file_info *fi);
-void pml_fuse_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void pml_fuse_open_file(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void pml_fuse_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		   struct fuse_file_info *fi);
 void pml_fuse_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,

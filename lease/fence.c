@@ -3,9 +3,10 @@
  * fence.c -- the fence ladder: one key at a time, harder when it does not work
  *
  * For each segment: PML_FENCE_KEY, on error PML_FENCE_CONNECTION, that one tried
- * again a few times, then the lease is stuck: its blocks stay pinned for ever
- * (I1, I3) and whoever waits is told.  The other keys of a stuck lease are still
- * made dead.  A session that needed the harder step keeps it.
+ * again a few times, then the lease is stuck: its blocks stay pinned (I1, I3) and
+ * whoever waits is told.  The other keys of a stuck lease are still made dead.  A
+ * session that needed the harder step keeps it.  Who learns that the holder's access
+ * may have ended after all has it fenced again: only a confirmed fence unpins.
  *
  * Threads: the caller serialises; see table.h.
  */
@@ -26,7 +27,7 @@ void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease)
 	pml_list_append(&tab->fences, &lease->fence);
 }
 
-/* Behind @lease's last live key; true if there is none. */
+/* To @lease's next live key; true if there is none. */
 static bool skip_dead_keys(struct pml_lease *lease)
 {
 	while (lease->fence_segment < lease->nsegments &&
@@ -35,14 +36,30 @@ static bool skip_dead_keys(struct pml_lease *lease)
 	return lease->fence_segment == lease->nsegments;
 }
 
+/* All of a stuck lease has been tried.  True: and is to be tried once more, from its start. */
+static bool revive(struct pml_table *tab, struct pml_lease *lease)
+{
+	if (!lease->is_fence_again)
+		return false;
+	lease->is_fence_again = false;
+	lease->state = PML_LEASE_FENCING;
+	tab->stats.fences_stuck--;
+	lease->fence_segment = 0;
+	begin_segment(lease);
+	return true;
+}
+
 bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_attempt)
 {
 	while (!pml_list_is_empty(&tab->fences)) {
 		struct pml_lease *lease = pml_list_entry(tab->fences.next, struct pml_lease, fence);
 		pml_list_remove(&lease->fence);
 		bool is_fenced = skip_dead_keys(lease);
-		if (is_fenced && lease->state == PML_LEASE_STUCK)
-			continue;
+		if (is_fenced && lease->state == PML_LEASE_STUCK) {
+			if (!revive(tab, lease))
+				continue;
+			is_fenced = skip_dead_keys(lease);
+		}
 		if (is_fenced && lease->commits > 0) {
 			/* pml_table_commit_end() queues it again. */
 			lease->is_fenced = true;
@@ -74,6 +91,7 @@ static void give_up_segment(struct pml_table *tab, struct pml_lease *lease)
 {
 	if (lease->state != PML_LEASE_STUCK) {
 		lease->state = PML_LEASE_STUCK;
+		lease->was_stuck = true;
 		lease->is_stuck_due = true;
 		if (pml_list_is_empty(&lease->action))
 			pml_list_append(&tab->lease_actions, &lease->action);
@@ -118,6 +136,29 @@ void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int 
 		return;
 	}
 	give_up_segment(tab, lease);
+}
+
+/* Has each of its keys been tried?  Then it is on no queue, and no fence of it runs. */
+static bool is_at_rest(const struct pml_lease *lease)
+{
+	return lease->state == PML_LEASE_STUCK && lease->fence_segment == lease->nsegments &&
+	       pml_list_is_empty(&lease->fence);
+}
+
+void pml_table_fence_again(struct pml_table *tab, uint64_t id)
+{
+	struct pml_lease_session *session = pml_table_session_find(tab, id);
+	if (!session)
+		return;
+	struct pml_lease *lease;
+	pml_list_for_each(lease, &session->leases, of_session) {
+		/* A fence that runs now may fail for what was so when it began. */
+		if (lease->state != PML_LEASE_STUCK && lease->state != PML_LEASE_FENCING)
+			continue;
+		lease->is_fence_again = true;
+		if (is_at_rest(lease))
+			pml_list_append(&tab->fences, &lease->fence);
+	}
 }
 
 void pml_table_fence_tick(struct pml_table *tab, uint64_t now_ms)

@@ -50,6 +50,13 @@ void pml_session_end(struct pml_lease_manager *mgr, uint64_t session, enum pml_e
 	pml_manager_unlock(mgr);
 }
 
+void pml_session_fence_again(struct pml_lease_manager *mgr, uint64_t session)
+{
+	pml_manager_lock(mgr);
+	pml_table_fence_again(&mgr->table, session);
+	pml_manager_unlock(mgr);
+}
+
 /* ---- acquire ------------------------------------------------------------ */
 
 /* Enters @lease in the table as GRANTING.  @beside: lease number, 0: none. */
@@ -138,6 +145,8 @@ static void fill_grant(const struct pml_lease *lease, uint64_t file_size, uint32
 			.first_byte = segment->at.first_byte,
 			.len_bytes = segment->at.len_bytes,
 			.remote_addr = (uint64_t)(uintptr_t)segment->at.addr,
+			.device_byte = segment->at.block * PML_BLOCK_BYTES +
+				       segment->at.first_byte % PML_BLOCK_BYTES,
 			.rkey = segment->rkey,
 		};
 	}

@@ -112,7 +112,7 @@ static void log_revoke(const struct pml_lease *lease)
 static void log_stuck(const struct pml_lease *lease)
 {
 	pml_log_error("lease %llu is stuck: no fence could be confirmed for inode %llu bytes "
-		      "%llu-%llu, held by %s; its blocks stay pinned until the next mount",
+		      "%llu-%llu, held by %s; its blocks stay pinned",
 		      (unsigned long long)lease->id, (unsigned long long)lease->claim.ino,
 		      (unsigned long long)lease->claim.first_byte,
 		      (unsigned long long)lease->claim.end_byte, lease->session->peer);
@@ -131,6 +131,9 @@ static void finish_lease(struct pml_lease_manager *mgr, const struct pml_action 
 	struct pml_lease *lease = action->lease;
 	const struct pml_claim *claim = &lease->claim;
 	log_revoke(lease);
+	if (lease->was_stuck)
+		pml_log_warning("lease %llu of %s is stuck no more: its fence is confirmed",
+				(unsigned long long)lease->id, lease->session->peer);
 	if (action->tell_holder)
 		lease->session->ops->revoked(lease->session->arg, lease->id, lease->why);
 	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)

@@ -3,7 +3,7 @@
  * session.c -- sessions of the lease table: term, death, end, release
  *
  *   live -> dead (term ran out) -> ended -> released
- *   live -----------------------> ended -> released
+ *   live -----------------------> ended -> released   (a local one always)
  *
  * Threads: the caller serialises; see table.h.
  */
@@ -60,9 +60,15 @@ void pml_table_session_uncharge(struct pml_table *tab, struct pml_lease_session 
 	tab->stats.sessions--;
 }
 
-/* In order of expiry: almost always it is the last. */
+/*
+ * In order of expiry: almost always it is the last.  A local holder has no term: it lives as
+ * long as its open file.
+ */
 static void start_term(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
 {
+	pml_list_remove(&session->by_term);
+	if (session->ops && session->ops->is_local)
+		return;
 	session->expires_ms = now_ms + session->term_ms;
 	struct pml_list *behind = tab->terms.prev;
 	while (behind != &tab->terms &&
@@ -85,6 +91,7 @@ int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *sessi
 	pml_list_init(&session->action);
 	pml_list_init(&session->leases);
 	pml_list_init(&session->seeker.link);
+	pml_list_init(&session->by_term);
 	pml_list_append(session_bucket(tab, session->id), &session->by_id);
 	start_term(tab, session, now_ms);
 	return 0;
@@ -95,7 +102,6 @@ void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms
 	struct pml_lease_session *session = pml_table_session_find(tab, id);
 	if (!session || !session->is_live)
 		return;
-	pml_list_remove(&session->by_term);
 	start_term(tab, session, now_ms);
 }
 

@@ -49,7 +49,8 @@ struct pml_seeker {
 
 struct pml_lease_session {
 	struct pml_list by_id;
-	struct pml_list by_term; /* pml_table.terms while live, soonest expiry first */
+	struct pml_list by_term; /* pml_table.terms while live, soonest expiry first; not if
+				    ops->is_local */
 	struct pml_list action;	 /* pml_table.session_actions */
 	struct pml_list leases;	 /* all of them, by pml_lease.of_session */
 	const struct pml_holder_ops *ops;
@@ -124,6 +125,8 @@ struct pml_lease {
 	bool is_cooperative; /* the holder says it has drained */
 	bool was_granted;    /* the holder knows it */
 	bool is_fenced;	     /* all keys dead, waits for commits */
+	bool is_fence_again; /* when it is given up: from its first live key once more */
+	bool was_stuck;
 
 	bool is_recall_due, is_stuck_due, is_gone_due; /* queued actions */
 
@@ -314,6 +317,12 @@ void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int 
 			    uint64_t took_ms, uint64_t now_ms);
 /* Queues the fence of @lease.  Assumes: state FENCING, on no fence queue. */
 void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease);
+/*
+ * A holder's access may have ended after all: leases of @session that are stuck, or become
+ * so, are FENCING again from their first live key.  Whoever asks for their range from then
+ * on waits for them as for any fence.  Harmless if there are none, or no such session.
+ */
+void pml_table_fence_again(struct pml_table *tab, uint64_t session);
 /* Queues retries that are due.  Part of pml_table_tick(). */
 void pml_table_fence_tick(struct pml_table *tab, uint64_t now_ms);
 

@@ -126,6 +126,12 @@ static struct survey look(const struct pml_table *tab, const struct pml_layout_c
 	return found;
 }
 
+/* A program that changes the file itself has drained; a client's message says no such thing. */
+static bool is_local(const struct pml_lease *lease)
+{
+	return lease->session->ops && lease->session->ops->is_local;
+}
+
 /* Starts ending everything in the way of @change: the asker's own leases count as returned. */
 static void break_leases(struct pml_table *tab, const struct pml_layout_change *change,
 			 uint64_t session, uint64_t now_ms)
@@ -136,7 +142,7 @@ static void break_leases(struct pml_table *tab, const struct pml_layout_change *
 		if (!pml_rules_is_in_the_way(&lease->claim, change))
 			continue;
 		if (lease->claim.session == session)
-			pml_table_end(tab, lease, PML_END_OWN_CHANGE, false, now_ms);
+			pml_table_end(tab, lease, PML_END_OWN_CHANGE, is_local(lease), now_ms);
 		else
 			pml_table_recall(tab, lease, change->op, arm_clocks, now_ms);
 	}
@@ -204,7 +210,7 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 	if (w && w->verdict)
 		return w->verdict;
 
-	/* Session 0 is every local process: it has no leases of its own. */
+	/* Session 0 is every local process that changes what it holds no lease on. */
 	uint64_t session = w ? w->session : 0;
 	struct survey found = look(tab, change, session);
 	if (!found.has_any)

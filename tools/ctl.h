@@ -9,6 +9,7 @@
  *   ctl_print.c     texts and JSON
  *   ctl_file.c      ranges of files, snapshots
  *   ctl_defrag.c    files in fewer extents
+ *   ctl_lease.c     a lease for this process
  */
 #ifndef PML_TOOLS_CTL_H
 #define PML_TOOLS_CTL_H
@@ -23,6 +24,7 @@ enum pml_ctl_exit {
 	PML_CTL_USAGE = 1,
 	PML_CTL_ERROR = 2,
 	PML_CTL_DIFFERS = 3, /* dedupe */
+	PML_CTL_REVOKED = 5, /* lease; as pmemlease's */
 };
 
 /* What is wanted of a list; all that is set must fit. */
@@ -44,7 +46,14 @@ struct pml_ctl_options {
 	bool has_range;	      /* one of the next three was given */
 	uint64_t src_byte;
 	uint64_t dst_byte;
-	uint64_t len_bytes; /* 0: to the end */
+	uint64_t len_bytes;  /* 0: to the end */
+	uint64_t first_byte; /* of a lease */
+	bool is_write;
+	bool is_shared;
+	bool is_unbreakable;
+	bool ignores_recall;
+	bool has_hold;
+	uint32_t hold_ms;
 };
 
 /* The root directory of a mount. */
@@ -216,5 +225,8 @@ int pml_ctl_snapshot(const struct pml_ctl_options *options, char **args, int nar
 /* ---- ctl_defrag.c: enum pml_ctl_exit ---- */
 
 int pml_ctl_defrag(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
+/* ---- ctl_lease.c: enum pml_ctl_exit ---- */
+
+int pml_ctl_lease(const struct pml_ctl_options *options, char **args, int nargs) PML_MUST_CHECK;
 
 #endif

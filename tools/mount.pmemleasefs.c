@@ -45,6 +45,8 @@ static const char help[] =
 	"                     authenticated yet\n"
 	"  client_uid=N, client_gid=N\n"
 	"                     whom remote clients act as (default 65534)\n"
+	"  local_leases       give leases to local programs: whoever may open a file\n"
+	"                     learns where it lies on the device\n"
 	"  policy=P           what a local operation, or a request of another lease,\n"
 	"                     does that meets a lease: revoke, ebusy or block\n"
 	"  policy.OP=P        the same for OP: truncate, punch, unshare, clone-src,\n"
@@ -261,7 +263,8 @@ static int serve(const struct args *args, int ready_fd)
 	if (err)
 		pml_log_error("serving %s: %s", args->mountpoint, strerror(-err));
 	if (pml_service_stop(service) != 0) {
-		pml_log_error("%s: a lease could not be fenced; ending the process does it",
+		pml_log_error("%s: a lease could not be fenced; ending the process ends its "
+			      "connection, but no local program that holds one",
 			      args->device);
 		_exit(EXIT_SYSTEM);
 	}

@@ -303,6 +303,8 @@ static int set_flag(struct pml_mount_options *options, const char *name)
 		options->ebusy_recalls = false;
 	} else if (strcmp(name, "allow_unauthenticated") == 0) {
 		options->allow_unauthenticated = true;
+	} else if (strcmp(name, "local_leases") == 0) {
+		options->local_leases = true;
 	} else if (strcmp(name, "remount") == 0) {
 		options->is_remount = true;
 	} else {
@@ -416,6 +418,8 @@ static const char *fixed_difference(const struct pml_mount_options *a,
 		return "client_uid or client_gid";
 	if (a->allow_unauthenticated != b->allow_unauthenticated)
 		return "allow_unauthenticated";
+	if (a->local_leases != b->local_leases)
+		return "local_leases";
 	return a->poison_freed != b->poison_freed ? "poison" : NULL;
 }
 

@@ -38,6 +38,7 @@ struct pml_mount_options {
 	bool allow_other;
 	bool poison_freed;
 	bool allow_unauthenticated;
+	bool local_leases;
 	uid_t client_uid;
 	gid_t client_gid;
 	struct pml_endpoint rdma;

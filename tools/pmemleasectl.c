@@ -35,6 +35,7 @@ static const char help[] =
 	"  snapshot DIR NEWDIR      clone a directory tree at one point in time\n"
 	"  defrag FILE...           move files to where they lie in fewer extents\n"
 	"  defrag --all DIR...      the same with all files below DIR\n"
+	"  lease FILE               take a lease, as a program with devices of its own\n"
 	"\n"
 	"      --file=PATH          lists, watch: of this file\n"
 	"      --client=ADDRESS     lists, watch: of holders at addresses like this\n"
@@ -44,14 +45,20 @@ static const char help[] =
 	"      --count=N            watch: so often (without end)\n"
 	"      --src-offset=SIZE    clone, dedupe: where to begin in SRC (0)\n"
 	"      --dst-offset=SIZE    and in DST (0)\n"
-	"      --length=SIZE        how much (to the end of SRC)\n"
+	"      --length=SIZE        how much (to the end of SRC); lease: of FILE\n"
+	"      --offset=SIZE        lease: where to begin (0)\n"
+	"      --write              lease: for writing\n"
+	"      --shared             lease: beside others that are shared\n"
+	"      --unbreakable        lease: one that cannot be recalled\n"
+	"      --hold=SECONDS       lease: return it then (when it is recalled)\n"
+	"      --ignore-recall      lease: do not return it\n"
 	"  -q, --quiet              defrag: print errors alone\n"
 	"  -j, --json               print JSON (all that print something)\n"
 	"  -V, --version            print the version and exit\n"
 	"  -h, --help               print this help and exit\n"
 	"\n"
 	"Exit status: 0 done, 1 usage, 2 error or audit found a difference, 3 dedupe: a\n"
-	"file differs.\n";
+	"file differs, 5 lease: it was revoked.\n";
 
 int pml_ctl_complain(const char *object, int err)
 {
@@ -121,6 +128,7 @@ static const struct file_command {
 	{"collapse", 3, 3, pml_ctl_collapse}, {"insert", 3, 3, pml_ctl_insert},
 	{"unshare", 1, 3, pml_ctl_unshare},   {"extents", 1, 1, pml_ctl_extents},
 	{"snapshot", 2, 2, pml_ctl_snapshot}, {"defrag", 1, INT32_MAX, pml_ctl_defrag},
+	{"lease", 1, 1, pml_ctl_lease},
 };
 
 static int usage(const char *what)
@@ -213,6 +221,12 @@ enum {
 	OPT_INTERVAL,
 	OPT_COUNT,
 	OPT_ALL,
+	OPT_OFFSET,
+	OPT_WRITE,
+	OPT_SHARED,
+	OPT_UNBREAKABLE,
+	OPT_HOLD,
+	OPT_IGNORE_RECALL,
 };
 
 #define INTERVAL_MIN_MS 100u
@@ -223,6 +237,20 @@ static int parse_size(const char *text, uint64_t *ret_bytes)
 		return 0;
 	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no size like 4096 or 64K; see --help\n", text);
 	return -EINVAL;
+}
+
+static int parse_hold(struct pml_ctl_options *options, const char *text)
+{
+	char *end;
+	double s = strtod(text, &end);
+	if (end == text || *end || !(s >= 0 && s <= 1000000)) {
+		fprintf(stderr, PML_CTL_PROGRAM ": --hold=%s: give seconds from 0 to 1000000\n",
+			text);
+		return -EINVAL;
+	}
+	options->has_hold = true;
+	options->hold_ms = (uint32_t)(s * 1000);
+	return 0;
 }
 
 static int parse_number(const char *text, uint64_t lowest, uint64_t *ret_number)
@@ -287,6 +315,22 @@ static int parse_option(int c, struct pml_ctl_options *options)
 	case 'h':
 		fputs(help, stdout);
 		return -ECANCELED;
+	case OPT_WRITE:
+		options->is_write = true;
+		return 0;
+	case OPT_SHARED:
+		options->is_shared = true;
+		return 0;
+	case OPT_UNBREAKABLE:
+		options->is_unbreakable = true;
+		return 0;
+	case OPT_IGNORE_RECALL:
+		options->ignores_recall = true;
+		return 0;
+	case OPT_HOLD:
+		return parse_hold(options, optarg);
+	case OPT_OFFSET:
+		return parse_size(optarg, &options->first_byte);
 	case OPT_SRC_OFFSET:
 	case OPT_DST_OFFSET:
 	case OPT_LENGTH:
@@ -317,6 +361,12 @@ static int parse_args(int argc, char **argv, struct pml_ctl_options *options)
 		{"block", required_argument, NULL, OPT_BLOCK},
 		{"interval", required_argument, NULL, OPT_INTERVAL},
 		{"count", required_argument, NULL, OPT_COUNT},
+		{"offset", required_argument, NULL, OPT_OFFSET},
+		{"write", no_argument, NULL, OPT_WRITE},
+		{"shared", no_argument, NULL, OPT_SHARED},
+		{"unbreakable", no_argument, NULL, OPT_UNBREAKABLE},
+		{"hold", required_argument, NULL, OPT_HOLD},
+		{"ignore-recall", no_argument, NULL, OPT_IGNORE_RECALL},
 		{NULL, 0, NULL, 0}};
 	int c = 0, err = 0;
 	while (!err && (c = getopt_long(argc, argv, "jqVh", long_options, NULL)) != -1)

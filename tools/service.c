@@ -14,6 +14,7 @@
 
 #include "busy.h"
 #include "control.h"
+#include "local.h"
 #include "pml/fuse.h"
 #include "pml/log.h"
 #include "pml/rdma.h"
@@ -32,6 +33,7 @@ struct pml_service {
 	struct pml_fuse *_Atomic fuse;
 	struct pml_control control;
 	struct pml_remount remount;
+	struct pml_local *local; /* NULL: no leases for local programs */
 };
 
 /* ---- the device --------------------------------------------------------- */
@@ -74,6 +76,14 @@ static void on_created(void *arg, uint64_t dir_ino, const char *name)
 	struct pml_fuse *fuse = atomic_load(&service->fuse);
 	if (fuse)
 		pml_fuse_tell_name(fuse, dir_ino, name);
+}
+
+static void on_wake(void *arg, uint64_t open_id)
+{
+	struct pml_service *service = arg;
+	struct pml_fuse *fuse = atomic_load(&service->fuse);
+	if (fuse)
+		pml_fuse_wake(fuse, open_id);
 }
 
 static const struct pml_endpoint *endpoint_of(const struct pml_mount_options *options, int which)
@@ -172,6 +182,7 @@ static int mount_fs(struct pml_service *service, const struct pml_service_args *
 		.atime = atime_of(flags),
 		.dir_atime = flags & PML_MOUNT_NODIRATIME ? PML_ATIME_NEVER : atime_of(flags),
 		.ioctl = {.ioctl = pml_control_ioctl, .arg = &service->control},
+		.open = pml_local_open_ops(service->local),
 	};
 	struct pml_fuse *fuse = NULL;
 	int err = pml_fuse_mount(&fuse_args, &fuse, ret_reason);
@@ -188,7 +199,10 @@ static int start_leases(struct pml_service *service, const struct pml_mount_opti
 	const struct pml_lease_hooks hooks = {.contents_changed = on_contents_changed,
 					      .arg = service};
 	*ret_term_ms = config.term_ms;
-	return pml_lease_manager_new(service->fs, &config, &hooks, &service->leases);
+	int err = pml_lease_manager_new(service->fs, &config, &hooks, &service->leases);
+	if (!err && options->local_leases)
+		err = pml_local_new(service->leases, on_wake, service, &service->local);
+	return err;
 }
 
 static int start_all(struct pml_service *service, const struct pml_service_args *args,
@@ -249,6 +263,7 @@ int pml_service_stop(struct pml_service *service)
 		pml_fuse_unmount(fuse);
 	if (err)
 		return err;
+	pml_local_free(service->local);
 	if (service->fs)
 		pml_fs_close(service->fs);
 	pthread_mutex_destroy(&service->remount.lock);

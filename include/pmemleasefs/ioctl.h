@@ -11,7 +11,8 @@
  *
  * The first part, about leases, is called on any open descriptor of the mount's root
  * directory, by root or by the user who mounted it (else EPERM).  The second part, about
- * files, is called on a descriptor of the file.
+ * files, is called on a descriptor of the file, and so is the third: leases for the caller
+ * itself.
  *
  * Lists are read in pieces: pass the cursor of one answer in the next call until
  * count comes back as 0.  A list is not a snapshot; leases come and go meanwhile.
@@ -57,6 +58,8 @@ enum pml_ioc_op {
 	PML_IOC_OP_SNAPSHOT,
 	PML_IOC_OP_LEASE,  /* another lease */
 	PML_IOC_OP_ORPHAN, /* the file has lost its last name */
+	/* Of struct pml_ioc_lease_event only. */
+	PML_IOC_OP_UNMOUNT, /* the filesystem is going away */
 };
 
 enum pml_ioc_policy {
@@ -488,5 +491,143 @@ struct pml_ioc_snapshot {
 #define PML_IOC_EXTENTS	 _IOWR(PML_IOC_TYPE, 22, struct pml_ioc_extents)
 #define PML_IOC_SNAPSHOT _IOWR(PML_IOC_TYPE, 23, struct pml_ioc_snapshot)
 #define PML_IOC_RELOCATE _IOWR(PML_IOC_TYPE, 24, struct pml_ioc_relocate)
+
+/* ---- leases for local programs -----------------------------------------------------
+ *
+ * For a program that hands a file's blocks to a device of its own.  A lease keeps the
+ * layout of a range: its segments say where its bytes lie on the filesystem's device.  It
+ * belongs to the open file description: descriptors that were made of it by dup(2), fork(2)
+ * or SCM_RIGHTS share it, another open(2) of the file has nothing to do with it.  It ends
+ * when it is returned, when it is taken away, and when the last of these descriptors is
+ * closed.  Whoever returns or closes says that no device uses the blocks any more.
+ *
+ * Needs the mount option local_leases.  What has not reached the filesystem is not there:
+ * a program that has stored through a mapping calls msync(2) first.
+ *
+ *	struct pml_ioc_lease_take take = {.version = PML_IOC_VERSION, .len_bytes = 1 << 20};
+ *	while (ioctl(fd, PML_IOC_LEASE_TAKE, &take) != 0 && errno == EAGAIN)
+ *		wait_a_moment();
+ *
+ * When somebody is in the way, an event comes: poll(2) shows POLLPRI (reading and writing
+ * are always possible), and PML_IOC_LEASE_EVENT says what it is.  After a recall the
+ * program stops its devices, commits what is to be kept, and returns the lease.  If it does
+ * not within drain_ms, or does not even read the event within the time of the mount option
+ * ack, the process that took the lease is killed by SIGKILL.
+ *
+ * A change that is made through the description itself (write, ftruncate, fallocate,
+ * copy_file_range, the ioctls above) returns the leases that are in its way: its caller has
+ * stopped the devices before.  An event with why OWN_CHANGE says so.
+ *
+ * When the daemon dies every call fails with ENOTCONN, and poll(2) shows POLLERR: nothing
+ * keeps the blocks any more, and the devices must be stopped at once.
+ *
+ * Errors of all of these, besides the above:
+ *   EPERM   the mount has no option local_leases
+ *   ESTALE  (all but TAKE and EVENT) the lease is none of this description, or it has ended
+ *           or is being taken away
+ */
+
+enum pml_ioc_take_flag {
+	PML_IOC_TAKE_WRITE = 1 << 0,
+	/* Beside leases of others that are shared too, for reading and writing. */
+	PML_IOC_TAKE_SHARED = 1 << 1,
+	/* It is never recalled: what meets it fails with EBUSY.  If max_unbreakable allows it. */
+	PML_IOC_TAKE_UNBREAKABLE = 1 << 2,
+};
+
+struct pml_ioc_lease_segment {
+	uint64_t first_byte;  /* in the file */
+	uint64_t device_byte; /* on the device, from its beginning */
+	uint64_t len_bytes;
+};
+
+#define PML_IOC_LEASE_SEGMENTS_MAX 64
+
+/*
+ * Takes a lease on [first_byte, first_byte + len_bytes), or less: it ends at end_byte, after
+ * 64 segments or 1 GiB, a read lease at the end of the file.  A read lease needs a
+ * descriptor that is open for reading; what lies between its segments are holes, which read
+ * as zeros.  A write lease needs one that is open for writing; it is rounded out to whole
+ * blocks, which are there and belong to this file alone.  What is written there behind the
+ * end of the file becomes part of it by a commit.
+ *
+ *   EAGAIN      somebody's lease is in the way and was recalled, or somebody waits for the
+ *               range: ask again in a moment
+ *   EBADF       the descriptor is not open for that
+ *   EBUSY       a conflicting lease, and policy.lease=ebusy
+ *   EDEADLK     a conflicting lease of this description: return it first
+ *   EDQUOT      leases or pinned bytes of this description
+ *   EFBIG, EINVAL  the range; EINVAL a flag that is not known
+ *   EIO         a conflicting lease is stuck
+ *   ENOBUFS     this description has 1024 leases or unread events of leases that ended
+ *   ENODATA     reading: it begins at or behind the end of the file
+ *   ENOSPC      writing: no blocks for it
+ *   EPERM       (also) the daemon may not kill the caller, who is another user; unbreakable,
+ *               and the mount allows none
+ *   EROFS       writing or shared: the filesystem is mounted read-only
+ *   ESHUTDOWN   the filesystem is going away
+ *   ESRCH       the caller is not visible in the daemon's process namespace
+ *   EUSERS      leases or pinned bytes of all, or too many sessions: each description with
+ *               a lease is one
+ */
+struct pml_ioc_lease_take {
+	uint32_t version;
+	uint32_t flags;	     /* enum pml_ioc_take_flag */
+	uint64_t first_byte; /* out too */
+	uint64_t len_bytes;  /* 1 to 1 GiB */
+	uint64_t lease_id;   /* out, and so is all that follows */
+	uint64_t end_byte;   /* exclusive */
+	uint64_t file_size;  /* when it was taken */
+	uint32_t count;	     /* of segments, which are in order */
+	uint32_t reserved;
+	struct pml_ioc_lease_segment segments[PML_IOC_LEASE_SEGMENTS_MAX];
+};
+
+/*
+ * RETURN: no device uses the blocks any more.  ACK: the recall was seen, and devices are
+ * being stopped; to read the event says the same.
+ */
+struct pml_ioc_lease_ref {
+	uint32_t version;
+	uint32_t reserved;
+	uint64_t lease_id;
+};
+
+/*
+ * What devices have written into the range, which is part of a write lease, belongs to the
+ * file, is durable, and is seen by other programs when this returns.  new_size_bytes: the
+ * file is at least so long now; 0: leave its size.  EACCES a read lease; EINVAL outside of
+ * the lease, or no bytes; EFBIG, EIO, ENOSPC.
+ */
+struct pml_ioc_lease_commit {
+	uint32_t version;
+	uint32_t reserved;
+	uint64_t lease_id;
+	uint64_t first_byte;
+	uint64_t len_bytes; /* not 0 */
+	uint64_t new_size_bytes;
+};
+
+enum pml_ioc_lease_event_kind {
+	PML_IOC_LEASE_RECALL,  /* it is to be returned */
+	PML_IOC_LEASE_REVOKED, /* it is over */
+};
+
+/* Takes the oldest event.  EAGAIN: there is none. */
+struct pml_ioc_lease_event {
+	uint32_t version;
+	uint32_t kind; /* enum pml_ioc_lease_event_kind; out, and so is all that follows */
+	uint64_t lease_id;
+	uint32_t op;	   /* of a recall: enum pml_ioc_op */
+	uint32_t drain_ms; /* of a recall, from when it was made; 0: no clock runs yet */
+	uint32_t why;	   /* of what is over: enum pml_ioc_end */
+	uint32_t reserved;
+};
+
+#define PML_IOC_LEASE_TAKE   _IOWR(PML_IOC_TYPE, 32, struct pml_ioc_lease_take)
+#define PML_IOC_LEASE_RETURN _IOWR(PML_IOC_TYPE, 33, struct pml_ioc_lease_ref)
+#define PML_IOC_LEASE_ACK    _IOWR(PML_IOC_TYPE, 34, struct pml_ioc_lease_ref)
+#define PML_IOC_LEASE_COMMIT _IOWR(PML_IOC_TYPE, 35, struct pml_ioc_lease_commit)
+#define PML_IOC_LEASE_EVENT  _IOWR(PML_IOC_TYPE, 36, struct pml_ioc_lease_event)
 
 #endif

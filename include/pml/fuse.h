@@ -23,6 +23,49 @@ struct pml_fuse_ioctl_ops {
 	void *arg;
 };
 
+/* An open file description of a regular file, and who calls. */
+struct pml_fuse_open {
+	uint64_t id; /* never 0, never used again */
+	uint64_t ino;
+	bool can_read;
+	bool can_write;
+	uid_t uid;
+	pid_t tid; /* of the thread; it waits until it is answered.  0: not visible from here */
+};
+
+/* What open files are good for that the front end does not know itself. */
+struct pml_fuse_open_ops {
+	/*
+	 * Private ioctls on regular files, from number 32 on.  @data as above.  May block as
+	 * any operation may, but not wait for a lease.  -ENOTTY: not one of ours.
+	 */
+	int (*ioctl)(void *arg, const struct pml_fuse_open *open, unsigned int cmd, void *data,
+		     size_t bytes);
+	/*
+	 * May this one call pml_fuse_tell()?  Then it comes on a thread that may, and others
+	 * like it wait behind it.
+	 */
+	bool (*may_tell)(unsigned int cmd);
+	/*
+	 * Does an event wait, for POLLPRI?  When one comes later: pml_fuse_wake().  NULL: the
+	 * kernel answers poll(2) without asking.
+	 */
+	bool (*has_event)(void *arg, uint64_t open_id);
+	/* For pml_waiter.session of what is done through this description; 0: nobody. */
+	uint64_t (*session)(void *arg, uint64_t open_id);
+	/*
+	 * It is closed, by everybody who had it.  Nothing of it runs any more or comes later.
+	 * Must not block.  Not called for what is open when the loop ends.
+	 */
+	void (*released)(void *arg, uint64_t open_id);
+	/*
+	 * A signal is about to end the loop.  Requests are still served.  In a thread that may
+	 * wait, for some seconds.
+	 */
+	void (*ending)(void *arg);
+	void *arg;
+};
+
 struct pml_fuse_args {
 	struct pml_fs *fs;
 	const char *source; /* the device, for the mount table; a comma is refused with -EINVAL */
@@ -31,6 +74,7 @@ struct pml_fuse_args {
 	enum pml_atime atime;	    /* of everything but directories */
 	enum pml_atime dir_atime;
 	struct pml_fuse_ioctl_ops ioctl;
+	struct pml_fuse_open_ops open; /* all of it NULL: there are no such ioctls */
 };
 
 /* Mounts.  From here on the kernel may send requests; pml_fuse_loop() answers them. */
@@ -59,6 +103,11 @@ void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byt
 void pml_fuse_tell(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte, uint64_t len_bytes);
 /* A name has been made in a directory, not through the kernel.  As pml_fuse_tell(). */
 void pml_fuse_tell_name(struct pml_fuse *fuse, uint64_t dir_ino, const char *name);
+/*
+ * An event came for an open file: who polls it looks again.  Never blocks, from any thread,
+ * with no lock that has_event() takes.  Harmless for an id that is gone.
+ */
+void pml_fuse_wake(struct pml_fuse *fuse, uint64_t open_id);
 /* Unmounts if still mounted, waits for parked operations' threads, drops all references. */
 void pml_fuse_unmount(struct pml_fuse *fuse);
 

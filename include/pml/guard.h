@@ -64,7 +64,7 @@ struct pml_waiter {
 	 * waiter alone.  Must not block: it queues the rerun.
 	 */
 	void (*resume)(struct pml_waiter *w);
-	uint64_t session; /* lease session on whose behalf it runs; 0: a local process */
+	uint64_t session; /* lease session on whose behalf it runs; 0: one without leases */
 	int32_t pid;	  /* for display; 0 unknown */
 	uint32_t uid;	  /* whose limits it counts against */
 	char name[PML_WAITER_NAME_BYTES];

@@ -107,7 +107,8 @@ enum pml_lease_state {
 	PML_LEASE_GRANTED,
 	PML_LEASE_RECALLING, /* the holder was asked to return it */
 	PML_LEASE_FENCING,   /* keys being made dead */
-	PML_LEASE_STUCK,     /* no fence could be confirmed: stays pinned, waiters get -EIO */
+	PML_LEASE_STUCK,     /* no fence could be confirmed: stays pinned, waiters get -EIO; until
+				pml_session_fence_again() */
 };
 
 /* Why a lease ends; travels to the client in words (I10). */
@@ -144,7 +145,8 @@ struct pml_holder_ops {
 	 * return memory any more, also none already under way ("proven" for the device,
 	 * docs/design.md "Fences").  @is_cooperative: the holder has drained and returned.
 	 * On 0 @key is freed.  Runs in the fence thread; may block for up to fence_ms; on
-	 * error @key stays valid and the next step is tried.
+	 * error @key stays valid and the next step is tried.  A key whose fence was given up
+	 * comes here again after pml_session_fence_again().
 	 */
 	int (*key_fence)(void *session_arg, void *key, enum pml_fence_step step,
 			 bool is_cooperative);
@@ -165,6 +167,12 @@ struct pml_holder_ops {
 	 * or in pml_lease_manager_free().
 	 */
 	void (*released)(void *session_arg);
+
+	/*
+	 * A program on this machine (pml/local.h).  No term runs, as its end is heard of.  Its
+	 * own change is made by the program itself: it has drained, as on a return.
+	 */
+	bool is_local;
 };
 
 /* What others have to hear of, because they remember what a file is like. */
@@ -211,6 +219,12 @@ void pml_session_renew(struct pml_lease_manager *mgr, uint64_t session);
  * ops->released() follows, even from within this call.
  */
 void pml_session_end(struct pml_lease_manager *mgr, uint64_t session, enum pml_end_reason why);
+/*
+ * What kept fences from being confirmed may be over: keys of the session's stuck leases, and
+ * of those that are about to become stuck, go to key_fence() once more.  Only that confirms
+ * them (I3).  Returns at once; harmless for a session that is gone.
+ */
+void pml_session_fence_again(struct pml_lease_manager *mgr, uint64_t session);
 
 /* ---- leases ------------------------------------------------------------- */
 
@@ -218,6 +232,7 @@ struct pml_grant_segment {
 	uint64_t first_byte; /* in the file */
 	uint64_t len_bytes;
 	uint64_t remote_addr; /* to use with rkey */
+	uint64_t device_byte; /* where it lies on the device */
 	uint32_t rkey;
 };
 

@@ -121,7 +121,7 @@ contains "$(says $ctl defrag --all nothing)" "nothing: No such file" "--all: no 
 umount tree/mounted 2>/dev/null
 if command -v setpriv >/dev/null; then
 	out=$(says setpriv --reuid=1234 --clear-groups $ctl defrag --all tree)
-	contains "$out" "tree/one: Permission denied" "only who may write a file"
+	contains "$out" "tree/a/two: Permission denied" "only who may write a file"
 	contains "$out" "status 2" "which is an error"
 fi
 audit

@@ -150,14 +150,28 @@ static inline void run_fences(void)
 	run_fences_with(NULL, 0);
 }
 
-static inline uint64_t session_new(void)
+static inline uint64_t session_of(const struct pml_holder_ops *ops)
 {
 	struct pml_lease_session *session = calloc(1, sizeof(*session));
-	if (!session || pml_table_session_add(&tab, session, now) != 0)
+	if (!session)
+		BAIL_OUT("memory");
+	session->ops = ops;
+	if (pml_table_session_add(&tab, session, now) != 0)
 		BAIL_OUT("session");
 	return session->id;
 }
 
+static inline uint64_t session_new(void)
+{
+	return session_of(NULL);
+}
+
+/* Of a program on this machine. */
+static inline uint64_t local_session_new(void)
+{
+	static const struct pml_holder_ops ops = {.is_local = true};
+	return session_of(&ops);
+}
 /* What the next leases are, besides their mode. */
 static bool is_shared, is_unbreakable;
 

@@ -112,6 +112,23 @@ static void test_the_holders_own_change_counts_as_a_return(void)
 	}
 }
 
+/* I3: a client's message does not say that it has drained; a program's own call does. */
+static void test_only_a_local_holders_own_change_is_fenced_as_a_return(void)
+{
+	start(NULL);
+	uint64_t local = local_session_new(), remote = session_new();
+	struct pml_lease *mine = must_acquire(local, 0, BLOCK, PML_LEASE_WRITE);
+	struct pml_lease *theirs = must_acquire(remote, BLOCK, 2 * BLOCK, PML_LEASE_WRITE);
+	struct pml_waiter w = waiter(local), other = waiter(remote);
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), -EINPROGRESS);
+	CHECK_EQ(admit(PML_OP_PUNCH, BLOCK, 2 * BLOCK, &other), -EINPROGRESS);
+	CHECK(mine->is_cooperative && !theirs->is_cooperative);
+	run_fences();
+	pml_table_done(&tab, &w, now);
+	pml_table_done(&tab, &other, now);
+	finish();
+}
+
 static void test_an_own_change_ends_a_lease_that_is_being_granted(void)
 {
 	start(NULL);
@@ -519,6 +536,7 @@ int main(void)
 	TAP_RUN(test_housekeeping_skips_what_is_leased_and_recalls_nobody);
 	TAP_RUN(test_skip_is_for_housekeeping_only);
 	TAP_RUN(test_the_holders_own_change_counts_as_a_return);
+	TAP_RUN(test_only_a_local_holders_own_change_is_fenced_as_a_return);
 	TAP_RUN(test_an_own_change_ends_a_lease_that_is_being_granted);
 	TAP_RUN(test_a_waiter_is_resumed_when_the_last_lease_in_its_way_is_gone);
 	TAP_RUN(test_clone_src_recalls_writers_only);

@@ -538,6 +538,110 @@ static void test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters(void)
 	finish_stuck();
 }
 
+/* Refuses all steps of all keys, as get_stuck() does of one. */
+static void fail_every_fence(void)
+{
+	for (uint32_t i = 0; i < 2 * PML_FENCE_RETRIES + 4; i++) {
+		static const int errs[] = {-EIO, -EIO, -EIO, -EIO};
+		run_fences_with(errs, PML_ARRAY_LEN(errs));
+		pass(PML_FENCE_RETRY_MS);
+	}
+}
+
+static void test_a_stuck_lease_that_is_fenced_again_lets_later_operations_go(void)
+{
+	start(NULL);
+	uint64_t s = session_new(), other = session_new();
+	struct pml_lease *lease = must_acquire(s, 0, BLOCK, PML_LEASE_READ);
+	CHECK_EQ(pml_table_return(&tab, s, lease->id, now), 0);
+	fail_every_fence();
+	CHECK_EQ(lease->state, PML_LEASE_STUCK);
+	CHECK_EQ(tab.stats.fences_stuck, 1);
+	CHECK(lease->segments[0].key && lease->segments[1].key);
+	pml_table_fence_again(&tab, other); /* not its session */
+	CHECK(pml_list_is_empty(&tab.fences));
+
+	/* It fails again: stuck as before. */
+	pml_table_fence_again(&tab, s);
+	fail_every_fence();
+	CHECK_EQ(lease->state, PML_LEASE_STUCK);
+	CHECK_EQ(tab.stats.fences_stuck, 1);
+	CHECK_EQ(count_seen(PML_ACTION_STUCK), 2);
+	struct pml_waiter early = waiter(0);
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &early), -EIO);
+
+	/* I3: the fence confirms it, nothing else. */
+	pml_table_fence_again(&tab, s);
+	pml_table_fence_again(&tab, s);
+	CHECK_EQ(count_seen(PML_ACTION_GONE), 0);
+	struct pml_fence_attempt attempt;
+	REQUIRE(pml_table_next_fence(&tab, &attempt));
+	CHECK(attempt.lease == lease && attempt.key == lease->segments[0].key);
+	CHECK_EQ(lease->state, PML_LEASE_FENCING);
+	CHECK_EQ(tab.stats.fences_stuck, 0);
+	struct pml_waiter late = waiter(0);
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &late), -EINPROGRESS);
+	pml_table_fence_result(&tab, lease, 0, 0, now);
+	run_fences();
+	CHECK_EQ(count_seen(PML_ACTION_GONE), 1);
+	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &late), 0);
+	pml_table_done(&tab, &late, now);
+	pml_table_fence_again(&tab, s); /* there is nothing any more */
+	finish();
+}
+
+/* What ends the holder's access may happen at any moment of a ladder that fails. */
+static void test_a_fence_that_fails_after_the_holders_end_is_tried_again(void)
+{
+	for (int when = 0; when < 10; when++) {
+		start(NULL);
+		uint64_t s = session_new();
+		struct pml_lease *lease = must_acquire(s, 0, BLOCK, PML_LEASE_READ);
+		CHECK_EQ(pml_table_return(&tab, s, lease->id, now), 0);
+		/* Nine: a key that escalates, and both keys four times at the last step. */
+		for (int i = 0; i <= when; i++) {
+			struct pml_fence_attempt attempt;
+			bool has_one = pml_table_next_fence(&tab, &attempt);
+			CHECK_EQ(has_one, i < 9);
+			/* While that fence runs. */
+			if (i == when)
+				pml_table_fence_again(&tab, s);
+			if (has_one)
+				pml_table_fence_result(&tab, lease, -EIO, 0, now);
+			if (i < when)
+				pass(PML_FENCE_RETRY_MS);
+		}
+		for (int i = 0; i < 20 && count_seen(PML_ACTION_GONE) == 0; i++) {
+			run_fences();
+			pass(PML_FENCE_RETRY_MS);
+		}
+		CHECK_EQ(count_seen(PML_ACTION_GONE), 1);
+		CHECK_EQ(tab.stats.fences_stuck, 0);
+		finish();
+	}
+}
+
+static void test_a_local_session_has_no_term(void)
+{
+	start(NULL);
+	uint64_t s = local_session_new(), remote = session_new();
+	must_acquire(s, 0, BLOCK, PML_LEASE_READ);
+	must_acquire(remote, BLOCK, 2 * BLOCK, PML_LEASE_READ);
+	pml_table_session_renew(&tab, s, now); /* harmless */
+	pass(100000);
+	run_fences();
+	CHECK_EQ(tab.stats.expired, 1);
+	CHECK_EQ(tab.stats.leases, 1);
+	CHECK_EQ(tab.stats.sessions_died, 1);
+	CHECK_EQ(acquire(s, 2 * BLOCK, 3 * BLOCK, PML_LEASE_READ, NULL), 0);
+	pml_table_session_end(&tab, s, PML_END_SESSION, now);
+	run_fences();
+	CHECK_EQ(count_seen(PML_ACTION_RELEASED), 1);
+	pml_table_session_end(&tab, remote, PML_END_SESSION, now);
+	finish();
+}
+
 /* ---- commit --------------------------------------------------------------- */
 
 static void test_commit_stays_inside_a_live_write_lease(void)
@@ -664,6 +768,9 @@ int main(void)
 	TAP_RUN(test_a_slow_fence_escalates_the_ones_after_it);
 	TAP_RUN(test_the_last_step_is_retried_and_may_still_work);
 	TAP_RUN(test_I1_a_stuck_lease_keeps_its_pins_and_fails_its_waiters);
+	TAP_RUN(test_a_stuck_lease_that_is_fenced_again_lets_later_operations_go);
+	TAP_RUN(test_a_fence_that_fails_after_the_holders_end_is_tried_again);
+	TAP_RUN(test_a_local_session_has_no_term);
 	TAP_RUN(test_commit_stays_inside_a_live_write_lease);
 	TAP_RUN(test_a_lease_stays_pinned_while_a_commit_runs);
 	TAP_RUN(test_each_of_many_leases_is_found_by_its_number);

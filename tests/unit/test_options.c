@@ -131,6 +131,7 @@ static void test_without_options_there_are_defaults(void)
 	CHECK_EQ(options.client_gid, 65534);
 	CHECK(!options.rdma.is_set && !options.soft.is_set && !options.allow_other);
 	CHECK(!options.allow_unauthenticated && !options.poison_freed);
+	CHECK(!options.local_leases);
 }
 
 static void test_what_mount_passes_is_taken_or_ignored(void)
@@ -161,7 +162,10 @@ static void test_lists_add_up(void)
 
 static void test_own_flags_and_ids(void)
 {
-	CHECK_EQ(parse("allow_other,allow_unauthenticated,poison,client_uid=0,client_gid=100"), 0);
+	CHECK_EQ(parse("allow_other,allow_unauthenticated,poison,client_uid=0,client_gid=100,"
+		       "local_leases"),
+		 0);
+	CHECK(options.local_leases);
 	CHECK(options.allow_other && options.allow_unauthenticated && options.poison_freed);
 	CHECK_EQ(options.client_uid, 0);
 	CHECK_EQ(options.client_gid, 100);
