@@ -713,7 +713,8 @@ void pml_table_orphaned(struct pml_table *tab, uint64_t ino, uint64_t now_ms)
 		if (lease->is_orphan)
 			continue;
 		lease->is_orphan = true;
-		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable)
+		bool is_ending = lease->state >= PML_LEASE_FENCING;
+		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable || is_ending)
 			continue;
 		lease->orphan_due_ms = now_ms + tab->config.orphan_grace_ms;
 		INSERT_BY_DUE(&tab->orphans, lease, orphan_clock, orphan_due_ms);

@@ -328,6 +328,22 @@ static void test_an_orphans_lease_may_end_before_and_while_it_is_granted(void)
 	finish();
 }
 
+/* No clock of a lease may run when it is gone. */
+static void test_a_file_may_lose_its_name_while_its_leases_are_fenced(void)
+{
+	start(short_grace);
+	uint64_t s = session_new();
+	struct pml_lease *lease = must_acquire(s, 0, BLOCK, PML_LEASE_READ);
+	CHECK_EQ(pml_table_return(&tab, s, lease->id, now), 0);
+	pml_table_orphaned(&tab, INO, now);
+	CHECK(lease->is_orphan);
+	CHECK(pml_list_is_empty(&tab.orphans));
+	run_fences();
+	pass(300);
+	CHECK_EQ(tab.stats.orphans_recalled, 0);
+	finish();
+}
+
 /* ---- courtesy under ebusy -------------------------------------------------- */
 
 static void courteous(struct pml_lease_config *config)
@@ -493,6 +509,7 @@ int main(void)
 	TAP_RUN(test_leases_of_a_file_without_names_are_recalled_after_its_grace);
 	TAP_RUN(test_some_leases_of_a_file_without_names_stay);
 	TAP_RUN(test_an_orphans_lease_may_end_before_and_while_it_is_granted);
+	TAP_RUN(test_a_file_may_lose_its_name_while_its_leases_are_fenced);
 	TAP_RUN(test_courtesy_asks_the_holder_and_still_fails);
 	TAP_RUN(test_courtesy_spares_the_askers_own_lease);
 	TAP_RUN(test_operations_that_wait_ask_again_by_the_new_policies);
