@@ -133,7 +133,10 @@ static void ask_for_lease(struct sim *sim, struct sim_client *c)
 
 static void ask_about(struct sim *sim, struct sim_client *c, enum sim_message_type type)
 {
-	struct sim_held *h = &c->held[sim_below(sim, SIM_HELD)];
+	uint64_t from = sim_below(sim, SIM_HELD);
+	struct sim_held *h = &c->held[from];
+	for (uint64_t i = 0; i < SIM_HELD && (!h->lease_id || h->is_over); i++)
+		h = &c->held[(from + i) % SIM_HELD];
 	if (!h->lease_id)
 		return;
 	struct sim_message m = {.type = type, .lease_id = h->lease_id};
