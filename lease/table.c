@@ -53,6 +53,7 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	init_lists(tab->lease_buckets, PML_TABLE_LEASE_BUCKETS);
 	init_lists(tab->session_buckets, PML_TABLE_SESSION_BUCKETS);
 	init_lists(tab->waiter_buckets, PML_TABLE_WAITER_BUCKETS);
+	init_lists(tab->held_buckets, PML_TABLE_WAITER_BUCKETS);
 	pml_list_init(&tab->leases);
 	pml_list_init(&tab->terms);
 	pml_list_init(&tab->acks);

@@ -144,6 +144,7 @@ struct pml_table {
 	struct pml_list lease_buckets[PML_TABLE_LEASE_BUCKETS];
 	struct pml_list session_buckets[PML_TABLE_SESSION_BUCKETS];
 	struct pml_list waiter_buckets[PML_TABLE_WAITER_BUCKETS]; /* by change.ino, by age */
+	struct pml_list held_buckets[PML_TABLE_WAITER_BUCKETS];	  /* by held.ino */
 
 	/* Clocks: each list is in order of due time. */
 	struct pml_list terms, acks, drains, fence_retries, orphans;

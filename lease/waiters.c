@@ -172,15 +172,37 @@ static int join_queue(struct pml_table *tab, struct pml_waiter *w, uint64_t now_
 	w->since_ms = now_ms;
 	w->is_queued = true;
 	pml_list_init(&w->link);
+	pml_list_init(&w->held_link);
 	pml_list_init(&w->resume_link);
 	tab->stats.waiters++;
 	return 0;
 }
 
+static bool is_same_change(const struct pml_layout_change *a, const struct pml_layout_change *b)
+{
+	return a->ino == b->ino && a->first_byte == b->first_byte && a->end_byte == b->end_byte &&
+	       a->op == b->op && a->writers_only == b->writers_only;
+}
+
+/*
+ * An operation with two changes (a clone's source and destination) that waits for the second goes
+ * on holding back leases in the way of the first: else it might have to wait for the one, then
+ * for the other, for ever.
+ */
+static void hold_former(struct pml_table *tab, struct pml_waiter *w)
+{
+	pml_list_remove(&w->held_link);
+	w->held = w->change;
+	pml_list_append(&tab->held_buckets[w->held.ino % PML_TABLE_WAITER_BUCKETS], &w->held_link);
+}
+
 static void park(struct pml_table *tab, const struct pml_layout_change *change,
 		 struct pml_waiter *w)
 {
-	bool keeps_place = !pml_list_is_empty(&w->link) && w->change.ino == change->ino;
+	bool has_place = !pml_list_is_empty(&w->link);
+	bool keeps_place = has_place && w->change.ino == change->ino;
+	if (has_place && !is_same_change(&w->change, change))
+		hold_former(tab, w);
 	if (!keeps_place) {
 		pml_list_remove(&w->link);
 		pml_list_append(waiter_bucket(tab, change->ino), &w->link);
@@ -250,6 +272,7 @@ void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms
 		return;
 	assert(!w->is_parked && pml_list_is_empty(&w->resume_link));
 	pml_list_remove(&w->link);
+	pml_list_remove(&w->held_link);
 	w->is_queued = false;
 	w->is_cancelled = false;
 	w->verdict = 0;
@@ -267,6 +290,10 @@ bool pml_table_is_held_back(const struct pml_table *tab, const struct pml_claim 
 	const struct pml_waiter *w;
 	pml_list_for_each(w, waiter_bucket(tab, asked->ino), link) {
 		if (pml_rules_is_in_the_way(asked, &w->change))
+			return true;
+	}
+	pml_list_for_each(w, &tab->held_buckets[asked->ino % PML_TABLE_WAITER_BUCKETS], held_link) {
+		if (pml_rules_is_in_the_way(asked, &w->held))
 			return true;
 	}
 	return false;

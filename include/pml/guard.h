@@ -12,7 +12,8 @@
  *
  * From its first parking until pml_guard_ops.done() the waiter keeps its place
  * in the break queue: nobody gets a new conflicting lease on its range, so an
- * operation cannot be starved between resume() and its second run.
+ * operation cannot be starved between resume() and its second run.  One that
+ * makes several changes keeps the last two that it has waited for.
  *
  * Lock order: inode lock, then whatever the guard locks.  The guard never
  * calls the filesystem from admit(), and calls resume() without its locks.
@@ -73,6 +74,8 @@ struct pml_waiter {
 	struct pml_list link;
 	struct pml_list resume_link;
 	struct pml_layout_change change; /* what it waits for */
+	struct pml_list held_link;
+	struct pml_layout_change held; /* what it waited for before, if something else */
 	uint64_t since_ms;
 	uint64_t deadline_ms; /* 0: none */
 	int verdict;	      /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */

@@ -173,10 +173,14 @@ static void judge_wait(struct sim *sim, const struct sim_op *op)
 
 void judge_parked(struct sim *sim, struct sim_op *op)
 {
-	bool is_new_config = op->config_number != sim->config_number;
-	/* One that changes two files may find new leases on the first while it waits for the other.
+	if (op->config_number != sim->config_number)
+		op->parks = 0;
+	/*
+	 * One with two changes waits for the second, for the first, which had no place until then,
+	 * and once more for the second at most.
 	 */
-	if (op->parks > 0 && !is_new_config && op->nchanges == 1)
+	uint32_t most = op->nchanges == 1 ? 1 : 3;
+	if (op->parks == most)
 		sim_fail(sim, "operation %d was overtaken by a lease", op->w.pid);
 	op->parks++;
 	op->config_number = sim->config_number;

@@ -95,6 +95,13 @@ static void draw_op(struct sim *sim, struct sim_op *op)
 	if (sim->nconns && sim_maybe(sim, 15))
 		op->w.session = sim->conns[sim_below(sim, sim->nconns)].session;
 	bool is_clone = kind == PML_OP_CLONE_DST || kind == PML_OP_DEDUPE;
+	if (kind == PML_OP_UNSHARE && sim_maybe(sim, 40)) {
+		/* A write that makes the file longer: two changes of one file. */
+		op->nchanges = 2;
+		op->change[1] = op->change[0];
+		op->change[0] = draw_change(sim, PML_OP_TRUNCATE);
+		op->change[0].ino = op->change[1].ino;
+	}
 	if (!is_clone)
 		return;
 	op->nchanges = 2;

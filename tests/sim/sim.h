@@ -162,7 +162,7 @@ struct sim_op {
 	bool cannot_wait;
 	bool is_due; /* its rerun is on its way */
 	bool was_cancelled;
-	uint32_t parks;		/* in a row, since the last change of the configuration */
+	uint32_t parks;		/* since the last change of the configuration */
 	uint64_t config_number; /* when it parked last */
 	uint64_t parked_ms, fencing_at_park_ms;
 	enum pml_policy policy;
