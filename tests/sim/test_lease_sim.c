@@ -12,7 +12,7 @@
 #include "pml/clock.h"
 #include "sim.h"
 
-#define SCHEDULES	5000u
+#define SCHEDULES	3000u
 #define TRIES_PER_FAULT 1500u
 
 static struct sim sim;
