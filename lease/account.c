@@ -17,6 +17,7 @@ void pml_accounts_init(struct pml_accounts *acc, const struct pml_lease_config *
 	memset(acc, 0, sizeof(*acc));
 	pml_list_init(&acc->parties);
 	acc->config = config;
+	acc->nshares = config->max_sessions;
 }
 
 void pml_accounts_fini(struct pml_accounts *acc)
@@ -29,7 +30,7 @@ void pml_accounts_fini(struct pml_accounts *acc)
 struct pml_usage pml_accounts_share(const struct pml_accounts *acc)
 {
 	const struct pml_lease_config *limits = acc->config;
-	uint64_t parts = (uint64_t)limits->max_sessions * SHARED_OUT;
+	uint64_t parts = acc->nshares * SHARED_OUT;
 	return (struct pml_usage){
 		.leases = limits->max_leases / parts,
 		.segments = limits->max_segments / parts,
@@ -138,10 +139,10 @@ static uint64_t room(uint64_t limit, uint64_t used)
 }
 
 /* How much more a session may use of something that is limited in all. */
-static uint64_t room_of_all(uint64_t limit, uint32_t max_sessions, uint64_t share, uint64_t excess,
+static uint64_t room_of_all(uint64_t limit, uint64_t nshares, uint64_t share, uint64_t excess,
 			    uint64_t used)
 {
-	return room(share, used) + room(limit - share * max_sessions, excess);
+	return room(share, used) + room(limit - share * nshares, excess);
 }
 
 static uint64_t user_room(const struct pml_party *user, uint64_t limit, uint64_t used)
@@ -178,7 +179,7 @@ int pml_accounts_admit_lease(const struct pml_accounts *acc, const struct pml_us
 		more->leases,
 		room(l->max_session_leases, session->leases),
 		user_room(user, l->max_user_leases, user->usage.leases),
-		room_of_all(l->max_leases, l->max_sessions, share.leases, acc->excess.leases,
+		room_of_all(l->max_leases, acc->nshares, share.leases, acc->excess.leases,
 			    session->leases),
 		PML_LIMIT_SESSION_LEASES,
 		PML_LIMIT_USER_LEASES,
@@ -188,7 +189,7 @@ int pml_accounts_admit_lease(const struct pml_accounts *acc, const struct pml_us
 		more->pinned_bytes,
 		room(l->max_session_pinned_bytes, session->pinned_bytes),
 		user_room(user, l->max_user_pinned_bytes, user->usage.pinned_bytes),
-		room_of_all(l->max_pinned_bytes, l->max_sessions, share.pinned_bytes,
+		room_of_all(l->max_pinned_bytes, acc->nshares, share.pinned_bytes,
 			    acc->excess.pinned_bytes, session->pinned_bytes),
 		PML_LIMIT_SESSION_PINNED,
 		PML_LIMIT_USER_PINNED,
@@ -199,7 +200,7 @@ int pml_accounts_admit_lease(const struct pml_accounts *acc, const struct pml_us
 		PML_MIN(more->segments, 1u),
 		room(l->max_session_segments, session->segments),
 		user_room(user, l->max_user_segments, user->usage.segments),
-		room_of_all(l->max_segments, l->max_sessions, share.segments, acc->excess.segments,
+		room_of_all(l->max_segments, acc->nshares, share.segments, acc->excess.segments,
 			    session->segments),
 		PML_LIMIT_SESSION_SEGMENTS,
 		PML_LIMIT_USER_SEGMENTS,
@@ -259,8 +260,9 @@ void pml_accounts_set(struct pml_accounts *acc, struct pml_usage *session, struc
 	*session = *now;
 }
 
-void pml_accounts_begin_recount(struct pml_accounts *acc)
+void pml_accounts_begin_recount(struct pml_accounts *acc, uint64_t nsessions)
 {
+	acc->nshares = PML_MAX((uint64_t)acc->config->max_sessions, nsessions);
 	acc->excess = (struct pml_usage){0};
 }
 

@@ -47,15 +47,17 @@ struct pml_accounts {
 	struct pml_usage total;
 	struct pml_usage excess; /* sum over sessions of what they use above their share */
 	uint64_t unbreakable_bytes;
+	uint64_t nshares; /* max_sessions, or how many there were when it was lowered below that */
 	const struct pml_lease_config *config; /* the table's: its limits */
 };
 
 void pml_accounts_init(struct pml_accounts *acc, const struct pml_lease_config *config);
 /*
- * The limits have changed: call the first once, then the second for each session.  What is
- * above a limit stays; nothing is added to it.
+ * The limits have changed and there are @nsessions: call the first once, then the second for each
+ * session.  What is above a limit stays; of what is limited in all, each session still gets its
+ * share.
  */
-void pml_accounts_begin_recount(struct pml_accounts *acc);
+void pml_accounts_begin_recount(struct pml_accounts *acc, uint64_t nsessions);
 void pml_accounts_recount(struct pml_accounts *acc, const struct pml_usage *session);
 
 /* Assumes: nothing is used. */

@@ -70,6 +70,7 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	pml_interval_tree_init(&tab->ranges);
 	init_lists(tab->session_buckets, PML_TABLE_SESSION_BUCKETS);
 	init_lists(tab->waiter_buckets, PML_TABLE_WAITER_BUCKETS);
+	init_lists(tab->held_buckets, PML_TABLE_WAITER_BUCKETS);
 	pml_list_init(&tab->leases);
 	pml_list_init(&tab->terms);
 	pml_list_init(&tab->acks);
@@ -98,7 +99,7 @@ int pml_table_reconfigure(struct pml_table *tab, const struct pml_lease_config *
 	if (!is_valid_config(config))
 		return -EINVAL;
 	tab->config = *config;
-	pml_accounts_begin_recount(&tab->accounts);
+	pml_accounts_begin_recount(&tab->accounts, tab->stats.sessions);
 	for (size_t i = 0; i < PML_TABLE_SESSION_BUCKETS; i++) {
 		const struct pml_lease_session *session;
 		pml_list_for_each(session, &tab->session_buckets[i], by_id)
@@ -243,6 +244,7 @@ static bool take_lease_action(struct pml_lease *lease, struct pml_action *ret)
 		if (lease->state == PML_LEASE_RECALLING) {
 			ret->kind = PML_ACTION_RECALL;
 			ret->op = lease->recall_op;
+			ret->drain_ms = lease->drain_ms;
 			return true;
 		}
 	}
@@ -268,11 +270,8 @@ static bool next_lease_action(struct pml_table *tab, struct pml_action *ret)
 		bool has_one = take_lease_action(lease, ret);
 		if (!lease->is_recall_due && !lease->is_stuck_due && !lease->is_gone_due)
 			pml_list_remove(&lease->action);
-		if (!has_one)
-			continue;
-		if (ret->kind == PML_ACTION_RECALL && lease->has_clocks)
-			ret->drain_ms = tab->config.drain_ms;
-		return true;
+		if (has_one)
+			return true;
 	}
 	return false;
 }
@@ -376,6 +375,17 @@ static int judge_conflicts(const struct pml_table *tab, const struct pml_claim *
 	return verdict;
 }
 
+/* Does @asked fail whatever others give back? */
+static bool meets_unbreakable(const struct pml_table *tab, const struct pml_claim *asked)
+{
+	struct pml_lease *lease;
+	pml_table_for_each_near(lease, tab, asked->ino, asked->first_byte, asked->end_byte) {
+		if (lease->claim.is_unbreakable && pml_rules_coexist(&lease->claim, asked) != 0)
+			return true;
+	}
+	return false;
+}
+
 static void recall_conflicts(struct pml_table *tab, const struct pml_claim *asked, uint64_t now_ms)
 {
 	bool arm_clocks = tab->config.lease_policy == PML_POLICY_REVOKE;
@@ -394,8 +404,9 @@ static int check_conflicts(struct pml_table *tab, const struct pml_claim *asked,
 	int err = held ? 0 : judge_conflicts(tab, asked);
 	if (err == -EBUSY)
 		tab->stats.refused_busy++;
-	bool is_policy_busy = err == -EBUSY && tab->config.lease_policy == PML_POLICY_EBUSY;
-	if (err == -EAGAIN || (is_policy_busy && tab->config.ebusy_recalls))
+	bool is_courteous = err == -EBUSY && tab->config.lease_policy == PML_POLICY_EBUSY &&
+			    tab->config.ebusy_recalls && !meets_unbreakable(tab, asked);
+	if (err == -EAGAIN || is_courteous)
 		recall_conflicts(tab, asked, now_ms);
 	if (err)
 		return err;
@@ -528,7 +539,8 @@ void pml_table_grant_failed(struct pml_table *tab, struct pml_lease *lease, uint
 static void start_clocks(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	lease->has_clocks = true;
-	lease->drain_due_ms = now_ms + tab->config.drain_ms;
+	lease->drain_ms = tab->config.drain_ms;
+	lease->drain_due_ms = now_ms + lease->drain_ms;
 	INSERT_BY_DUE(&tab->drains, lease, drain_clock, drain_due_ms);
 	if (lease->is_acked)
 		return;
@@ -720,7 +732,8 @@ void pml_table_orphaned(struct pml_table *tab, uint64_t ino, uint64_t now_ms)
 		if (lease->is_orphan)
 			continue;
 		lease->is_orphan = true;
-		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable)
+		bool is_ending = lease->state >= PML_LEASE_FENCING;
+		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable || is_ending)
 			continue;
 		lease->orphan_due_ms = now_ms + tab->config.orphan_grace_ms;
 		INSERT_BY_DUE(&tab->orphans, lease, orphan_clock, orphan_due_ms);

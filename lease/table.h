@@ -109,6 +109,7 @@ struct pml_lease {
 	uint64_t recalled_ms; /* when the holder was first asked, or 0 */
 	uint64_t ack_due_ms;
 	uint64_t drain_due_ms;
+	uint32_t drain_ms;	      /* as the clock was set, and as the holder is told */
 	enum pml_layout_op recall_op; /* PML_OP_COUNT: for another lease */
 	bool is_recall_pending;	      /* GRANTING: recall it as soon as it is granted */
 	bool has_clocks;	      /* recalled under policy revoke (pending or running) */
@@ -149,6 +150,7 @@ struct pml_table {
 	uint32_t nlease_buckets;
 	struct pml_list session_buckets[PML_TABLE_SESSION_BUCKETS];
 	struct pml_list waiter_buckets[PML_TABLE_WAITER_BUCKETS]; /* by change.ino, by age */
+	struct pml_list held_buckets[PML_TABLE_WAITER_BUCKETS];	  /* of holds, by change.ino */
 
 	/* Clocks: each list is in order of due time. */
 	struct pml_list terms, acks, drains, fence_retries, orphans;

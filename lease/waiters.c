@@ -178,15 +178,63 @@ static int join_queue(struct pml_table *tab, struct pml_waiter *w, uint64_t now_
 	w->since_ms = now_ms;
 	w->is_queued = true;
 	pml_list_init(&w->link);
+	w->nholds = 0;
 	pml_list_init(&w->resume_link);
 	tab->stats.waiters++;
 	return 0;
 }
 
+static struct pml_list *held_bucket(struct pml_table *tab, uint64_t ino)
+{
+	return &tab->held_buckets[ino % PML_TABLE_WAITER_BUCKETS];
+}
+
+static uint32_t holds_of(const struct pml_waiter *w)
+{
+	return PML_MIN(w->nholds, PML_WAITER_HOLDS);
+}
+
+/* Makes @held cover @change too, if it is one of the same kind; false: it is none. */
+static bool widen(struct pml_layout_change *held, const struct pml_layout_change *change)
+{
+	if (held->ino != change->ino || held->op != change->op)
+		return false;
+	held->first_byte = PML_MIN(held->first_byte, change->first_byte);
+	held->end_byte = PML_MAX(held->end_byte, change->end_byte);
+	return true;
+}
+
+/*
+ * An operation with several changes (a clone's source and destination) that waits for another
+ * one goes on holding back leases in the way of the former ones: else it might have to wait
+ * for the one, then for the other, for ever.
+ */
+static void hold_former(struct pml_table *tab, struct pml_waiter *w)
+{
+	for (uint32_t i = 0; i < holds_of(w); i++)
+		if (widen(&w->hold[i].change, &w->change))
+			return;
+	struct pml_hold *hold = &w->hold[w->nholds % PML_WAITER_HOLDS];
+	if (w->nholds >= PML_WAITER_HOLDS)
+		pml_list_remove(&hold->link);
+	w->nholds++;
+	hold->change = w->change;
+	pml_list_append(held_bucket(tab, hold->change.ino), &hold->link);
+}
+
+static bool is_same_change(const struct pml_layout_change *a, const struct pml_layout_change *b)
+{
+	return a->ino == b->ino && a->first_byte == b->first_byte && a->end_byte == b->end_byte &&
+	       a->op == b->op;
+}
+
 static void park(struct pml_table *tab, const struct pml_layout_change *change,
 		 struct pml_waiter *w)
 {
-	bool keeps_place = !pml_list_is_empty(&w->link) && w->change.ino == change->ino;
+	bool has_place = !pml_list_is_empty(&w->link);
+	bool keeps_place = has_place && w->change.ino == change->ino;
+	if (has_place && !is_same_change(&w->change, change))
+		hold_former(tab, w);
 	if (!keeps_place) {
 		pml_list_remove(&w->link);
 		pml_list_append(waiter_bucket(tab, change->ino), &w->link);
@@ -256,6 +304,8 @@ void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms
 		return;
 	assert(!w->is_parked && pml_list_is_empty(&w->resume_link));
 	pml_list_remove(&w->link);
+	for (uint32_t i = 0; i < holds_of(w); i++)
+		pml_list_remove(&w->hold[i].link);
 	w->is_queued = false;
 	w->is_cancelled = false;
 	w->verdict = 0;
@@ -273,6 +323,12 @@ bool pml_table_is_held_back(const struct pml_table *tab, const struct pml_claim 
 	const struct pml_waiter *w;
 	pml_list_for_each(w, waiter_bucket(tab, asked->ino), link) {
 		if (pml_rules_is_in_the_way(asked, &w->change))
+			return true;
+	}
+	const struct pml_list *bucket = &tab->held_buckets[asked->ino % PML_TABLE_WAITER_BUCKETS];
+	const struct pml_hold *hold;
+	pml_list_for_each(hold, bucket, link) {
+		if (pml_rules_is_in_the_way(asked, &hold->change))
 			return true;
 	}
 	return false;

@@ -12,7 +12,8 @@
  *
  * From its first parking until pml_guard_ops.done() the waiter keeps its place
  * in the break queue: nobody gets a new conflicting lease on its range, so an
- * operation cannot be starved between resume() and its second run.
+ * operation cannot be starved between resume() and its second run.  One that
+ * makes several changes keeps the last two that it has waited for.
  *
  * Lock order: inode lock, then whatever the guard locks.  The guard never
  * calls the filesystem from admit(), and calls resume() without its locks.
@@ -48,6 +49,19 @@ struct pml_layout_change {
 	bool writers_only; /* only write leases are in the way (clone-src) */
 };
 
+/*
+ * Changes that a waiting operation holds back new leases from besides the one that it waits
+ * for: with it those of any operation on one or two files (a clone that grows its destination
+ * has four).  A snapshot waits for more files than that, and holds the last ones.
+ */
+#define PML_WAITER_HOLDS 3u
+
+/* One of them; the guard's. */
+struct pml_hold {
+	struct pml_list link;
+	struct pml_layout_change change;
+};
+
 /* Longest name of a waiting process that is kept, with its terminating zero. */
 #define PML_WAITER_NAME_BYTES 32
 
@@ -72,7 +86,9 @@ struct pml_waiter {
 	/* The guard's.  Under its lock. */
 	struct pml_list link;
 	struct pml_list resume_link;
-	struct pml_layout_change change; /* what it waits for */
+	struct pml_layout_change change;	/* what it waits for */
+	struct pml_hold hold[PML_WAITER_HOLDS]; /* what it has waited for before */
+	uint32_t nholds;			/* used in turn: the last ones count */
 	uint64_t since_ms;
 	uint64_t deadline_ms; /* 0: none */
 	int verdict;	      /* 0, or what the rerun must return: -EINTR, -EBUSY, -EIO */

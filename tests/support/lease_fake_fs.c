@@ -17,6 +17,7 @@ struct pml_inode {
 	uint64_t ino;
 	uint64_t size_bytes; /* under fs->lock */
 	uint64_t refs;	     /* under fs->lock */
+	bool is_orphan;	     /* under fs->lock */
 	pthread_mutex_t lock;
 };
 
@@ -154,6 +155,13 @@ void fake_fs_cancel(struct pml_fs *fs, struct pml_waiter *w)
 void fake_fs_done(struct pml_fs *fs, struct pml_waiter *w)
 {
 	fs->guard_ops->done(fs->guard, w);
+}
+
+void fake_fs_orphan(struct pml_fs *fs, uint64_t ino, bool is_orphan)
+{
+	SET_LOCKED(fs, fs->inodes[ino].is_orphan, is_orphan);
+	if (is_orphan)
+		fs->guard_ops->orphaned(fs->guard, ino);
 }
 
 bool fake_fs_may_be_leased(struct pml_fs *fs, uint64_t ino)
@@ -348,8 +356,7 @@ int pml_fs_audit(struct pml_fs *fs, pml_audit_pins pins_of, void *arg, char *ret
 
 bool pml_inode_is_orphan(const struct pml_inode *inode)
 {
-	(void)inode;
-	return false;
+	return GET_LOCKED(inode->fs, inode->is_orphan);
 }
 
 uint64_t pml_inode_ino(const struct pml_inode *inode)

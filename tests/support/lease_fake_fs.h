@@ -40,6 +40,8 @@ void fake_fs_key_dead(struct pml_fs *fs, const struct pml_segment *segment);
 int fake_fs_change(struct pml_fs *fs, const struct pml_layout_change *change, struct pml_waiter *w);
 void fake_fs_cancel(struct pml_fs *fs, struct pml_waiter *w);
 void fake_fs_done(struct pml_fs *fs, struct pml_waiter *w);
+/* The inode has lost its last name, or has one again. */
+void fake_fs_orphan(struct pml_fs *fs, uint64_t ino, bool is_orphan);
 bool fake_fs_may_be_leased(struct pml_fs *fs, uint64_t ino);
 
 /* Now. */

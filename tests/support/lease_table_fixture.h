@@ -8,6 +8,7 @@
 #define LEASE_TABLE_FIXTURE_H
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "../../lease/table.h"
@@ -32,6 +33,8 @@ static uint64_t now;
 static struct seen seen[4096];
 static size_t nseen;
 static struct pml_inode *const some_inode = (struct pml_inode *)&tab;
+/* What the next leases are, besides their mode. */
+static bool is_shared, is_unbreakable;
 static int fence_calls; /* keys handed out to be fenced since the last reset */
 
 static inline void no_resume(struct pml_waiter *w)
@@ -51,6 +54,7 @@ static inline void start(void (*adjust)(struct pml_lease_config *config))
 		adjust(&config);
 	now = 1000;
 	nseen = 0;
+	is_shared = is_unbreakable = false;
 	fence_calls = 0;
 	if (pml_table_init(&tab, &config) != 0)
 		BAIL_OUT("table");
@@ -150,34 +154,63 @@ static inline void run_fences(void)
 	run_fences_with(NULL, 0);
 }
 
-static inline uint64_t session_of(const struct pml_holder_ops *ops)
+/* A session of @uid that comes from @peer; 0 and *ret_err on refusal. */
+static inline uint64_t session_with(const struct pml_holder_ops *ops, const char *peer,
+				    uint32_t uid, int *ret_err)
 {
 	struct pml_lease_session *session = calloc(1, sizeof(*session));
 	if (!session)
 		BAIL_OUT("memory");
 	session->ops = ops;
-	if (pml_table_session_add(&tab, session, now) != 0)
-		BAIL_OUT("session");
-	return session->id;
+	session->uid = uid;
+	(void)snprintf(session->peer, sizeof(session->peer), "%s", peer);
+	*ret_err = pml_table_session_add(&tab, session, now);
+	if (*ret_err == 0)
+		return session->id;
+	free(session);
+	return 0;
 }
 
-static inline uint64_t session_new(void)
+static inline uint64_t session_from(const char *peer, uint32_t uid, int *ret_err)
 {
-	return session_of(NULL);
+	return session_with(NULL, peer, uid, ret_err);
+}
+
+static inline uint64_t session_of(uint32_t uid)
+{
+	int err;
+	uint64_t session = session_from("", uid, &err);
+	if (!session)
+		BAIL_OUT("session");
+	return session;
 }
 
 /* Of a program on this machine. */
 static inline uint64_t local_session_new(void)
 {
 	static const struct pml_holder_ops ops = {.is_local = true};
-	return session_of(&ops);
+	int err;
+	uint64_t session = session_with(&ops, "", 0, &err);
+	if (!session)
+		BAIL_OUT("session");
+	return session;
 }
-/* What the next leases are, besides their mode. */
-static bool is_shared, is_unbreakable;
 
-/* Enters a lease; NULL and *ret_err on refusal. */
-static inline struct pml_lease *insert(uint64_t session, uint64_t first, uint64_t end,
-				       enum pml_lease_mode mode, int *ret_err)
+static inline uint64_t session_new(void)
+{
+	return session_of(0);
+}
+
+/* What pml_table_reconfigure() says to the configuration that @adjust makes of the current one. */
+static inline int reconfigure(void (*adjust)(struct pml_lease_config *config))
+{
+	struct pml_lease_config config = tab.config;
+	adjust(&config);
+	return pml_table_reconfigure(&tab, &config);
+}
+
+static inline struct pml_lease *new_lease(uint64_t session, uint64_t first, uint64_t end,
+					  enum pml_lease_mode mode)
 {
 	struct pml_lease *lease = calloc(1, sizeof(*lease));
 	if (!lease)
@@ -190,6 +223,14 @@ static inline struct pml_lease *insert(uint64_t session, uint64_t first, uint64_
 					  .is_shared = is_shared,
 					  .is_unbreakable = is_unbreakable};
 	lease->inode = some_inode;
+	return lease;
+}
+
+/* Enters a lease; NULL and *ret_err on refusal. */
+static inline struct pml_lease *insert(uint64_t session, uint64_t first, uint64_t end,
+				       enum pml_lease_mode mode, int *ret_err)
+{
+	struct pml_lease *lease = new_lease(session, first, end, mode);
 	*ret_err = pml_table_insert(&tab, lease, now);
 	if (*ret_err) {
 		free(lease);

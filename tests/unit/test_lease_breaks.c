@@ -240,6 +240,35 @@ static void test_an_operation_that_parks_again_waits_for_its_new_change(void)
 	finish();
 }
 
+/* Else leases on the one and on the other might starve it by turns. */
+static void test_an_operation_with_two_changes_holds_back_leases_in_the_way_of_both(void)
+{
+	start(NULL);
+	uint64_t s = session_new(), other = session_new();
+	struct pml_lease *src = must_acquire(s, 0, BLOCK, PML_LEASE_WRITE);
+	struct pml_lease *dst = must_acquire(s, 8 * BLOCK, 9 * BLOCK, PML_LEASE_READ);
+	struct pml_waiter w = waiter(0);
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), -EINPROGRESS);
+	CHECK_EQ(pml_table_return(&tab, s, src->id, now), 0);
+	run_fences();
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), 0);
+	CHECK_EQ(admit(PML_OP_CLONE_DST, 8 * BLOCK, 9 * BLOCK, &w), -EINPROGRESS);
+	for (int i = 0; i < 2; i++) {
+		CHECK_EQ(acquire(other, 0, BLOCK, PML_LEASE_READ, NULL), -EAGAIN);
+		CHECK_EQ(acquire(other, 8 * BLOCK, 9 * BLOCK, PML_LEASE_READ, NULL), -EAGAIN);
+		CHECK_EQ(acquire(other, 4 * BLOCK, 5 * BLOCK, PML_LEASE_READ, NULL), 0);
+		if (i == 0)
+			CHECK_EQ(pml_table_return(&tab, s, dst->id, now), 0);
+		run_fences();
+	}
+	CHECK_EQ(admit(PML_OP_PUNCH, 0, BLOCK, &w), 0);
+	CHECK_EQ(admit(PML_OP_CLONE_DST, 8 * BLOCK, 9 * BLOCK, &w), 0);
+	pml_table_done(&tab, &w, now);
+	CHECK_EQ(acquire(other, 0, BLOCK, PML_LEASE_READ, NULL), 0);
+	CHECK_EQ(acquire(other, 8 * BLOCK, 9 * BLOCK, PML_LEASE_READ, NULL), 0);
+	finish();
+}
+
 static void test_cancel_ends_a_wait_with_EINTR_in_every_state(void)
 {
 	start(NULL);
@@ -542,6 +571,7 @@ int main(void)
 	TAP_RUN(test_clone_src_recalls_writers_only);
 	TAP_RUN(test_no_new_lease_overtakes_a_queued_operation);
 	TAP_RUN(test_an_operation_that_parks_again_waits_for_its_new_change);
+	TAP_RUN(test_an_operation_with_two_changes_holds_back_leases_in_the_way_of_both);
 	TAP_RUN(test_cancel_ends_a_wait_with_EINTR_in_every_state);
 	TAP_RUN(test_I9_waiting_operations_are_limited);
 	TAP_RUN(test_I9_leases_and_sessions_are_limited);

@@ -871,6 +871,150 @@ static void test_I2_an_audit_finds_a_pin_that_no_lease_owns(void)
 	finish();
 }
 
+/* ---- kinds of lease, and what is configured -------------------------------- */
+
+static void test_a_downgrade_puts_a_read_lease_in_place(void)
+{
+	start(NULL);
+	struct holder h, other;
+	holder_start(&h);
+	holder_start(&other);
+	struct pml_grant grant, got;
+	fake_fs_set_size(fs, 1, BLOCK + 5);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
+	CHECK_EQ(pml_lease_downgrade(mgr, other.session, grant.lease_id, &got), -ESTALE);
+	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id + 1, &got), -ESTALE);
+	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id, &got), 0);
+	CHECK(got.lease_id != grant.lease_id);
+	CHECK_EQ(got.end_byte, BLOCK + 5);
+	WAIT_FOR(stats().leases == 1);
+	CHECK_EQ(stats().downgraded, 1);
+	CHECK_EQ(fake_fs_pins(fs), 2);
+	CHECK_EQ(h.recalls + h.revokes, 0);
+	CHECK_EQ(pml_lease_acquire(mgr, other.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(pml_lease_downgrade(mgr, h.session, got.lease_id, &got), -EINVAL);
+
+	/* Refused: the write lease is as it was. */
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 0, BLOCK, PML_LEASE_WRITE, &grant), 0);
+	fake_fs_set_size(fs, 2, 0);
+	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id, &got), -ENODATA);
+	fake_fs_set_size(fs, 2, BLOCK);
+	h.fail_key_new = 1;
+	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id, &got), -ENOSPC);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0), 0);
+	CHECK_EQ(stats().downgraded, 1);
+	finish();
+}
+
+static void test_shared_writers_commit_side_by_side(void)
+{
+	start(NULL);
+	struct holder h[2];
+	struct pml_grant grant[2];
+	const struct pml_lease_wish wish = {
+		.ino = 1, .len_bytes = BLOCK, .mode = PML_LEASE_WRITE, .is_shared = true};
+	for (int i = 0; i < 2; i++) {
+		holder_start(&h[i]);
+		CHECK_EQ(pml_lease_request(mgr, h[i].session, &wish, &grant[i]), 0);
+	}
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(pml_lease_commit(mgr, h[i].session, grant[i].lease_id, 0, BLOCK, 0), 0);
+	struct pml_lease_view views[2];
+	CHECK_EQ(pml_lease_list(mgr, 0, views, 2), 2);
+	CHECK(views[0].is_shared && !views[0].is_unbreakable);
+	char reason[PML_REASON_BYTES];
+	CHECK_EQ(pml_lease_audit(mgr, reason), 0);
+	finish();
+}
+
+static void test_waiting_operations_and_forced_ends_are_listed(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	op.w.uid = 5;
+	struct pml_waiter_view waits[2];
+	struct pml_ending endings[2];
+	CHECK_EQ(pml_waiter_list(mgr, 0, waits, 2), 0);
+	CHECK_EQ(pml_lease_history(mgr, 0, endings, 2), 0);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	CHECK_EQ(pml_waiter_list(mgr, 0, waits, 2), 1);
+	CHECK_STR(waits[0].name, "dd");
+	CHECK_EQ(waits[0].uid, 5);
+	CHECK_EQ(waits[0].op, PML_OP_PUNCH);
+	CHECK_EQ(waits[0].policy, PML_POLICY_REVOKE);
+	CHECK_EQ(waits[0].lease_id, grant.lease_id);
+	CHECK_EQ(pml_waiter_list(mgr, 1, waits, 2), 0);
+	CHECK_EQ(pml_waiter_list(mgr, 0, waits, 0), 0);
+	REQUIRE(op_wait(&op, 5000)); /* nobody acknowledges */
+	CHECK_EQ(pml_waiter_list(mgr, 0, waits, 2), 1);
+	CHECK_EQ(waits[0].lease_id, 0);
+	op_done(&op);
+	CHECK_EQ(pml_lease_history(mgr, 0, endings, 2), 1);
+	CHECK_EQ(endings[0].lease_id, grant.lease_id);
+	CHECK_EQ(endings[0].why, PML_END_SILENT);
+	CHECK_STR(endings[0].waiter, "dd");
+	CHECK_STR(endings[0].peer, "test:1");
+	CHECK(endings[0].ago_ms < 5000);
+	CHECK(stats().histogram[PML_SPAN_WAIT].count == 1);
+	finish();
+}
+
+static void test_a_new_configuration_reaches_operations_that_wait(void)
+{
+	start(block_punch);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct pml_lease_config config, bad;
+	pml_lease_config_get(mgr, &config);
+	CHECK_EQ(config.policy[PML_OP_PUNCH], PML_POLICY_BLOCK);
+	config.block_deadline_ms = 0;
+	CHECK_EQ(pml_lease_configure(mgr, &config), 0);
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	bad = config;
+	bad.max_leases = 0;
+	CHECK_EQ(pml_lease_configure(mgr, &bad), -EINVAL);
+	CHECK(!op_wait(&op, 150));
+	config.policy[PML_OP_PUNCH] = PML_POLICY_EBUSY;
+	CHECK_EQ(pml_lease_configure(mgr, &config), 0);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), -EBUSY);
+	op_done(&op);
+	finish();
+}
+
+static void short_grace(struct pml_lease_config *config)
+{
+	config->orphan_grace_ms = 50;
+}
+
+static void test_leases_on_files_without_names_are_recalled_whenever_they_came(void)
+{
+	start(short_grace);
+	struct holder h;
+	holder_start(&h);
+	struct pml_grant grant;
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	fake_fs_orphan(fs, 1, true);
+	WAIT_FOR(h.recalls == 1);
+	/* One that comes afterwards has its own grace. */
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	struct pml_lease_view views[2];
+	size_t count = pml_lease_list(mgr, grant.lease_id - 1, views, 2);
+	CHECK(count == 1 && views[0].is_orphan);
+	WAIT_FOR(h.recalls == 2);
+	CHECK_EQ(h.recalled_lease, grant.lease_id);
+	finish();
+}
+
 /* ---- everything at once --------------------------------------------------- */
 
 #define STRESS_HOLDERS 4
@@ -887,40 +1031,70 @@ static uint64_t random_below(uint64_t *seed, uint64_t n)
 	return (*seed >> 33) % n;
 }
 
+static bool is_refusal(int err)
+{
+	return err == -EAGAIN || err == -EDEADLK || err == -ESTALE || err == -ENOSPC ||
+	       err == -EBUSY || err == -EDQUOT || err == -EUSERS || err == -EPERM;
+}
+
+static void give_back_recalled(struct holder *h)
+{
+	uint64_t recalled = h->recalled_lease;
+	if (!recalled)
+		return;
+	int err = pml_lease_ack(mgr, h->session, recalled);
+	CHECK(err == 0 || err == -ESTALE);
+	err = pml_lease_return(mgr, h->session, recalled);
+	CHECK(err == 0 || err == -ESTALE);
+	h->recalled_lease = 0;
+}
+
+static uint64_t acquire_any(struct holder *h, uint64_t *seed)
+{
+	struct pml_grant grant;
+	const struct pml_lease_wish wish = {
+		.ino = random_below(seed, 3),
+		.first_byte = random_below(seed, 16) * (BLOCK / 2),
+		.len_bytes = 1 + random_below(seed, 4 * BLOCK),
+		.mode = random_below(seed, 3) ? PML_LEASE_READ : PML_LEASE_WRITE,
+		.is_shared = random_below(seed, 3) == 0,
+		.is_unbreakable = random_below(seed, 12) == 0,
+	};
+	int err = pml_lease_request(mgr, h->session, &wish, &grant);
+	CHECK(err == 0 || is_refusal(err));
+	if (err == -EAGAIN)
+		sleep_us(200);
+	if (err)
+		return 0;
+	grants_count++;
+	return grant.lease_id;
+}
+
 /* One request of a holder that is mostly good. */
 static void holder_step(struct holder *h, uint64_t *seed, uint64_t *leases)
 {
 	uint64_t *lease = &leases[random_below(seed, 8)];
-	uint64_t recalled = h->recalled_lease;
-	if (recalled && random_below(seed, 4) != 0) {
-		int err = pml_lease_ack(mgr, h->session, recalled);
-		CHECK(err == 0 || err == -ESTALE);
-		err = pml_lease_return(mgr, h->session, recalled);
-		CHECK(err == 0 || err == -ESTALE);
-		h->recalled_lease = 0;
+	if (random_below(seed, 4) != 0)
+		give_back_recalled(h);
+	if (!*lease) {
+		*lease = acquire_any(h, seed);
+		return;
 	}
-	if (*lease && random_below(seed, 2)) {
+	if (random_below(seed, 2)) {
 		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0);
 		CHECK(err == 0 || err == -ESTALE || err == -EACCES || err == -EINVAL);
 	}
-	if (*lease) {
-		int err = pml_lease_return(mgr, h->session, *lease);
-		CHECK(err == 0 || err == -ESTALE);
-		*lease = 0;
+	if (random_below(seed, 4) == 0) {
+		struct pml_grant grant;
+		int err = pml_lease_downgrade(mgr, h->session, *lease, &grant);
+		CHECK(err == 0 || err == -EINVAL || is_refusal(err));
+		if (err == 0)
+			*lease = grant.lease_id;
 		return;
 	}
-	struct pml_grant grant;
-	uint64_t first = random_below(seed, 16) * (BLOCK / 2);
-	enum pml_lease_mode mode = random_below(seed, 3) ? PML_LEASE_READ : PML_LEASE_WRITE;
-	int err = pml_lease_acquire(mgr, h->session, random_below(seed, 3), first,
-				    1 + random_below(seed, 4 * BLOCK), mode, &grant);
-	CHECK(err == 0 || err == -EAGAIN || err == -EDEADLK || err == -ESTALE || err == -ENOSPC);
-	if (err == 0) {
-		*lease = grant.lease_id;
-		grants_count++;
-	}
-	if (err == -EAGAIN)
-		sleep_us(200);
+	int err = pml_lease_return(mgr, h->session, *lease);
+	CHECK(err == 0 || err == -ESTALE);
+	*lease = 0;
 }
 
 /* Plays one session after the other. */
@@ -999,9 +1173,37 @@ static void *run_audits(void *arg)
 			TAP_FAIL("I2: %s", reason);
 		struct pml_lease_view views[64];
 		size_t count = pml_lease_list(mgr, 0, views, 64);
+		struct pml_waiter_view waits[STRESS_OPS];
+		CHECK(pml_waiter_list(mgr, 0, waits, STRESS_OPS) <= STRESS_OPS);
+		struct pml_ending endings[8];
+		CHECK(pml_lease_history(mgr, 0, endings, 8) <= 8);
 		for (size_t i = 1; i < count; i++)
 			CHECK(views[i].lease_id > views[i - 1].lease_id);
 		sleep_us(3000);
+	}
+	return NULL;
+}
+
+static void stress_config(struct pml_lease_config *config);
+
+/* Policies, clocks and limits that change while everything runs; files that lose their names. */
+static void *run_configs(void *arg)
+{
+	uint64_t seed = stress_seed + 2000 + (uintptr_t)arg;
+	while (!stop) {
+		struct pml_lease_config config;
+		pml_lease_config_get(mgr, &config);
+		stress_config(&config);
+		for (int op = 0; op < PML_OP_COUNT; op++)
+			config.policy[op] = (enum pml_policy)random_below(&seed, 3);
+		config.lease_policy = (enum pml_policy)random_below(&seed, 3);
+		config.ebusy_recalls = random_below(&seed, 2);
+		config.drain_ms = 15 + (uint32_t)random_below(&seed, 30);
+		config.max_session_leases = 2 + (uint32_t)random_below(&seed, 20);
+		config.max_sessions = 8 + (uint32_t)random_below(&seed, 8);
+		CHECK_EQ(pml_lease_configure(mgr, &config), 0);
+		fake_fs_orphan(fs, random_below(&seed, 3), random_below(&seed, 2));
+		sleep_us(10000);
 	}
 	return NULL;
 }
@@ -1014,6 +1216,8 @@ static void stress_config(struct pml_lease_config *config)
 	config->policy[PML_OP_CLONE_DST] = PML_POLICY_EBUSY;
 	config->policy[PML_OP_UNSHARE] = PML_POLICY_BLOCK;
 	config->block_deadline_ms = 20;
+	config->orphan_grace_ms = 20;
+	config->max_unbreakable_bytes = 64 * BLOCK;
 }
 
 static void test_random_schedules_keep_I1_to_I4(void)
@@ -1024,13 +1228,14 @@ static void test_random_schedules_keep_I1_to_I4(void)
 	start(stress_config);
 	fake_fs_set_extent(fs, 2);
 	stop = false;
-	pthread_t threads[STRESS_HOLDERS + STRESS_OPS + 1];
+	pthread_t threads[STRESS_HOLDERS + STRESS_OPS + 2];
 	size_t n = 0;
 	for (uintptr_t i = 0; i < STRESS_HOLDERS; i++)
 		REQUIRE(pthread_create(&threads[n++], NULL, run_holder, (void *)i) == 0);
 	for (uintptr_t i = 0; i < STRESS_OPS; i++)
 		REQUIRE(pthread_create(&threads[n++], NULL, run_ops, (void *)i) == 0);
 	REQUIRE(pthread_create(&threads[n++], NULL, run_audits, NULL) == 0);
+	REQUIRE(pthread_create(&threads[n++], NULL, run_configs, NULL) == 0);
 	sleep_us(STRESS_MS * 1000);
 	stop = true;
 	for (size_t i = 0; i < n; i++)
@@ -1038,15 +1243,17 @@ static void test_random_schedules_keep_I1_to_I4(void)
 
 	struct pml_lease_stats got = stats();
 	printf("# %u sessions, %u grants, %u operations, %u refused; recalls %llu, revoked %llu, "
-	       "died %llu, parked %llu, escalations %llu\n",
+	       "died %llu, parked %llu, escalations %llu, downgraded %llu, orphans %llu\n",
 	       sessions_count, grants_count, ops_done_count, ops_failed_count,
 	       (unsigned long long)got.recalls, (unsigned long long)got.revoked,
 	       (unsigned long long)got.sessions_died, (unsigned long long)got.parked,
-	       (unsigned long long)got.fence_escalations);
+	       (unsigned long long)got.fence_escalations, (unsigned long long)got.downgraded,
+	       (unsigned long long)got.orphans_recalled);
 	CHECK_EQ(got.leases, 0);
 	CHECK_EQ(got.sessions, 0);
 	CHECK_EQ(got.waiters, 0);
 	CHECK(grants_count > 50 && ops_done_count > 50 && got.revoked > 0);
+	CHECK(got.downgraded > 0 && got.orphans_recalled > 0);
 	finish();
 }
 
@@ -1072,6 +1279,11 @@ int main(void)
 	TAP_RUN(test_the_history_tells_what_ended_by_force_and_for_whom);
 	TAP_RUN(test_the_history_keeps_the_last_ones_and_their_numbers);
 	TAP_RUN(test_I2_an_audit_finds_a_pin_that_no_lease_owns);
+	TAP_RUN(test_a_downgrade_puts_a_read_lease_in_place);
+	TAP_RUN(test_shared_writers_commit_side_by_side);
+	TAP_RUN(test_waiting_operations_and_forced_ends_are_listed);
+	TAP_RUN(test_a_new_configuration_reaches_operations_that_wait);
+	TAP_RUN(test_leases_on_files_without_names_are_recalled_whenever_they_came);
 	TAP_RUN(test_random_schedules_keep_I1_to_I4);
 	return tap_done();
 }

@@ -53,23 +53,43 @@ static struct pml_claim claim(uint64_t session, uint64_t first, uint64_t end,
 		.session = session, .ino = 7, .first_byte = first, .end_byte = end, .mode = mode};
 }
 
+/* The four kinds of lease: read or write, shared or not. */
+#define KINDS 4
+
+static struct pml_claim claim_of_kind(uint64_t session, uint64_t first, uint64_t end, int kind)
+{
+	struct pml_claim c =
+		claim(session, first, end, kind & 1 ? PML_LEASE_WRITE : PML_LEASE_READ);
+	c.is_shared = kind & 2;
+	return c;
+}
+
+/* By the words of docs/lease-protocol.md, "Conflicts". */
+static bool may_coexist(int a, int b, const struct range_pair *p)
+{
+	bool are_both_shared = (a & 2) && (b & 2);
+	bool are_plain_reads = a == 0 && b == 0;
+	return are_both_shared || are_plain_reads || !share_a_block(p);
+}
+
 static void check_coexist(const struct range_pair *p)
 {
-	for (int modes = 0; modes < 4; modes++) {
-		enum pml_lease_mode mode_a = modes & 1 ? PML_LEASE_WRITE : PML_LEASE_READ;
-		enum pml_lease_mode mode_b = modes & 2 ? PML_LEASE_WRITE : PML_LEASE_READ;
-		struct pml_claim a = claim(1, p->a_first, p->a_end, mode_a);
-		struct pml_claim own = claim(1, p->b_first, p->b_end, mode_b);
-		struct pml_claim other = claim(2, p->b_first, p->b_end, mode_b);
+	for (int kinds = 0; kinds < KINDS * KINDS; kinds++) {
+		int kind_a = kinds % KINDS, kind_b = kinds / KINDS;
+		struct pml_claim a = claim_of_kind(1, p->a_first, p->a_end, kind_a);
+		struct pml_claim own = claim_of_kind(1, p->b_first, p->b_end, kind_b);
+		struct pml_claim other = claim_of_kind(2, p->b_first, p->b_end, kind_b);
 
-		bool is_clear = modes == 0 || !share_a_block(p);
+		bool is_clear = may_coexist(kind_a, kind_b, p);
 		CHECK_EQ(pml_rules_coexist(&a, &own), is_clear ? 0 : -EDEADLK);
 		CHECK_EQ(pml_rules_coexist(&a, &other), is_clear ? 0 : -EAGAIN);
 		CHECK_EQ(pml_rules_coexist(&other, &a), pml_rules_coexist(&a, &other));
+		a.is_unbreakable = true; /* is no matter of conflict */
+		CHECK_EQ(pml_rules_coexist(&a, &other), is_clear ? 0 : -EAGAIN);
 	}
 }
 
-static void test_a_write_lease_shares_no_block_with_another_lease(void)
+static void test_who_owns_a_block_shares_it_with_shared_leases_only(void)
 {
 	for_all_pairs(check_coexist);
 }
@@ -85,26 +105,21 @@ static void test_leases_of_different_inodes_never_conflict(void)
 
 static void check_change(const struct range_pair *p)
 {
-	for (int op = 0; op < PML_OP_COUNT; op++) {
-		struct pml_layout_change change = {.ino = 7,
-						   .first_byte = p->b_first,
-						   .end_byte = p->b_end,
-						   .op = (enum pml_layout_op)op};
-		bool want = op == PML_OP_UNSHARE
-				    ? share_a_block(&(struct range_pair){p->a_first, p->a_end,
-									 p->b_first, p->b_end})
-				    : share_a_byte(p);
-		struct pml_claim reader = claim(1, p->a_first, p->a_end, PML_LEASE_READ);
-		struct pml_claim writer = claim(1, p->a_first, p->a_end, PML_LEASE_WRITE);
-		CHECK_EQ(pml_rules_is_in_the_way(&reader, &change), want);
-		CHECK_EQ(pml_rules_is_in_the_way(&writer, &change), want);
+	for (int i = 0; i < PML_OP_COUNT * KINDS; i++) {
+		enum pml_layout_op op = (enum pml_layout_op)(i / KINDS);
+		int kind = i % KINDS;
+		struct pml_layout_change change = {
+			.ino = 7, .first_byte = p->b_first, .end_byte = p->b_end, .op = op};
+		bool want = op == PML_OP_UNSHARE ? share_a_block(p) : share_a_byte(p);
+		struct pml_claim held = claim_of_kind(1, p->a_first, p->a_end, kind);
+		CHECK_EQ(pml_rules_owns(&held), kind != 0);
+		CHECK_EQ(pml_rules_is_in_the_way(&held, &change), want);
 
+		/* I5: not only writers own their blocks. */
 		change.writers_only = true;
-		CHECK_EQ(pml_rules_is_in_the_way(&reader, &change), false);
-		CHECK_EQ(pml_rules_is_in_the_way(&writer, &change), want);
-
+		CHECK_EQ(pml_rules_is_in_the_way(&held, &change), want && kind != 0);
 		change.ino = 8;
-		CHECK_EQ(pml_rules_is_in_the_way(&writer, &change), false);
+		CHECK_EQ(pml_rules_is_in_the_way(&held, &change), false);
 	}
 }
 
@@ -158,6 +173,7 @@ static void test_names_round_trip_and_unknown_ones_are_refused(void)
 	CHECK_EQ(pml_policy_from_name("Revoke", &policy), -EINVAL);
 	CHECK_STR(pml_layout_op_name(PML_OP_CLONE_SRC), "clone-src");
 	CHECK_STR(pml_layout_op_name(PML_OP_COUNT), "lease");
+	CHECK_STR(pml_layout_op_name(PML_RECALL_ORPHAN), "orphan");
 	CHECK_STR(pml_layout_op_name((enum pml_layout_op)99), "unknown");
 	CHECK_STR(pml_end_reason_name(PML_END_CONFLICT), "conflict");
 	CHECK_STR(pml_end_reason_name(PML_END_OWN_CHANGE), "own-change");
@@ -176,6 +192,9 @@ static void test_defaults_are_those_documented(void)
 	CHECK_EQ(config.ack_ms, 2000);
 	CHECK_EQ(config.drain_ms, 10000);
 	CHECK_EQ(config.term_ms, 30000);
+	CHECK_EQ(config.orphan_grace_ms, 60000);
+	CHECK_EQ(config.max_unbreakable_bytes, 0);
+	CHECK(!config.ebusy_recalls);
 	CHECK_EQ(config.max_session_pinned_bytes, 500);
 	CHECK_EQ(config.max_pinned_bytes, 750);
 }
@@ -274,7 +293,7 @@ static void test_the_tree_stays_shallow_whatever_the_order(void)
 
 int main(void)
 {
-	TAP_RUN(test_a_write_lease_shares_no_block_with_another_lease);
+	TAP_RUN(test_who_owns_a_block_shares_it_with_shared_leases_only);
 	TAP_RUN(test_leases_of_different_inodes_never_conflict);
 	TAP_RUN(test_a_change_meets_the_leases_that_its_bytes_or_copied_blocks_touch);
 	TAP_RUN(test_a_change_to_infinity_meets_every_lease_behind_its_start);
