@@ -113,7 +113,8 @@ static void change_file(struct pml_fs *fs, struct pml_inode *inode, unsigned int
 	(void)!pml_file_allocate(inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 100, 20000,
 				 NULL);
 	(void)!pml_file_allocate(inode, 0, 1u << 20, 8192, NULL);
-	if (pml_file_pin(inode, 0, 8192, PML_PIN_WRITE, segment, PML_ARRAY_LEN(segment), &n, &end) == 0) {
+	if (pml_file_pin(inode, 0, 8192, PML_PIN_WRITE, segment, PML_ARRAY_LEN(segment), &n,
+			 &end) == 0) {
 		(void)!pml_file_commit(inode, 0, end, end);
 		while (n-- > 0) {
 			struct pml_segment s = segment[n];

@@ -199,8 +199,8 @@ static int pin(struct stepper *s, struct pml_inode *inode, const struct step *st
 	if (s->pinned)
 		return -EBUSY;
 	uint64_t end;
-	int err = pml_file_pin(inode, step->at, step->bytes, PML_PIN_WRITE, s->segment, SEGMENTS_MAX,
-			       &s->nsegments, &end);
+	int err = pml_file_pin(inode, step->at, step->bytes, PML_PIN_WRITE, s->segment,
+			       SEGMENTS_MAX, &s->nsegments, &end);
 	if (err)
 		return err;
 	pml_inode_ref(inode);
