@@ -182,7 +182,7 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 	if (found.has_stuck)
 		return -EIO;
 	if (!w || (found.has_others && tab->config.policy[change->op] == PML_POLICY_EBUSY)) {
-		tab->stats.refused_busy++;
+		tab->stats.refused_busy += !change->is_probe;
 		return -EBUSY;
 	}
 	if (w->is_cancelled || tab->is_closing) {

@@ -15,7 +15,7 @@ static_assert(sizeof(struct pml_ioc_leases) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_pins) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_lease) == 168, "public layout");
 static_assert(sizeof(struct pml_ioc_pin) == 40, "public layout");
-static_assert(sizeof(struct pml_ioc_stats) == 464, "public layout");
+static_assert(sizeof(struct pml_ioc_stats) == 480, "public layout");
 static_assert(sizeof(struct pml_ioc_audit) == 264, "public layout");
 
 static_assert((int)PML_IOC_MODE_WRITE == (int)PML_LEASE_WRITE, "same numbers");
@@ -144,6 +144,8 @@ static void fill_counts(struct pml_ioc_stats *out, const struct pml_fs_counts *c
 	out->quarantined_blocks = counts->quarantined_blocks;
 	out->pins = counts->pins;
 	out->inodes = counts->inodes;
+	out->aside_blocks = counts->aside_blocks;
+	out->aside_refused = counts->aside_refused;
 }
 
 static int show_stats(const struct pml_control *control, void *data)

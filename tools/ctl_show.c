@@ -164,6 +164,8 @@ static const struct stat_line {
 	STAT(refused_busy, "refused: busy"),
 	STAT(refused_limit, "refused: limit"),
 	STAT(interrupted, "interrupted"),
+	STAT(aside_blocks, "copied for others"),
+	STAT(aside_refused, "others stayed"),
 };
 
 static unsigned long long stat_value(const struct pml_ioc_stats *stats, size_t offset)

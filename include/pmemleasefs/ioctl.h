@@ -128,6 +128,10 @@ struct pml_ioc_stats {
 	char label[64];
 	char kind[32];
 	char durability[128];
+
+	/* Since the mount: blocks copied for other files, as a lease held the old ones; refusals.
+	 */
+	uint64_t aside_blocks, aside_refused;
 };
 
 struct pml_ioc_audit {
