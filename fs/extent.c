@@ -9,6 +9,7 @@
 #include "extent.h"
 
 #include "alloc.h"
+#include "sharers.h"
 #include "tx.h"
 
 static struct pml_extent to_extent(const struct pml_btree_item *item)
@@ -238,8 +239,10 @@ int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t 
 			err = add_nblocks(inode, -(int64_t)gone.nblocks);
 		if (err)
 			return err;
+		unmapped->owner = inode;
 		unmapped->run[unmapped->n].block = gone.block;
 		unmapped->run[unmapped->n].nblocks = gone.nblocks;
+		unmapped->run[unmapped->n].file_block = gone.file_block;
 		unmapped->n++;
 		pos = gone_end;
 	}
@@ -249,8 +252,16 @@ int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t 
 
 void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped)
 {
-	for (size_t i = 0; i < unmapped->n; i++)
-		pml_alloc_unshare(fs, unmapped->run[i].block, unmapped->run[i].nblocks);
+	for (size_t i = 0; i < unmapped->n; i++) {
+		const struct pml_extent e = {
+			.file_block = unmapped->run[i].file_block,
+			.block = unmapped->run[i].block,
+			.nblocks = unmapped->run[i].nblocks,
+		};
+		pml_alloc_unshare(fs, e.block, e.nblocks);
+		if (unmapped->owner)
+			pml_sharers_drop(fs, unmapped->owner, &e);
+	}
 }
 
 static int set_marker(struct pml_media_inode *inode, uint64_t first, uint64_t end, bool zeroes)

@@ -25,9 +25,11 @@ struct pml_extent {
 
 struct pml_unmapped {
 	size_t n;
+	const struct pml_media_inode *owner; /* set with the first run; NULL: none mapped them */
 	struct {
 		uint64_t block;
 		uint64_t nblocks;
+		uint64_t file_block;
 	} run[PML_UNMAP_MAX];
 };
 
@@ -57,7 +59,7 @@ bool pml_extent_adjoin(const struct pml_fs *fs, const struct pml_extent *left,
 int pml_extent_unmap(struct pml_fs *fs, struct pml_media_inode *inode, uint64_t first, uint64_t end,
 		     struct pml_unmapped *unmapped, uint64_t *ret_next) PML_MUST_CHECK;
 
-/* Drops the shares of what was unmapped.  After the commit. */
+/* Drops the shares of what was unmapped, and the hints of sharers.h.  After the commit. */
 void pml_unmapped_drop(struct pml_fs *fs, const struct pml_unmapped *unmapped);
 
 /*

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 
+#include "aside.h"
 #include "rewrite.h"
 #include "tx.h"
 
@@ -208,7 +209,9 @@ static int write_locked(struct write *wr, struct pml_waiter *w)
 		return err;
 	put_invisible(wr);
 
-	struct pml_unmapped unmapped = {.n = 0};
+	/* Not initialised as a whole either. */
+	struct pml_unmapped unmapped;
+	unmapped.n = 0;
 	err = commit_write(wr, &unmapped);
 	if (err) {
 		pml_rewrite_abort(&wr->rw);
@@ -226,6 +229,16 @@ enum write_where {
 	WRITE_BACK,   /* stops there */
 };
 
+/* A write behind the end touches the last block, too. */
+static void step_aside_for_write(struct pml_inode *inode, size_t len_bytes, uint64_t first_byte,
+				 enum write_where where)
+{
+	uint64_t size = pml_inode_size(inode);
+	uint64_t first = where == WRITE_APPEND ? size : first_byte;
+	if (first <= (uint64_t)PML_FILE_BYTES_MAX - len_bytes)
+		pml_step_aside(inode, PML_MIN(first, size), first + len_bytes);
+}
+
 static int write_file(struct pml_inode *inode, const void *data, size_t len_bytes,
 		      uint64_t first_byte, enum write_where where, struct pml_waiter *w)
 {
@@ -236,6 +249,7 @@ static int write_file(struct pml_inode *inode, const void *data, size_t len_byte
 	if (len_bytes == 0)
 		return 0;
 
+	step_aside_for_write(inode, len_bytes, first_byte, where);
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "aside.h"
 #include "pin.h"
 #include "rewrite.h"
 #include "tx.h"
@@ -401,6 +402,7 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 {
 	if (new_size_bytes > (uint64_t)PML_FILE_BYTES_MAX)
 		return -EFBIG;
+	pml_step_aside_at_tail(inode, new_size_bytes);
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;

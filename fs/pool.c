@@ -7,7 +7,7 @@
  * survive a device of another size than at mkfs.
  *
  * Order at mount: pool, super block, transaction logs, counters, free space,
- * inode table, pins, inode cache, and then the walk of recover.c over it all.
+ * inode table, pins, sharers, inode cache, and then the walk of recover.c over it all.
  */
 #include <fcntl.h>
 #include <linux/mman.h>
@@ -22,6 +22,7 @@
 #include "pin.h"
 #include "pml/clock.h"
 #include "recover.h"
+#include "sharers.h"
 #include "tx.h"
 
 /* Metadata of an inode with its name, for the number of inodes in statvfs. */
@@ -485,8 +486,8 @@ static int make_counters(struct pml_fs *fs)
 static int open_core(struct pml_fs *fs)
 {
 	static int (*const step[])(struct pml_fs * fs) = {
-		pml_tx_logs_open, make_counters,     pml_alloc_open,
-		pml_itable_open,  pml_pin_index_new, pml_icache_new,
+		pml_tx_logs_open,  make_counters,   pml_alloc_open, pml_itable_open,
+		pml_pin_index_new, pml_sharers_new, pml_icache_new,
 	};
 	for (size_t i = 0; i < PML_ARRAY_LEN(step); i++) {
 		int err = step[i](fs);
@@ -538,6 +539,7 @@ void pml_fs_close(struct pml_fs *fs)
 {
 	if (fs->icache)
 		pml_icache_free(fs);
+	pml_sharers_free(fs);
 	if (fs->pins)
 		pml_pin_index_free(fs);
 	if (fs->itable)
@@ -621,6 +623,8 @@ void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts)
 	pml_alloc_count_shares(fs, &c.used_blocks, &c.shared_blocks);
 	pml_pin_counts(fs, &c.pinned_blocks, &c.quarantined_blocks, &c.pins);
 	c.inodes = pml_itable_used(fs);
+	c.aside_blocks = atomic_load(&fs->aside_blocks);
+	c.aside_refused = atomic_load(&fs->aside_refused);
 	*ret_counts = c;
 }
 

@@ -4,7 +4,8 @@
  *
  * Private to fs/.  Lock order (docs/locking.md), first taken first:
  *   audit_lock, rename_lock, directory inode locks (ancestor first, else by number),
- *   file inode locks (by number), feature_lock, inode table, pin index, allocator, inode cache.
+ *   file inode locks (by number), feature_lock, inode table, sharers, pin index, allocator, inode
+ *   cache.
  * A libpmemobj transaction is opened after the inode locks and ended before
  * they are dropped (transactions give no isolation).
  */
@@ -26,6 +27,7 @@ struct pml_itable;    /* itable.h */
 struct pml_icache;    /* inode.h */
 struct pml_tx_logs;   /* tx.h */
 struct pml_pin_index; /* pin.h */
+struct pml_sharers;   /* sharers.h */
 
 /* What bounds the lines of pml_corrupt(). */
 struct pml_corrupt_log {
@@ -60,6 +62,11 @@ struct pml_fs {
 	struct pml_icache *icache;
 	struct pml_tx_logs *tx_logs;
 	struct pml_pin_index *pins;
+	struct pml_sharers *sharers; /* NULL in the checker */
+
+	/* pml_fs_counts() */
+	_Atomic uint64_t aside_blocks;
+	_Atomic uint64_t aside_refused;
 
 	/* When an inode last lost its last name; pml_fs_frees_soon(). */
 	_Atomic uint64_t orphan_ms;

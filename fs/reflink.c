@@ -10,9 +10,11 @@
 
 #include <string.h>
 
+#include "aside.h"
 #include "counter.h"
 #include "reflink.h"
 #include "rewrite.h"
+#include "sharers.h"
 #include "tx.h"
 
 /* Extents that one transaction shares. */
@@ -25,6 +27,8 @@ int pml_clone_begin(const struct pml_clone *c)
 		return pml_inode_is_dir(c->src) || pml_inode_is_dir(c->dst) ? -EISDIR : -EINVAL;
 	if (c->dst->fs->is_read_only)
 		return -EROFS;
+	if (c->dst_byte >= pml_inode_size(c->dst))
+		pml_step_aside_at_tail(c->dst, c->dst_byte + c->len);
 	struct pml_inode *low = c->src->ino < c->dst->ino ? c->src : c->dst;
 	struct pml_inode *high = low == c->src ? c->dst : c->src;
 	pthread_rwlock_rdlock(&c->dst->fs->audit_lock);
@@ -99,8 +103,10 @@ int pml_clone_map(const struct pml_inode *src, struct pml_media_inode *dst, uint
 			err = pml_counter_share(&fs->counters[e.block], len);
 			if (err)
 				return err;
+			shared->owner = NULL;
 			shared->run[shared->n].block = e.block;
 			shared->run[shared->n].nblocks = len;
+			shared->run[shared->n].file_block = e.file_block;
 			shared->n++;
 			flush_shared(src, &e);
 			e.file_block = dst_block + done;
@@ -151,11 +157,13 @@ static int share_once(const struct pml_clone *c, uint64_t src_block, uint64_t ds
 		return err;
 	err = pml_tx_end(&tx,
 			 share_in_tx(c, src_block, dst_block, n, end_size, &unmapped, &shared));
-	if (err)
+	if (err) {
 		pml_unmapped_drop(c->dst->fs, &shared);
-	else
-		pml_unmapped_drop(c->dst->fs, &unmapped);
-	return err;
+		return err;
+	}
+	pml_unmapped_drop(c->dst->fs, &unmapped);
+	pml_sharers_note_clone(c->src, c->dst->ino, c->dst->media, src_block, dst_block, &shared);
+	return 0;
 }
 
 int pml_clone_share(const struct pml_clone *c, uint64_t n, uint64_t *ret_blocks)

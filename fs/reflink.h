@@ -19,7 +19,8 @@ struct pml_clone {
 
 /*
  * Both locks, by inode number (docs/locking.md), and the audit lock once; finishes what
- * punches have left.  -EISDIR or -EINVAL not regular files; -EROFS.
+ * punches have left.  Before that others step aside where the destination grows (aside.h).
+ * -EISDIR or -EINVAL not regular files; -EROFS.
  */
 int pml_clone_begin(const struct pml_clone *c) PML_MUST_CHECK;
 void pml_clone_end(const struct pml_clone *c);
@@ -37,8 +38,8 @@ int pml_clone_share(const struct pml_clone *c, uint64_t n, uint64_t *ret_blocks)
 /*
  * In a transaction: maps the readable extents of [src_block, +*n) of @src at @dst_block of
  * @dst, a hole until now; *n: blocks done, may shrink.  The shares that were taken are in
- * @shared, empty at first: drop them when the transaction fails.  What remote writers have
- * left in them is durable then.
+ * @shared, empty at first: after the commit pml_sharers_note_clone(), drop them when the
+ * transaction fails.  What remote writers have left in them is durable then.
  */
 int pml_clone_map(const struct pml_inode *src, struct pml_media_inode *dst, uint64_t src_block,
 		  uint64_t dst_block, uint64_t *n, struct pml_unmapped *shared) PML_MUST_CHECK;

@@ -32,6 +32,21 @@ int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t fir
 	return ops->admit(inode->fs->guard, &change, w);
 }
 
+int pml_guard_probe(struct pml_inode *inode, enum pml_layout_op op, uint64_t first, uint64_t end)
+{
+	const struct pml_guard_ops *ops = inode->fs->guard_ops;
+	if (!ops || !ops->may_be_leased(inode->fs->guard, inode->ino))
+		return 0;
+	const struct pml_layout_change change = {
+		.ino = inode->ino,
+		.first_byte = first,
+		.end_byte = end,
+		.op = op,
+		.is_probe = true,
+	};
+	return ops->admit(inode->fs->guard, &change, NULL);
+}
+
 uint64_t pml_same_sharing(const struct pml_fs *fs, uint64_t block, uint64_t n, bool *ret_shared)
 {
 	bool is_shared = pml_block_shares(fs, block) > 1;

@@ -75,6 +75,13 @@ int pml_guard_admit(struct pml_inode *inode, enum pml_layout_op op, uint64_t fir
 		    struct pml_waiter *w) PML_MUST_CHECK;
 
 /*
+ * Would the guard let it happen at once?  0, or an error; recalls nobody, and is counted
+ * nowhere.
+ */
+int pml_guard_probe(struct pml_inode *inode, enum pml_layout_op op, uint64_t first,
+		    uint64_t end) PML_MUST_CHECK;
+
+/*
  * Zeroes what lies behind the end of the file in its last block, before the file grows:
  * bytes there are undefined (fs/space.c).  Copies the block first when it is shared.
  * @ret_moved: it was.  Transaction of its own.

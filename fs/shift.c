@@ -11,6 +11,7 @@
 
 #include "alloc.h"
 #include "rewrite.h"
+#include "sharers.h"
 #include "spare.h"
 #include "tx.h"
 
@@ -23,21 +24,26 @@ struct shift {
 	struct pml_spare spare;
 };
 
+/* The part of @e in [lo, hi); no blocks when it is empty. */
+static struct pml_extent part_of(const struct pml_extent *e, uint64_t lo, uint64_t hi)
+{
+	lo = PML_MAX(lo, e->file_block);
+	hi = PML_MIN(hi, e->file_block + e->nblocks);
+	return (struct pml_extent){
+		.file_block = lo,
+		.block = e->block + (lo - e->file_block),
+		.nblocks = lo < hi ? hi - lo : 0,
+		.is_unwritten = e->is_unwritten,
+	};
+}
+
 /* The part of @e in [lo, hi), moved to @to; nothing when it is empty. */
 static int add_part(struct shift *s, const struct pml_extent *e, uint64_t lo, uint64_t hi,
 		    uint64_t to)
 {
-	lo = PML_MAX(lo, e->file_block);
-	hi = PML_MIN(hi, e->file_block + e->nblocks);
-	if (lo >= hi)
-		return 0;
-	struct pml_extent part = {
-		.file_block = to,
-		.block = e->block + (lo - e->file_block),
-		.nblocks = hi - lo,
-		.is_unwritten = e->is_unwritten,
-	};
-	return pml_spare_add(&s->spare, &part);
+	struct pml_extent part = part_of(e, lo, hi);
+	part.file_block = to;
+	return part.nblocks ? pml_spare_add(&s->spare, &part) : 0;
 }
 
 /* Adds to the new map what becomes of an extent of the old one. */
@@ -77,16 +83,26 @@ static int exchange(struct shift *s)
 	return pml_tx_end(&tx, err);
 }
 
-/* Drops the shares of an extent of the old map that the new one has no more. */
-static int drop_extent(void *arg, const struct pml_extent *e)
+/*
+ * Drops the shares of an extent of the old map that the new one has no more; hints who shares
+ * what is left of it move with it.  1: nothing is to be done behind it.
+ */
+static int leave_extent(void *arg, const struct pml_extent *e)
 {
 	const struct shift *s = arg;
-	uint64_t lo = PML_MAX(s->first, e->file_block);
-	uint64_t hi = PML_MIN(s->end, e->file_block + e->nblocks);
-	if (lo >= s->end)
-		return 1;
-	if (lo < hi)
-		pml_alloc_unshare(s->inode->fs, e->block + (lo - e->file_block), hi - lo);
+	struct pml_inode *inode = s->inode;
+	uint64_t len = s->end - s->first;
+	if (!s->is_insert) {
+		struct pml_extent gone = part_of(e, s->first, s->end);
+		if (gone.nblocks)
+			pml_alloc_unshare(inode->fs, gone.block, gone.nblocks);
+		pml_sharers_drop(inode->fs, inode->media, &gone);
+	}
+	if (!pml_sharers_are_known(inode->fs))
+		return s->is_insert || e->file_block >= s->end;
+	struct pml_extent moved = part_of(e, s->is_insert ? s->first : s->end, UINT64_MAX);
+	uint64_t to = s->is_insert ? moved.file_block + len : moved.file_block - len;
+	pml_sharers_move(inode->fs, inode->ino, inode->media, &moved, to);
 	return 0;
 }
 
@@ -103,8 +119,8 @@ static int shift_locked(struct shift *s)
 	}
 	/* From here on it has happened; the old map is the spare tree. */
 	const struct pml_media_inode old = {.tree = s->inode->media->spare_tree};
-	err = s->is_insert ? 0 : pml_extent_walk(fs, &old, s->first, drop_extent, s);
-	if (err < 0)
+	err = pml_extent_walk(fs, &old, s->first, leave_extent, s);
+	if (err < 0 && !s->is_insert)
 		pml_log_warning("inode %lu: blocks that were collapsed are free after the next "
 				"mount only",
 				(unsigned long)s->inode->ino);

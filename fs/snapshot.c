@@ -20,6 +20,7 @@
 #include "reap.h"
 #include "reflink.h"
 #include "rewrite.h"
+#include "sharers.h"
 #include "tx.h"
 #include "xattr.h"
 
@@ -324,6 +325,7 @@ static int clone_into(struct snapshot *s, const char *name, struct pml_inode *sr
 			pml_unmapped_drop(s->fs, &shared);
 			return err;
 		}
+		pml_sharers_note_clone(src, dst->ino, dst->media, 0, 0, &shared);
 		is_first = false;
 	}
 	return 0;

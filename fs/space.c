@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 
+#include "aside.h"
 #include "rewrite.h"
 #include "space.h"
 #include "tx.h"
@@ -77,8 +78,10 @@ int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_w
 	int err = check_file(inode);
 	if (!err && size_bytes > (uint64_t)PML_FILE_BYTES_MAX)
 		err = -EFBIG;
-	if (!err)
-		err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	pml_step_aside_at_tail(inode, size_bytes);
+	err = pml_inode_begin_change(inode);
 	if (err)
 		return err;
 
@@ -238,8 +241,13 @@ int pml_file_allocate(struct pml_inode *inode, int mode, uint64_t first_byte, ui
 	    end_byte > (uint64_t)PML_FILE_BYTES_MAX)
 		return -EFBIG;
 	int err = check_file(inode);
-	if (!err)
-		err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	if (is_punch || is_zero)
+		pml_step_aside_at_edges(inode, first_byte, end_byte);
+	if (!keeps_size)
+		pml_step_aside_at_tail(inode, end_byte);
+	err = pml_inode_begin_change(inode);
 	if (err)
 		return err;
 

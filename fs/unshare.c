@@ -2,6 +2,7 @@
 /*
  * unshare.c -- blocks of its own for a file, before it is written (FALLOC_FL_UNSHARE_RANGE)
  */
+#include "aside.h"
 #include "pin.h"
 #include "rewrite.h"
 #include "space.h"
@@ -108,6 +109,7 @@ int pml_file_unshare(struct pml_inode *inode, uint64_t first_byte, uint64_t len_
 	if (first_byte > (uint64_t)PML_FILE_BYTES_MAX ||
 	    len_bytes > (uint64_t)PML_FILE_BYTES_MAX - first_byte)
 		return -EFBIG;
+	pml_step_aside(inode, first_byte, first_byte + len_bytes);
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;

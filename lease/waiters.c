@@ -273,7 +273,7 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 		return -EDEADLK;
 	bool is_busy = found.has_others && tab->config.policy[change->op] == PML_POLICY_EBUSY;
 	if (!w || found.has_unbreakable || is_busy) {
-		tab->stats.refused_busy++;
+		tab->stats.refused_busy += !change->is_probe;
 		if (w && is_busy && !found.has_unbreakable && tab->config.ebusy_recalls)
 			recall_others(tab, change, session, now_ms);
 		return -EBUSY;

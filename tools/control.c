@@ -10,7 +10,7 @@
 #include "control.h"
 #include "pmemleasefs/ioctl.h"
 
-static_assert(sizeof(struct pml_ioc_stats) == 752, "public layout");
+static_assert(sizeof(struct pml_ioc_stats) == 768, "public layout");
 static_assert(sizeof(struct pml_ioc_span) == 184, "public layout");
 static_assert(sizeof(struct pml_ioc_spans) == 8 + 16 * 184, "public layout");
 static_assert(sizeof(struct pml_ioc_audit) == 264, "public layout");
@@ -87,6 +87,8 @@ static void fill_counts(struct pml_ioc_stats *out, const struct pml_fs_counts *c
 	out->quarantined_blocks = counts->quarantined_blocks;
 	out->pins = counts->pins;
 	out->inodes = counts->inodes;
+	out->aside_blocks = counts->aside_blocks;
+	out->aside_refused = counts->aside_refused;
 }
 
 static int show_stats(const struct pml_control *control, void *data)

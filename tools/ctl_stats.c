@@ -56,6 +56,8 @@ static const struct stat_line {
 	STAT(orphans_recalled, "orphans recalled"),
 	STAT(downgraded, "leases downgraded"),
 	STAT(sought, "let others go first"),
+	STAT(aside_blocks, "copied for others"),
+	STAT(aside_refused, "others stayed"),
 };
 
 static unsigned long long stat_value(const struct pml_ioc_stats *stats, size_t offset)

@@ -194,6 +194,8 @@ struct pml_ioc_stats {
 	uint64_t downgraded;	   /* write leases that became read leases */
 	uint64_t sought;	   /* lease requests that let an older one go first */
 	uint64_t refused[PML_IOC_LIMITS_MAX]; /* refused_limit, by enum pml_ioc_limit */
+	/* Blocks copied for other files, as a lease held the old ones; refusals of that. */
+	uint64_t aside_blocks, aside_refused;
 };
 
 /* How long something took: counts by powers of two of milliseconds. */

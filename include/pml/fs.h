@@ -114,6 +114,8 @@ struct pml_fs_counts {
 	uint64_t quarantined_blocks; /* no share, but pinned */
 	uint64_t pins;		     /* sum of pins over all blocks (I2) */
 	uint64_t inodes;	     /* in use */
+	uint64_t aside_blocks;	     /* since open: copied for the others, a lease had the old */
+	uint64_t aside_refused;	     /* since open: how often that could not be done */
 };
 void pml_fs_counts(const struct pml_fs *fs, struct pml_fs_counts *ret_counts);
 

@@ -47,6 +47,7 @@ struct pml_layout_change {
 	uint64_t end_byte; /* exclusive; UINT64_MAX: to infinity */
 	enum pml_layout_op op;
 	bool writers_only; /* only write leases are in the way (clone-src) */
+	bool is_probe;	   /* a refusal only chooses another way: it counts nowhere */
 };
 
 /*

@@ -9,6 +9,8 @@
  * it has them, or "ERROR N: REASON" at the first that is refused, with the number that it has.  A
  * recall is acknowledged, and the leases are kept, until standard input ends; then "returned N", or
  * why the first one had ended.
+ * For each line of standard input: "bytes XY...", the first byte behind each lease, read by
+ * its key, or "ERROR".
  */
 #include <errno.h>
 #include <stdio.h>
@@ -40,6 +42,21 @@ static int find(struct pml_client *client, const char *path, int i, uint64_t *re
 	return err;
 }
 
+static void print_bytes(struct pml_client_lease **lease, int n, uint64_t bytes,
+			struct pml_client_buffer *buffer)
+{
+	char text[LEASES_MAX + 1] = "";
+	for (int i = 0; i < n; i++) {
+		int err = pml_client_read(lease[i], buffer, 0, (uint64_t)i * bytes, 1);
+		if (err) {
+			printf("%s\n", strerrorname_np(-err));
+			return;
+		}
+		text[i] = *(char *)pml_client_buffer_data(buffer);
+	}
+	printf("bytes %s\n", text);
+}
+
 int main(int argc, char **argv)
 {
 	static struct pml_client_lease *lease[LEASES_MAX];
@@ -61,6 +78,9 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	pml_client_set_events(client, &events);
+	struct pml_client_buffer *buffer;
+	if (pml_client_buffer_new(client, 4096, &buffer) != 0)
+		return 1;
 	const char *host = strstr(argv[1], "://");
 	const char *path = host ? strchr(host + 3, '/') : NULL;
 	path = path ? path : "";
@@ -80,12 +100,14 @@ int main(int argc, char **argv)
 		printf("%s %d: %s\n", strerrorname_np(-err), got, pml_client_reason(client));
 	else
 		printf("holding %d\n", got);
-	while (getchar() != EOF)
-		continue;
+	for (int c = getchar(); c != EOF; c = getchar())
+		if (c == '\n')
+			print_bytes(lease, got, bytes, buffer);
 	err = got > 0 ? pml_client_lease_status(lease[0]) : 0;
 	for (int i = 0; i < got; i++)
 		(void)pml_client_return(lease[i]);
 	printf("returned %d %s\n", got, err ? strerrorname_np(-err) : "live");
+	pml_client_buffer_free(buffer);
 	pml_client_close(client);
 	return 0;
 }

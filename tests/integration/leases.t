@@ -132,13 +132,13 @@ check "read-only: get" pmemlease get -q "$url/new" "$ground/got"
 
 # ---- policies, operation by operation ---------------------------------------
 
-# Each with what is in its way: a reader, a writer, a reader of a file with shared blocks.
+# Each with what is in its way: a reader, a writer, a reader of a file with a hole.
 prepare() {
 	rm -f "$mnt/held" "$mnt/twin" "$mnt/made"
 	file held 256K
 	cp "$mnt/held" "$ground/up"
 	case $1 in
-	unshare) cp "$mnt/held" "$mnt/twin" && hold get /held --hold 30 "${@:2}" ;;
+	unshare) "$fsop" fallocate "$mnt/held" punch 4096 4096 >/dev/null && hold get /held --hold 30 "${@:2}" ;;
 	clone-src) hold put /held --hold 30 "${@:2}" ;;
 	clone-dst) file twin 256K && hold get /held --hold 30 "${@:2}" ;;
 	*) hold get /held --hold 30 "${@:2}" ;;

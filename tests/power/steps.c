@@ -194,19 +194,39 @@ static int set_xattr(const struct stepper *s, struct pml_inode *inode, const str
 
 /* ---- a lease's life --------------------------------------------------------- */
 
+static int refuse(void *guard, const struct pml_layout_change *change, struct pml_waiter *w)
+{
+	const struct stepper *s = guard;
+	bool is_in_the_way = s->pinned && change->ino == pml_inode_ino(s->pinned) &&
+			     change->first_byte < s->pinned_end &&
+			     s->pinned_first < change->end_byte && !change->writers_only;
+	return is_in_the_way ? -EBUSY : 0;
+}
+
+static bool may_be_leased(void *guard, uint64_t ino)
+{
+	const struct stepper *s = guard;
+	return s->pinned && pml_inode_ino(s->pinned) == ino;
+}
+
+static const struct pml_guard_ops guard_ops = {.admit = refuse, .may_be_leased = may_be_leased};
+
 static int pin(struct stepper *s, struct pml_inode *inode, const struct step *step)
 {
 	if (s->pinned)
 		return -EBUSY;
 	uint64_t end;
-	int err = pml_file_pin(inode, step->at, step->bytes, PML_PIN_WRITE, s->segment,
-			       SEGMENTS_MAX, &s->nsegments, &end);
+	enum pml_pin_kind kind = step->op == STEP_PIN ? PML_PIN_WRITE : PML_PIN_READ;
+	int err = pml_file_pin(inode, step->at, step->bytes, kind, s->segment, SEGMENTS_MAX,
+			       &s->nsegments, &end);
 	if (err)
 		return err;
 	pml_inode_ref(inode);
 	s->pinned = inode;
 	s->pinned_first = step->at;
 	s->pinned_end = end;
+	if (kind == PML_PIN_READ)
+		pml_fs_set_guard(s->fs, &guard_ops, s);
 	return 0;
 }
 
@@ -233,6 +253,7 @@ static void unpin(struct stepper *s)
 {
 	if (!s->pinned)
 		return;
+	pml_fs_set_guard(s->fs, NULL, NULL);
 	for (size_t i = 0; i < s->nsegments; i++)
 		pml_fs_unpin(s->fs, &s->segment[i]);
 	s->nsegments = 0;
@@ -285,6 +306,7 @@ static int run_on_inode(struct stepper *s, struct pml_inode *inode, const struct
 		return snapshot(s->fs, inode, step);
 	case STEP_RELOCATE:
 		return relocate(inode);
+	case STEP_LEND:
 	case STEP_PIN:
 		return pin(s, inode, step);
 	case STEP_COMMIT:
@@ -373,6 +395,7 @@ static const char *const op_names[] = {
 	[STEP_DEDUPE] = "dedupe",
 	[STEP_SNAPSHOT] = "snapshot of",
 	[STEP_RELOCATE] = "relocate",
+	[STEP_LEND] = "lend",
 };
 
 void step_print(FILE *to, const struct step *step)
@@ -686,6 +709,24 @@ static const struct step lease[] = {
 	 .bytes = 100,
 	 .leaves = STEP_TORN_BEFORE | STEP_OLD_TIMES},
 	{.op = STEP_SET, .a = "f", .mode = PML_SET_UID},
+	/* The others step aside: */
+	{.op = STEP_CREATE, .a = "k", .mode = S_IFREG | 0644},
+	{.op = STEP_WRITE, .a = "k", .bytes = 30000},
+	{.op = STEP_CREATE, .a = "l", .mode = S_IFREG | 0644},
+	{.op = STEP_CLONE, .a = "k", .b = "l", .bytes = 30000},
+	{.op = STEP_CREATE, .a = "m", .mode = S_IFREG | 0644},
+	{.op = STEP_CLONE, .a = "l", .b = "m", .at = 4096, .bytes = 8192},
+	{.op = STEP_LEND, .a = "k", .bytes = 30000},
+	{.op = STEP_UNSHARE, .a = "k", .bytes = 16384, .rule_name = "step aside"},
+	{.op = STEP_SET, .a = "g", .mode = PML_SET_MODE},
+	{.op = STEP_WRITE,
+	 .a = "k",
+	 .at = 15000,
+	 .bytes = 9000,
+	 .leaves = STEP_TORN_BEFORE | STEP_OLD_TIMES},
+	{.op = STEP_TRUNCATE, .a = "k", .at = 31000},
+	{.op = STEP_UNPIN, .a = "k"},
+	{.op = STEP_UNLINK, .a = "l"},
 };
 
 /* Free space that holds what was there before, as on a used device. */

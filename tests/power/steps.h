@@ -31,6 +31,7 @@ enum step_op {
 	STEP_DEDUPE,   /* as a clone, of equal bytes */
 	STEP_SNAPSHOT, /* of the directory a, as b */
 	STEP_RELOCATE, /* the first part of a that would lie better elsewhere; there is one */
+	STEP_LEND,     /* for reading, and a guard refuses what would move it, until the unpin */
 	STEP_PIN,      /* for writing; the rest of the lease's life: */
 	STEP_COMMIT,   /* stores as a NIC does, and commits; to: new size */
 	STEP_SYNC,     /* stores as a NIC does, and fsync */

@@ -47,6 +47,17 @@ static void test_who_cannot_wait_gets_EBUSY_and_recalls_nobody(void)
 	CHECK_EQ(lease->state, PML_LEASE_GRANTED);
 	CHECK_EQ(count_seen(PML_ACTION_RECALL), 0);
 	CHECK_EQ(admit(PML_OP_PUNCH, BLOCK, UINT64_MAX, NULL), 0);
+	CHECK_EQ(tab.stats.refused_busy, 1);
+	/* Who only looks for another way is not counted. */
+	struct pml_layout_change probe = {
+		.ino = lease->claim.ino,
+		.end_byte = 1,
+		.op = PML_OP_UNSHARE,
+		.is_probe = true,
+	};
+	CHECK_EQ(pml_table_admit(&tab, &probe, NULL, now), -EBUSY);
+	CHECK_EQ(tab.stats.refused_busy, 1);
+	CHECK_EQ(count_seen(PML_ACTION_RECALL), 0);
 	finish();
 }
 
