@@ -36,6 +36,15 @@ int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *
 	return err;
 }
 
+uint32_t pml_session_term_ms(struct pml_lease_manager *mgr, uint64_t session)
+{
+	(void)pml_manager_lock(mgr);
+	const struct pml_lease_session *found = pml_table_session_find(&mgr->table, session);
+	uint32_t term_ms = found ? found->term_ms : 0;
+	pml_manager_unlock(mgr);
+	return term_ms;
+}
+
 void pml_session_renew(struct pml_lease_manager *mgr, uint64_t session)
 {
 	uint64_t now_ms = pml_manager_lock(mgr);

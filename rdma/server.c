@@ -194,8 +194,6 @@ static int check_loopback(const char *host, char *ret_reason)
 
 static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args *args)
 {
-	struct pml_lease_config defaults;
-	pml_lease_config_default(&defaults, PML_DEVICE_BYTES_MIN);
 
 	uint64_t epoch;
 	if (getrandom(&epoch, sizeof(epoch), 0) != (ssize_t)sizeof(epoch))
@@ -207,7 +205,6 @@ static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args
 		.is_read_only = args->is_read_only,
 		.created = args->created,
 		.created_arg = args->created_arg,
-		.term_ms = args->term_ms ? args->term_ms : defaults.term_ms,
 		.epoch = epoch,
 	};
 	return 0;

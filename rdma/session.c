@@ -39,6 +39,7 @@ struct pml_remote {
 	struct pml_notices notices;
 
 	/* The serving thread's. */
+	uint32_t term_ms; /* the session's, whatever others get later */
 	union pml_message in;
 	union pml_message out;
 	size_t out_bytes;
@@ -485,10 +486,13 @@ static int greet(struct pml_remote *remote)
 		return err;
 	}
 
+	remote->term_ms = pml_session_term_ms(remote->env->leases, remote->session);
+	if (remote->term_ms == 0)
+		return -ESHUTDOWN;
 	struct pml_wire_hello_reply *m = &remote->out.hello_reply;
 	m->epoch = remote->env->epoch;
 	m->root_ino = PML_ROOT_INO;
-	m->term_ms = remote->env->term_ms;
+	m->term_ms = remote->term_ms;
 	m->durability = PML_WIRE_SERVER_COMMIT;
 	m->max_lease_bytes = PML_LEASE_BYTES_MAX;
 	remote->out_bytes = sizeof(*m);
@@ -499,7 +503,7 @@ static int greet(struct pml_remote *remote)
 static void answer_requests(struct pml_remote *remote)
 {
 	for (;;) {
-		int err = receive(remote, remote->env->term_ms);
+		int err = receive(remote, remote->term_ms);
 		if (err == -ETIMEDOUT)
 			atomic_store(&remote->why, PML_END_EXPIRED);
 		if (err)

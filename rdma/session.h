@@ -21,7 +21,6 @@ struct pml_remote_env {
 	struct pml_lease_manager *leases;
 	struct pml_cred cred; /* whom every client acts as */
 	bool is_read_only;
-	uint32_t term_ms;
 	uint64_t epoch; /* of this mount */
 	/* As in struct pml_server_args. */
 	void (*created)(void *arg, uint64_t dir_ino, const char *name);

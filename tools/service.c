@@ -120,14 +120,13 @@ static int check_servers(const struct pml_mount_options *options, char *ret_reas
 }
 
 static int start_server(struct pml_service *service, int which,
-			const struct pml_mount_options *options, uint32_t term_ms, char *ret_reason)
+			const struct pml_mount_options *options, char *ret_reason)
 {
 	if (!endpoint_of(options, which)->is_set)
 		return 0;
 	struct pml_server_args args = server_args(options, which);
 	args.fs = service->fs;
 	args.leases = service->leases;
-	args.term_ms = term_ms;
 	args.created = on_created;
 	args.created_arg = service;
 	return pml_server_start(&args, &service->servers[which], ret_reason);
@@ -191,14 +190,12 @@ static int mount_fs(struct pml_service *service, const struct pml_service_args *
 	return err;
 }
 
-static int start_leases(struct pml_service *service, const struct pml_mount_options *options,
-			uint32_t *ret_term_ms)
+static int start_leases(struct pml_service *service, const struct pml_mount_options *options)
 {
 	struct pml_lease_config config;
 	pml_remount_config(service->fs, options, &config);
 	const struct pml_lease_hooks hooks = {.contents_changed = on_contents_changed,
 					      .arg = service};
-	*ret_term_ms = config.term_ms;
 	int err = pml_lease_manager_new(service->fs, &config, &hooks, &service->leases);
 	if (!err && options->local_leases)
 		err = pml_local_new(service->leases, on_wake, service, &service->local);
@@ -213,10 +210,9 @@ static int start_all(struct pml_service *service, const struct pml_service_args 
 		err = open_device(args, &service->fs, ret_reason);
 	if (err)
 		return err;
-	uint32_t term_ms = 0;
-	err = start_leases(service, args->options, &term_ms);
+	err = start_leases(service, args->options);
 	for (int which = 0; !err && which < SERVER_COUNT; which++)
-		err = start_server(service, which, args->options, term_ms, ret_reason);
+		err = start_server(service, which, args->options, ret_reason);
 	if (!err)
 		err = mount_fs(service, args, ret_reason);
 	return err;

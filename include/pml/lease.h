@@ -212,6 +212,11 @@ int pml_lease_manager_free(struct pml_lease_manager *mgr) PML_MUST_CHECK;
 int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *ops,
 		    void *session_arg, const char *peer, uint32_t uid,
 		    uint64_t *ret_session) PML_MUST_CHECK;
+/*
+ * How long it may be silent: the term that was configured when it began, and stays its own.
+ * 0: no such session.
+ */
+uint32_t pml_session_term_ms(struct pml_lease_manager *mgr, uint64_t session);
 /* A sign of life: renews the term of all its leases. */
 void pml_session_renew(struct pml_lease_manager *mgr, uint64_t session);
 /*

@@ -26,7 +26,6 @@ struct pml_server_args {
 	bool allow_unauthenticated;  /* needed for an address that is not loopback */
 	struct pml_cred client_cred; /* whom every client acts as: nothing authenticates it yet */
 	bool is_read_only;	     /* refuse create and write leases with -EROFS */
-	uint32_t term_ms;	     /* as in the manager's configuration; 0: its default */
 	/*
 	 * A client has made a name, and gets its answer when this returns; NULL: nobody needs
 	 * to know.  In the client's serving thread, without locks.

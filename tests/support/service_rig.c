@@ -42,7 +42,6 @@ int rig_start(struct rig *rig)
 	if (pml_lease_manager_new(rig->fs, &rig->config, NULL, &rig->mgr))
 		BAIL_OUT("no lease manager");
 	rig->args.leases = rig->mgr;
-	rig->args.term_ms = rig->config.term_ms;
 	return rig_start_server(rig);
 }
 

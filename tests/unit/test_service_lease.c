@@ -544,6 +544,22 @@ static void test_idle_client_renews_its_session(void)
 	end(&s);
 }
 
+static void test_a_term_that_was_changed_is_told_to_clients_that_come_then(void)
+{
+	struct scene s;
+	begin(&s);
+	s.rig.config.term_ms = 600;
+	CHECK_EQ(pml_lease_configure(s.rig.mgr, &s.rig.config), 0);
+	struct pml_client *late = rig_connect(&s.rig);
+	struct pml_client_lease *lease = rig_lease(late, s.ino, 0, FILE_BYTES, false);
+	usleep(2000000);
+	CHECK_EQ(pml_client_lease_status(lease), 0);
+	CHECK(rig_wait_leases(&s.rig, 1));
+	CHECK_EQ(pml_client_return(lease), 0);
+	pml_client_close(late);
+	end(&s);
+}
+
 static void test_quiet_session_expires(void)
 {
 	struct scene s;
@@ -664,6 +680,7 @@ int main(void)
 	TAP_RUN(test_unbreakable_leases_are_for_mounts_that_allow_them);
 	TAP_RUN(test_a_downgrade_leaves_no_gap);
 	TAP_RUN(test_idle_client_renews_its_session);
+	TAP_RUN(test_a_term_that_was_changed_is_told_to_clients_that_come_then);
 	TAP_RUN(test_quiet_session_expires);
 	TAP_RUN(test_client_that_dies_leaves_nothing_behind);
 	TAP_RUN(test_sessions_are_limited);
