@@ -379,17 +379,25 @@ static int commit_in_tx(struct pml_inode *inode, uint64_t first, uint64_t end, u
 	return err ? err : pml_inode_touch(inode);
 }
 
+/* A shared last block moves, perhaps from under another's lease: that may not be (I4). */
+static int clear_tail(struct pml_inode *inode)
+{
+	bool has_moved;
+	int err = pml_tail_admit(inode, NULL);
+	return err ? err : pml_tail_zero(inode, &has_moved);
+}
+
 static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size)
 {
 	uint64_t size = PML_MAX(inode->media->size_bytes, new_size);
-	bool has_moved, is_lent = false;
+	bool is_lent = false;
 	int err = pml_extent_punch_resume(inode->fs, inode->media);
 	if (!err)
 		err = flush_range(inode, first, end);
 	if (!err && size > inode->media->size_bytes)
 		err = is_tail_lent(inode, &is_lent);
 	if (!err && size > inode->media->size_bytes && !is_lent)
-		err = pml_tail_zero(inode, &has_moved);
+		err = clear_tail(inode);
 	if (err)
 		return err;
 	struct pml_tx tx;

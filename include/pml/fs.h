@@ -624,7 +624,8 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
  *
  * The range was pinned for writing by the caller.  Flushes it, makes preallocated
  * blocks below the new size readable, grows the size, sets mtime and ctime.
- * Durable: on return.
+ * Durable: on return.  -EBUSY, and nothing but the flush was done: growing would move a shared
+ * last block from under somebody's lease (I4); -EIO that lease is stuck.
  */
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
 		    uint64_t new_size_bytes) PML_MUST_CHECK;

@@ -325,6 +325,7 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session,
  * pml_lease_commit() - pml_file_commit() inside a write lease
  *   -ESTALE  no such lease, or it is being fenced already (bytes may be torn: I10)
  *   -EINVAL  outside the lease; -EACCES a read lease
+ *   -EBUSY   growing would move a shared last block from under another lease; no recall
  * Allowed while recalling: a good holder commits, then returns.
  */
 int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,

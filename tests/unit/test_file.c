@@ -605,6 +605,42 @@ static void test_overwriting_an_unshared_block_asks_nobody(void)
 	teardown();
 }
 
+/* I4: a growing commit may not take a shared last block from under a reader's lease. */
+static void test_I4_a_growing_commit_asks_before_it_moves_a_shared_last_block(void)
+{
+	setup();
+	struct pml_inode *f = new_file("f"), *g = new_file("g");
+	struct pml_segment reader, writer, again;
+	size_t n = 0;
+	uint64_t done, end;
+	CHECK_EQ(write_bytes(f, 0, 'a', 100, NULL), 0);
+	CHECK_EQ(pml_file_clone(f, 0, g, 0, 100, NULL, &done), 0);
+	REQUIRE(pml_file_pin(f, 0, 100, false, &reader, 1, &n, &end) == 0 && n == 1);
+	REQUIRE(pml_file_pin(f, 4096, 4096, true, &writer, 1, &n, &end) == 0 && n == 1);
+	memset(writer.addr, 'w', 4096);
+
+	pml_fs_set_guard(pool.fs, &fake_ops, NULL);
+	fake.answer = -EBUSY;
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096), -EBUSY);
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 0), 0); /* moves nothing */
+	CHECK_EQ(pml_inode_size(f), 100);
+	REQUIRE(pml_file_pin(f, 0, 100, false, &again, 1, &n, &end) == 0 && n == 1);
+	CHECK_EQ(again.block, reader.block);
+	pml_fs_unpin(pool.fs, &again);
+
+	fake.answer = 0;
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096), 0);
+	pml_fs_set_guard(pool.fs, NULL, NULL);
+	CHECK_EQ(pml_inode_size(f), 2 * 4096);
+	CHECK(fs_pool_holds(f, 0, 'a', 100) && fs_pool_holds(f, 4096, 'w', 4096));
+	CHECK(fs_pool_holds(f, 100, 0, 4096 - 100) && fs_pool_holds(g, 0, 'a', 100));
+	pml_fs_unpin(pool.fs, &reader);
+	pml_fs_unpin(pool.fs, &writer);
+	pml_inode_put(f, 1);
+	pml_inode_put(g, 1);
+	teardown();
+}
+
 /* ---- random run ---- */
 
 #define MODEL_FILES 3
@@ -825,6 +861,7 @@ int main(void)
 	TAP_RUN(test_a_read_pin_stops_at_the_end_and_skips_holes);
 	TAP_RUN(test_a_refused_operation_changes_nothing);
 	TAP_RUN(test_overwriting_an_unshared_block_asks_nobody);
+	TAP_RUN(test_I4_a_growing_commit_asks_before_it_moves_a_shared_last_block);
 	TAP_RUN(test_random_operations_equal_the_model);
 	return tap_done();
 }
