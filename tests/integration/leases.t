@@ -15,23 +15,6 @@ clocks=ack=600ms,drain=2s,term=4s
 make_device 256M
 mount_fs $base,$clocks
 
-# timed COMMAND...: sets out, rc and ms.
-timed() {
-	local start
-	start=$(now_ms)
-	out=$("$@" 2>&1)
-	rc=$?
-	ms=$(($(now_ms) - start))
-}
-
-# file NAME [SIZE]: fresh contents.
-file() { head -c "${2:-256K}" /dev/urandom >"$mnt/$1"; }
-
-no_leases() {
-	stat_becomes leases 0 "$1" "$2: no lease is left"
-	is "$(stat_of pins) $(stat_of quarantined_blocks)" "0 0" "$2: no pin is left"
-}
-
 # ---- ls, stat, get, put -----------------------------------------------------
 
 file a 3000001
@@ -124,7 +107,7 @@ is "$rc" 3 "a file that client_uid may not write: $out"
 check "but may read" pmemlease get -q "$url/new" "$ground/got"
 check "its own directory" pmemlease put -q "$ground/up" "$url/open/mine"
 is "$(stat -c '%u %g' "$mnt/open/mine")" "1234 1234" "what it makes belongs to it"
-is "$(stat_of leases) $(stat_of pins)" "0 0" "refused requests leave nothing"
+no_leases 5 "refused requests"
 remount ro,$base
 timed pmemlease put -q "$ground/up" "$url/new"
 is "$rc" 3 "read-only: put: $out"

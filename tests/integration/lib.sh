@@ -352,6 +352,24 @@ stat_becomes() {
 	fi
 }
 
+# timed COMMAND...: sets out, rc and ms.
+timed() {
+	local start
+	start=$(now_ms)
+	out=$("$@" 2>&1)
+	rc=$?
+	ms=$(($(now_ms) - start))
+}
+
+# file NAME [SIZE]: fresh contents.
+file() { head -c "${2:-256K}" /dev/urandom >"$mnt/$1"; }
+
+# no_leases SECONDS TEST-NAME
+no_leases() {
+	stat_becomes leases 0 "$1" "$2: no lease is left"
+	is "$(stat_of pins) $(stat_of quarantined_blocks)" "0 0" "$2: no pin is left"
+}
+
 audit() { check "${1:-counters agree with extents and pins}" pmemleasectl "$mnt" audit; }
 
 # One line for a whole tree: names, types, modes, owners, links, times, targets, contents.

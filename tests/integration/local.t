@@ -60,18 +60,6 @@ quit() {
 	exec {in}>&- {out}<&-
 	wait_for 10 is_gone "${pids[$1]}" || not_ok "program $1 ends"
 }
-timed() {
-	local start
-	start=$(now_ms)
-	out=$("$@" 2>&1)
-	rc=$?
-	ms=$(($(now_ms) - start))
-}
-file() { head -c "${2:-256K}" /dev/urandom >"$mnt/$1"; }
-no_leases() {
-	stat_becomes leases 0 "$1" "$2: no lease is left"
-	is "$(stat_of pins) $(stat_of quarantined_blocks)" "0 0" "$2: no pin is left"
-}
 
 # ---- take, read, write, commit, return ------------------------------------------
 

@@ -34,6 +34,26 @@ static void end(void)
 	fs_pool_remove(&pool);
 }
 
+/* With a reference. */
+static PML_UNUSED struct pml_inode *new_file(const char *name)
+{
+	return fs_pool_create(root, name, S_IFREG | 0644);
+}
+
+static PML_UNUSED int fill(struct pml_inode *inode, uint64_t first, int byte, size_t len)
+{
+	pml_auto_free unsigned char *buf = malloc(len);
+	memset(buf, byte, len);
+	return pml_file_write(inode, buf, len, first, false, NULL);
+}
+
+static PML_UNUSED struct pml_fs_counts counts_now(void)
+{
+	struct pml_fs_counts counts;
+	pml_fs_counts(pool.fs, &counts);
+	return counts;
+}
+
 /* Create, and drop the reference. */
 static PML_UNUSED int make(struct pml_inode *dir, const char *name, mode_t mode)
 {

@@ -20,7 +20,7 @@
 #include "../../fs/pin.h"
 #include "../../fs/sharers.h"
 #include "../support/fs_failing.h"
-#include "../support/fs_ground.h"
+#include "../support/fs_letters.h"
 
 #define BLOCK 4096u
 #define ZERO  FALLOC_FL_ZERO_RANGE
@@ -134,50 +134,6 @@ static void end_leases(void)
 }
 
 /* ---- helpers ------------------------------------------------------------ */
-
-static struct pml_inode *new_file(const char *name)
-{
-	return fs_pool_create(root, name, S_IFREG | 0644);
-}
-
-static struct pml_fs_counts counts_now(void)
-{
-	struct pml_fs_counts counts;
-	pml_fs_counts(pool.fs, &counts);
-	return counts;
-}
-
-static int fill(struct pml_inode *inode, uint64_t first, int byte, size_t len)
-{
-	pml_auto_free unsigned char *buf = malloc(len);
-	memset(buf, byte, len);
-	return pml_file_write(inode, buf, len, first, false, NULL);
-}
-
-/* One block of each letter, '.' a hole. */
-static struct pml_inode *lettered(const char *name, const char *letters)
-{
-	struct pml_inode *inode = new_file(name);
-	for (size_t i = 0; letters[i]; i++)
-		if (letters[i] != '.')
-			CHECK_EQ(fill(inode, i * BLOCK, letters[i], BLOCK), 0);
-	return inode;
-}
-
-/* The first byte of each block, '.' for 0; a static buffer. */
-static const char *letters_of(struct pml_inode *inode)
-{
-	static char text[256];
-	size_t n = 0;
-	for (uint64_t at = 0; at < pml_inode_size(inode) && n + 1 < sizeof(text); at += BLOCK) {
-		char c = 0;
-		if (fs_pool_read(inode, at, &c, 1) != 1)
-			break;
-		text[n++] = c ? c : '.';
-	}
-	text[n] = 0;
-	return text;
-}
 
 static int clone_at(struct pml_inode *src, uint64_t from, struct pml_inode *dst, uint64_t to,
 		    uint64_t nblocks)

@@ -14,7 +14,7 @@
 #include "../../fs/inode.h"
 #include "../../fs/pin.h"
 #include "../support/fs_failing.h"
-#include "../support/fs_ground.h"
+#include "../support/fs_letters.h"
 
 #define BLOCK 4096u
 #define ZERO  FALLOC_FL_ZERO_RANGE
@@ -22,11 +22,6 @@
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 /* ---- helpers ------------------------------------------------------------ */
-
-static struct pml_inode *new_file(const char *name)
-{
-	return fs_pool_create(root, name, S_IFREG | 0644);
-}
 
 static uint64_t used_blocks(void)
 {
@@ -47,38 +42,6 @@ static uint64_t blocks_of(struct pml_inode *inode)
 	struct stat st;
 	pml_inode_stat(inode, &st);
 	return (uint64_t)st.st_blocks / 8;
-}
-
-static int fill(struct pml_inode *inode, uint64_t first, int byte, size_t len)
-{
-	pml_auto_free unsigned char *buf = malloc(len);
-	memset(buf, byte, len);
-	return pml_file_write(inode, buf, len, first, false, NULL);
-}
-
-/* One block of each letter: "abc" makes three. */
-static struct pml_inode *lettered(const char *name, const char *letters)
-{
-	struct pml_inode *inode = new_file(name);
-	for (size_t i = 0; letters[i]; i++)
-		if (letters[i] != '.')
-			CHECK_EQ(fill(inode, i * BLOCK, letters[i], BLOCK), 0);
-	return inode;
-}
-
-/* The first byte of each block, '.' for 0; a static buffer. */
-static const char *letters_of(struct pml_inode *inode)
-{
-	static char text[256];
-	size_t n = 0;
-	for (uint64_t at = 0; at < pml_inode_size(inode) && n + 1 < sizeof(text); at += BLOCK) {
-		char c = 0;
-		if (fs_pool_read(inode, at, &c, 1) != 1)
-			break;
-		text[n++] = c ? c : '.';
-	}
-	text[n] = 0;
-	return text;
 }
 
 static int clone_all(struct pml_inode *src, struct pml_inode *dst)

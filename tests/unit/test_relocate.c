@@ -20,18 +20,6 @@
 
 /* ---- helpers ------------------------------------------------------------ */
 
-static struct pml_inode *new_file(const char *name)
-{
-	return fs_pool_create(root, name, S_IFREG | 0644);
-}
-
-static struct pml_fs_counts counts_now(void)
-{
-	struct pml_fs_counts counts;
-	pml_fs_counts(pool.fs, &counts);
-	return counts;
-}
-
 /* Each block has a byte of its own, never 0. */
 static int byte_of(uint64_t file_block)
 {

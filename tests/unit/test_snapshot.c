@@ -31,20 +31,6 @@ void pmemobj_tx_commit(void)
 
 /* ---- helpers ------------------------------------------------------------ */
 
-static struct pml_fs_counts counts_now(void)
-{
-	struct pml_fs_counts counts;
-	pml_fs_counts(pool.fs, &counts);
-	return counts;
-}
-
-static int fill(struct pml_inode *inode, uint64_t first, int byte, size_t len)
-{
-	pml_auto_free unsigned char *buf = malloc(len);
-	memset(buf, byte, len);
-	return pml_file_write(inode, buf, len, first, false, NULL);
-}
-
 static struct pml_inode *find(struct pml_inode *dir, const char *name)
 {
 	struct pml_inode *inode = NULL;

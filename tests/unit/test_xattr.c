@@ -40,7 +40,7 @@ static int64_t list(struct pml_inode *inode, uid_t uid, char *names, size_t max_
 	return err ? err : (int64_t)bytes;
 }
 
-static void fill(char *value, size_t bytes, unsigned int seed)
+static void pattern(char *value, size_t bytes, unsigned int seed)
 {
 	for (size_t i = 0; i < bytes; i++)
 		value[i] = (char)(seed + i * 7 + i / 251);
@@ -317,7 +317,7 @@ static void model_check(struct pml_inode *inode, const struct model *m)
 	CHECK_EQ(get(inode, m->name, buffer, VALUE_MAX), m->bytes < 0 ? -ENODATA : m->bytes);
 	if (m->bytes < 0)
 		return;
-	fill(want, (size_t)m->bytes, m->seed);
+	pattern(want, (size_t)m->bytes, m->seed);
 	CHECK(memcmp(buffer, want, (size_t)m->bytes) == 0);
 }
 
@@ -349,7 +349,7 @@ static void model_step(struct pml_inode *inode, struct model *m)
 	int flag = flags[random() % 4];
 	size_t bytes = m->bytes > 0 && random() % 4 == 0 ? (size_t)m->bytes : any_size();
 	unsigned int seed = (unsigned int)random();
-	fill(value, bytes, seed);
+	pattern(value, bytes, seed);
 	int want = m->bytes >= 0 && flag == XATTR_CREATE   ? -EEXIST
 		   : m->bytes < 0 && flag == XATTR_REPLACE ? -ENODATA
 							   : 0;
@@ -762,7 +762,7 @@ static void test_failed_operations_change_nothing(void)
 	begin();
 	swept = fs_pool_create(root, "f", FILE_MODE);
 	swept_dir = fs_pool_create(root, "d", DIR_MODE);
-	fill(swept_value, VALUE_MAX, 9);
+	pattern(swept_value, VALUE_MAX, 9);
 	CHECK_EQ(pool.fs->super->feature_ro_compat, 0);
 	SWEEP(op_set_first);
 	CHECK_EQ(pool.fs->super->feature_ro_compat, PML_FEATURE_RO_XATTR);
