@@ -20,6 +20,7 @@ static void begin_segment(struct pml_lease *lease)
 	lease->key_since_ms = 0;
 }
 
+/* Model: fence_start (tests/model/fence.pml). */
 void pml_table_fence_start(struct pml_table *tab, struct pml_lease *lease)
 {
 	lease->fence_segment = 0;
@@ -49,6 +50,7 @@ static bool revive(struct pml_table *tab, struct pml_lease *lease)
 	return true;
 }
 
+/* Model: fence_next (tests/model/fence.pml). */
 bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_attempt)
 {
 	while (!pml_list_is_empty(&tab->fences)) {
@@ -78,6 +80,7 @@ bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_a
 	return false;
 }
 
+/* Model: fence_escalate (tests/model/fence.pml). */
 static void escalate(struct pml_table *tab, struct pml_lease *lease)
 {
 	if (lease->session->fence_from == PML_FENCE_CONNECTION)
@@ -86,7 +89,10 @@ static void escalate(struct pml_table *tab, struct pml_lease *lease)
 	tab->stats.fence_escalations++;
 }
 
-/* This key stays alive as far as we know; goes on with the others. */
+/*
+ * This key stays alive as far as we know; goes on with the others.
+ * Model: fence_give_up (tests/model/fence.pml).
+ */
 static void give_up_segment(struct pml_table *tab, struct pml_lease *lease)
 {
 	if (lease->state != PML_LEASE_STUCK) {
@@ -103,6 +109,7 @@ static void give_up_segment(struct pml_table *tab, struct pml_lease *lease)
 	pml_list_append(&tab->fences, &lease->fence);
 }
 
+/* Model: fence_result (tests/model/fence.pml). */
 void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int err,
 			    uint64_t took_ms, uint64_t now_ms)
 {
@@ -161,6 +168,7 @@ void pml_table_fence_again(struct pml_table *tab, uint64_t id)
 	}
 }
 
+/* Model: fence_retry (tests/model/fence.pml). */
 void pml_table_fence_tick(struct pml_table *tab, uint64_t now_ms)
 {
 	struct pml_lease *lease, *tmp;

@@ -93,7 +93,10 @@ static enum pml_pin_kind kind_of(const struct pml_claim *claim)
 	return claim->is_shared ? PML_PIN_OWNED_READ : PML_PIN_READ;
 }
 
-/* Pins the range as far as segments reach, and enters them in @lease. */
+/*
+ * Pins the range as far as segments reach, and enters them in @lease.
+ * Model: blocks_pin (tests/model/lease.pml).
+ */
 static int pin(struct pml_lease_manager *mgr, struct pml_lease *lease)
 {
 	const struct pml_claim *claim = &lease->claim;
@@ -124,6 +127,7 @@ static int pin(struct pml_lease_manager *mgr, struct pml_lease *lease)
 	return 0;
 }
 
+/* Model: key_make (tests/model/lease.pml). */
 static int make_keys(struct pml_lease *lease)
 {
 	const struct pml_lease_session *session = lease->session;
@@ -330,6 +334,7 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
 	return err;
 }
 
+/* Model: file_commit (tests/model/lease.pml). */
 int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
 		     uint64_t first_byte, uint64_t len_bytes, uint64_t new_size_bytes)
 {

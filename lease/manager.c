@@ -125,7 +125,7 @@ void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, u
 		mgr->hooks.contents_changed(mgr->hooks.arg, ino, first_byte, len_bytes, may_wait);
 }
 
-/* The last that happens to a lease. */
+/* The last that happens to a lease.  Model: act_gone (tests/model/table.pml). */
 static void finish_lease(struct pml_lease_manager *mgr, const struct pml_action *action)
 {
 	struct pml_lease *lease = action->lease;
@@ -203,7 +203,10 @@ static void *run_clock(void *arg)
 
 /* ---- the fence thread --------------------------------------------------- */
 
-/* Called and returns with the lock, drops it for the fence. */
+/*
+ * Called and returns with the lock, drops it for the fence.
+ * Model: key_fence (tests/model/lease.pml).
+ */
 static void fence_key_locked(struct pml_lease_manager *mgr, const struct pml_fence_attempt *attempt)
 {
 	const struct pml_lease_session *session = attempt->lease->session;
@@ -217,7 +220,10 @@ static void fence_key_locked(struct pml_lease_manager *mgr, const struct pml_fen
 	pml_table_fence_result(&mgr->table, attempt->lease, err, took_ms, now_ms);
 }
 
-/* I3: every key of @lease is confirmed dead.  Called and returns with the lock. */
+/*
+ * I3: every key of @lease is confirmed dead.  Called and returns with the lock.
+ * Model: blocks_unpin (tests/model/lease.pml).
+ */
 static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
 {
 	pthread_mutex_unlock(&mgr->lock);

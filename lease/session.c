@@ -78,6 +78,7 @@ static void start_term(struct pml_table *tab, struct pml_lease_session *session,
 	pml_list_append(behind->next, &session->by_term);
 }
 
+/* Model: session_add (tests/model/table.pml). */
 int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *session, uint64_t now_ms)
 {
 	if (tab->is_closing)
@@ -105,7 +106,10 @@ void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms
 	start_term(tab, session, now_ms);
 }
 
-/* No new leases, and the fences of all that it has.  Cannot fail (I7). */
+/*
+ * No new leases, and the fences of all that it has.  Cannot fail (I7).
+ * Model: session_end_leases (tests/model/table.pml).
+ */
 static void end_leases(struct pml_table *tab, struct pml_lease_session *session,
 		       enum pml_end_reason why, uint64_t now_ms)
 {
@@ -117,6 +121,7 @@ static void end_leases(struct pml_table *tab, struct pml_lease_session *session,
 		pml_table_end(tab, lease, why, false, now_ms);
 }
 
+/* Model: session_end (tests/model/table.pml). */
 static void end_session(struct pml_table *tab, struct pml_lease_session *session,
 			enum pml_end_reason why, uint64_t now_ms)
 {
@@ -135,6 +140,7 @@ void pml_table_session_end(struct pml_table *tab, uint64_t id, enum pml_end_reas
 		end_session(tab, session, why, now_ms);
 }
 
+/* Model: table_close (tests/model/table.pml). */
 void pml_table_close(struct pml_table *tab, uint64_t now_ms)
 {
 	tab->is_closing = true;
@@ -145,6 +151,7 @@ void pml_table_close(struct pml_table *tab, uint64_t now_ms)
 	}
 }
 
+/* Model: session_expire (tests/model/table.pml). */
 void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms)
 {
 	struct pml_lease_session *session, *tmp;
@@ -158,6 +165,7 @@ void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms)
 	}
 }
 
+/* Model: session_check_released (tests/model/table.pml). */
 void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session)
 {
 	if (!session->is_ended || session->usage.leases > 0)

@@ -454,6 +454,7 @@ static void enter(struct pml_table *tab, struct pml_lease *lease, uint64_t now_m
 	charge_lease(tab, lease->session, 1);
 }
 
+/* Model: lease_insert (tests/model/table.pml). */
 static int insert(struct pml_table *tab, struct pml_lease *lease, const struct pml_lease *held,
 		  uint64_t now_ms)
 {
@@ -495,6 +496,7 @@ int pml_table_insert_beside(struct pml_table *tab, struct pml_lease *lease,
 	return insert(tab, lease, held, now_ms);
 }
 
+/* Model: lease_pinned (tests/model/table.pml). */
 void pml_table_pinned(struct pml_table *tab, struct pml_lease *lease,
 		      struct pml_lease_segment *segments, uint32_t nsegments, uint64_t end_byte)
 {
@@ -519,6 +521,7 @@ void pml_table_pinned(struct pml_table *tab, struct pml_lease *lease,
 	pml_table_recheck_waiters(tab, claim->ino, claim->first_byte, asked_end);
 }
 
+/* Model: lease_granted (tests/model/table.pml). */
 int pml_table_granted(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	assert(lease->state == PML_LEASE_GRANTING);
@@ -535,6 +538,7 @@ int pml_table_granted(struct pml_table *tab, struct pml_lease *lease, uint64_t n
 	return 0;
 }
 
+/* Model: grant_failed (tests/model/table.pml). */
 void pml_table_grant_failed(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	assert(lease->state == PML_LEASE_GRANTING);
@@ -549,6 +553,7 @@ void pml_table_grant_failed(struct pml_table *tab, struct pml_lease *lease, uint
 
 /* ---- recall and end ----------------------------------------------------- */
 
+/* Model: clocks_start (tests/model/table.pml). */
 static void start_clocks(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	lease->has_clocks = true;
@@ -561,6 +566,7 @@ static void start_clocks(struct pml_table *tab, struct pml_lease *lease, uint64_
 	INSERT_BY_DUE(&tab->acks, lease, ack_clock, ack_due_ms);
 }
 
+/* Model: recall_start (tests/model/table.pml). */
 void pml_table_recall(struct pml_table *tab, struct pml_lease *lease, enum pml_layout_op op,
 		      bool arm_clocks, uint64_t now_ms)
 {
@@ -609,6 +615,7 @@ static void record_end_of_hold(struct pml_table *tab, const struct pml_lease *le
 		pml_table_record_span(tab, PML_SPAN_REVOKE, took_ms);
 }
 
+/* Model: lease_end (tests/model/table.pml). */
 void pml_table_end(struct pml_table *tab, struct pml_lease *lease, enum pml_end_reason why,
 		   bool is_cooperative, uint64_t now_ms)
 {
@@ -659,6 +666,7 @@ static void count_end(struct pml_lease_stats *stats, const struct pml_lease *lea
 	}
 }
 
+/* Model: lease_gone (tests/model/table.pml). */
 void pml_table_gone(struct pml_table *tab, struct pml_lease *lease, uint64_t now_ms)
 {
 	struct pml_lease_session *session = lease->session;
@@ -687,6 +695,7 @@ void pml_table_gone(struct pml_table *tab, struct pml_lease *lease, uint64_t now
 
 /* ---- the holder's requests ---------------------------------------------- */
 
+/* Model: lease_ack (tests/model/table.pml). */
 int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id, uint64_t now_ms)
 {
 	struct pml_lease *lease = pml_table_find_held(tab, session, lease_id);
@@ -701,6 +710,7 @@ int pml_table_ack(struct pml_table *tab, uint64_t session, uint64_t lease_id, ui
 	return 0;
 }
 
+/* Model: lease_return (tests/model/table.pml). */
 int pml_table_return(struct pml_table *tab, uint64_t session, uint64_t lease_id, uint64_t now_ms)
 {
 	struct pml_lease *lease = pml_table_find_held(tab, session, lease_id);
@@ -711,6 +721,7 @@ int pml_table_return(struct pml_table *tab, uint64_t session, uint64_t lease_id,
 	return 0;
 }
 
+/* Model: commit_begin (tests/model/table.pml). */
 int pml_table_commit_begin(struct pml_table *tab, uint64_t session, uint64_t lease_id,
 			   uint64_t first_byte, uint64_t len_bytes, struct pml_lease **ret_lease)
 {
@@ -728,6 +739,7 @@ int pml_table_commit_begin(struct pml_table *tab, uint64_t session, uint64_t lea
 	return 0;
 }
 
+/* Model: commit_end (tests/model/table.pml). */
 void pml_table_commit_end(struct pml_table *tab, struct pml_lease *lease)
 {
 	assert(lease->commits > 0);
@@ -767,7 +779,10 @@ static void tick_orphans(struct pml_table *tab, uint64_t now_ms)
 
 /* ---- time --------------------------------------------------------------- */
 
-/* No sign of life: the ack clock.  Alive but not returned: the drain clock. */
+/*
+ * No sign of life: the ack clock.  Alive but not returned: the drain clock.
+ * Model: clock_ack, clock_drain (tests/model/table.pml).
+ */
 static void tick_recalls(struct pml_table *tab, uint64_t now_ms)
 {
 	struct pml_lease *lease, *tmp;

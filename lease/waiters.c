@@ -31,6 +31,7 @@ struct pml_lease *pml_table_first_in_the_way(const struct pml_table *tab,
 
 /* ---- resume ------------------------------------------------------------- */
 
+/* Model: waiter_resume (tests/model/breaks.pml). */
 static void resume(struct pml_table *tab, struct pml_waiter *w, int verdict)
 {
 	assert(w->is_parked);
@@ -41,6 +42,7 @@ static void resume(struct pml_table *tab, struct pml_waiter *w, int verdict)
 	pml_list_append(&tab->resumes, &w->resume_link);
 }
 
+/* Model: waiters_recheck (tests/model/breaks.pml). */
 void pml_table_recheck_waiters(struct pml_table *tab, uint64_t ino, uint64_t first_byte,
 			       uint64_t end_byte)
 {
@@ -56,6 +58,7 @@ void pml_table_recheck_waiters(struct pml_table *tab, uint64_t ino, uint64_t fir
 	}
 }
 
+/* Model: waiters_fail (tests/model/breaks.pml). */
 void pml_table_fail_waiters(struct pml_table *tab, const struct pml_lease *lease, int verdict)
 {
 	struct pml_waiter *w;
@@ -76,6 +79,7 @@ void pml_table_fail_all_waiters(struct pml_table *tab, int verdict)
 	}
 }
 
+/* Model: waiter_deadline (tests/model/breaks.pml). */
 void pml_table_waiter_tick(struct pml_table *tab, uint64_t now_ms)
 {
 	if (tab->waiter_due_ms > now_ms)
@@ -132,7 +136,10 @@ static bool is_local(const struct pml_lease *lease)
 	return lease->session->ops && lease->session->ops->is_local;
 }
 
-/* Starts ending everything in the way of @change: the asker's own leases count as returned. */
+/*
+ * Starts ending everything in the way of @change: the asker's own leases count as returned.
+ * Model: break_recall (tests/model/breaks.pml).
+ */
 static void break_leases(struct pml_table *tab, const struct pml_layout_change *change,
 			 uint64_t session, uint64_t now_ms)
 {
@@ -208,6 +215,7 @@ static bool widen(struct pml_layout_change *held, const struct pml_layout_change
  * An operation with several changes (a clone's source and destination) that waits for another
  * one goes on holding back leases in the way of the former ones: else it might have to wait
  * for the one, then for the other, for ever.
+ * Model: break_hold (tests/model/breaks.pml).
  */
 static void hold_former(struct pml_table *tab, struct pml_waiter *w)
 {
@@ -228,6 +236,7 @@ static bool is_same_change(const struct pml_layout_change *a, const struct pml_l
 	       a->op == b->op;
 }
 
+/* Model: break_park (tests/model/breaks.pml). */
 static void park(struct pml_table *tab, const struct pml_layout_change *change,
 		 struct pml_waiter *w)
 {
@@ -250,6 +259,7 @@ static void park(struct pml_table *tab, const struct pml_layout_change *change,
 	}
 }
 
+/* Model: break_admit (tests/model/breaks.pml). */
 int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *change,
 		    struct pml_waiter *w, uint64_t now_ms)
 {
@@ -290,6 +300,7 @@ int pml_table_admit(struct pml_table *tab, const struct pml_layout_change *chang
 	return -EINPROGRESS;
 }
 
+/* Model: break_cancel (tests/model/breaks.pml). */
 void pml_table_cancel(struct pml_table *tab, struct pml_waiter *w)
 {
 	if (w->is_parked)
@@ -298,6 +309,7 @@ void pml_table_cancel(struct pml_table *tab, struct pml_waiter *w)
 		w->is_cancelled = true;
 }
 
+/* Model: break_done (tests/model/breaks.pml). */
 void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms)
 {
 	if (!w->is_queued)
@@ -318,6 +330,7 @@ void pml_table_done(struct pml_table *tab, struct pml_waiter *w, uint64_t now_ms
 
 /* ---- what others ask ---------------------------------------------------- */
 
+/* Model: held_back (tests/model/breaks.pml). */
 bool pml_table_is_held_back(const struct pml_table *tab, const struct pml_claim *asked)
 {
 	const struct pml_waiter *w;

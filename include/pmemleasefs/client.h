@@ -167,6 +167,10 @@ int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *
 /*
  * Makes a written range durable and visible to everybody; the file's size is then at
  * least @new_size_bytes (0: as it was).
+ *   -EINVAL  outside the lease, or not a write lease
+ *   -EBUSY   the file would grow, and its last block is shared with another file and under
+ *            somebody's lease: that must not move
+ *   -ENOSPC, -EIO of the server
  */
 int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
 		      uint64_t new_size_bytes);
