@@ -553,4 +553,5 @@ void server_fini(struct sim *sim)
 	struct pml_party *party, *other;
 	pml_list_for_each_safe(party, other, &tab->accounts.parties, link)
 		free(party);
+	free(tab->lease_buckets);
 }
