@@ -20,8 +20,9 @@
 #include "soft.h"
 
 #define HELLO_MS    2000
+#define SILENCE_MS  500 /* may pass before a hello when others want to come in */
 #define PENDING_MAX 64u
-#define BACKLOG	    128
+#define BACKLOG	    512
 #define FD_PAUSE_MS 100 /* rest after accept(2) ran out of descriptors or memory */
 
 /* A connection whose hello has not arrived in full. */
@@ -193,10 +194,41 @@ static void drop_pending(struct soft_fabric *fabric, unsigned i)
 	forget_pending(fabric, i);
 }
 
-/* Takes new connections off the listening socket; a newer one displaces the oldest. */
+/* Has anything come from it? */
+static bool has_spoken(const struct pending *p)
+{
+	char byte;
+	return p->got_bytes > 0 || recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/*
+ * Hangs up on the oldest connection that says nothing, but not before it had time to: until
+ * then new ones wait in the kernel's queue.  So a flood of silent ones displaces nobody else.
+ */
+static bool make_room(struct soft_fabric *fabric)
+{
+	for (unsigned i = 0; i < fabric->pending_count; i++) {
+		const struct pending *p = &fabric->pending[i];
+		if (has_spoken(p))
+			continue;
+		uint64_t due_ns = p->deadline_ns - (HELLO_MS - SILENCE_MS) * 1000000ull;
+		if (pml_transport_now_ns() < due_ns) {
+			fabric->pause_until_ns = due_ns;
+			return false;
+		}
+		drop_pending(fabric, i);
+		return true;
+	}
+	/* All have spoken, and are looked at next. */
+	return false;
+}
+
+/* Takes new connections off the listening socket. */
 static void take_connections(struct soft_fabric *fabric)
 {
 	for (unsigned i = 0; i < PENDING_MAX; i++) {
+		if (fabric->pending_count == PENDING_MAX && !make_room(fabric))
+			return;
 		struct sockaddr_storage addr = {0};
 		socklen_t bytes = sizeof(addr);
 		int fd = accept4(fabric->listen_fd, (struct sockaddr *)&addr, &bytes,
@@ -210,8 +242,6 @@ static void take_connections(struct soft_fabric *fabric)
 			(void)close(fd);
 			continue;
 		}
-		if (fabric->pending_count == PENDING_MAX)
-			drop_pending(fabric, 0);
 		struct pending *p = &fabric->pending[fabric->pending_count++];
 		p->fd = fd;
 		p->got_bytes = 0;
