@@ -204,6 +204,30 @@ static void test_silent_connections_hold_nobody_up(void)
 	pair_close(&p);
 }
 
+/* More than there is room for, before and behind one that says hello a moment later. */
+static void test_a_crowd_of_silent_connections_displaces_nobody(void)
+{
+	int silent[130];
+	struct pml_ep *ep = NULL;
+	for (size_t i = 0; i < 65; i++)
+		silent[i] = raw_connect();
+	CHECK_EQ(pml_fabric_accept(suite.fabric, 0, &ep), -ETIMEDOUT);
+	int fd = raw_connect();
+	for (size_t i = 65; i < PML_ARRAY_LEN(silent); i++)
+		silent[i] = raw_connect();
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(pml_fabric_accept(suite.fabric, 0, &ep), -ETIMEDOUT);
+	struct pml_soft_frame hello;
+	pml_soft_frame_init(&hello, PML_SOFT_HELLO);
+	raw_send(fd, &hello, sizeof(hello));
+	CHECK_EQ(pml_fabric_accept(suite.fabric, WAIT_MS, &ep), 0);
+	CHECK_EQ(recv(fd, &hello, sizeof(hello), MSG_WAITALL), (ssize_t)sizeof(hello));
+	for (size_t i = 0; i < PML_ARRAY_LEN(silent); i++)
+		(void)close(silent[i]);
+	if (ep)
+		raw_close(fd, ep);
+}
+
 static void test_a_server_of_another_version_is_refused_in_words(void)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -574,6 +598,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_a_write_that_changes_its_size_is_refused);
 	TAP_RUN(test_messages_without_credit_end_the_connection);
 	TAP_RUN(test_silent_connections_hold_nobody_up);
+	TAP_RUN(test_a_crowd_of_silent_connections_displaces_nobody);
 	TAP_RUN(test_a_server_of_another_version_is_refused_in_words);
 	TAP_RUN(test_a_client_that_stalls_in_a_write_cannot_stall_the_fence);
 	TAP_RUN(test_a_client_that_reads_nothing_cannot_stall_fence_or_sender);
