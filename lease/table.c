@@ -319,17 +319,6 @@ bool pml_table_has_action(const struct pml_table *tab)
 
 /* ---- granting ----------------------------------------------------------- */
 
-/* Has it leases that are being fenced?  Then there is more room in a moment. */
-static bool has_ending(const struct pml_lease_session *session)
-{
-	const struct pml_lease *lease;
-	pml_list_for_each(lease, &session->leases, of_session) {
-		if (lease->state == PML_LEASE_FENCING)
-			return true;
-	}
-	return false;
-}
-
 /* Charges nothing yet; *ret_segments is how many the lease may have. */
 static int check_limits(struct pml_table *tab, const struct pml_lease_session *session,
 			const struct pml_claim *claim, uint64_t bytes, uint32_t *ret_segments)
@@ -341,8 +330,6 @@ static int check_limits(struct pml_table *tab, const struct pml_lease_session *s
 					   ret_segments, &limit);
 	if (!err && claim->is_unbreakable)
 		err = pml_accounts_admit_unbreakable(&tab->accounts, bytes, &limit);
-	if ((err == -EDQUOT || err == -EUSERS) && has_ending(session))
-		return -EAGAIN;
 	if (err)
 		pml_table_record_refusal(tab, limit);
 	return err;

@@ -268,9 +268,8 @@ struct pml_lease_wish {
  * try: younger requests that conflict with it get EAGAIN meanwhile.
  *
  * Returns 0, or
- *   -EAGAIN   a conflicting lease was recalled, an operation waits on the range, somebody else
- *             asked earlier, or a limit is reached while own leases are being fenced: ask
- *             again in a moment
+ *   -EAGAIN   a conflicting lease was recalled, an operation waits on the range, or somebody
+ *             else asked earlier: ask again in a moment
  *   -EBUSY    a conflicting lease that is unbreakable, or policy ebusy
  *   -EDEADLK  conflicts with a lease of the same session: return that first
  *   -EDQUOT   a limit of this session or user; -EUSERS a limit of all

@@ -474,30 +474,6 @@ static void test_random_charges_add_up_also_when_limits_change(void)
 	CHECK(refused_steps > 1000);
 }
 
-/* A client that returns a large lease and takes another one is not refused for the first. */
-static void allow_two(struct pml_lease_config *config)
-{
-	config->max_session_leases = 2;
-}
-
-static void test_what_was_returned_is_waited_for_at_a_limit(void)
-{
-	start(allow_two);
-	uint64_t s = session_new();
-	uint64_t id = must_acquire(s, 0, BLOCK, PML_LEASE_READ)->id;
-	must_acquire(s, BLOCK, 2 * BLOCK, PML_LEASE_READ);
-	int err;
-	CHECK(!insert(s, 2 * BLOCK, 3 * BLOCK, PML_LEASE_READ, &err));
-	CHECK_EQ(err, -EDQUOT);
-	CHECK_EQ(pml_table_return(&tab, s, id, now), 0);
-	CHECK(!insert(s, 2 * BLOCK, 3 * BLOCK, PML_LEASE_READ, &err));
-	CHECK_EQ(err, -EAGAIN);
-	CHECK_EQ(tab.stats.refused_limit, 1);
-	run_fences();
-	must_acquire(s, 2 * BLOCK, 3 * BLOCK, PML_LEASE_READ);
-	finish();
-}
-
 int main(void)
 {
 	TAP_RUN(test_I9_sessions_are_limited_in_all_by_host_and_by_user);
@@ -513,6 +489,5 @@ int main(void)
 	TAP_RUN(test_I9_fewer_sessions_than_there_are_do_not_share_out_more);
 	TAP_RUN(test_a_bad_configuration_is_refused_and_changes_nothing);
 	TAP_RUN(test_random_charges_add_up_also_when_limits_change);
-	TAP_RUN(test_what_was_returned_is_waited_for_at_a_limit);
 	return tap_done();
 }
