@@ -399,7 +399,7 @@ static void request_lease(struct sim *sim, const struct sim_message *m, struct s
 	int err = insert(sim, lease, note->stands_for);
 	if (m->type == SIM_LEASE)
 		judge_request(sim, m->conn, &lease->claim, err);
-	else
+	else if (err != -ESTALE && err != -EINVAL) /* else the table was not asked */
 		sim->seekers[m->conn].order = 0;
 	if (sim->fault == SIM_NO_SEAT && session)
 		pml_table_seek_end(session);
