@@ -12,16 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pml/fs.h"
+#include "ratio.h"
 
 #define SMALL 1000u
 #define BLOCK PML_BLOCK_BYTES
 
 static unsigned int large = 1000000;
-static bool is_markdown;
 static char path[4096];
 static uint8_t block[BLOCK];
 
@@ -38,34 +37,18 @@ static void must(int err, const char *what)
 		die(what, strerror(-err));
 }
 
-static double now(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 static void row(const char *what, double ratio, const char *against)
 {
-	if (is_markdown)
+	if (ratio_is_markdown)
 		printf("| %s | %.2f | %s |\n", what, ratio, against);
 	else
 		printf("# ratio scale, %s: %.2f (%s)\n", what, ratio, against);
 	(void)fflush(stdout);
 }
 
-/* Resident memory that is not the device's, in MiB. */
 static double own_mib(void)
 {
-	FILE *f = fopen("/proc/self/status", "re");
-	char line[128];
-	unsigned long kib = 0;
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "RssAnon: %lu kB", &kib) == 1)
-			break;
-	if (f)
-		(void)fclose(f);
-	return (double)kib / 1024;
+	return ratio_own_bytes() / (1 << 20);
 }
 
 static struct pml_fs *open_fs(void)
@@ -144,30 +127,30 @@ static struct dir_cost run_dir(struct pml_inode *root, const char *name, unsigne
 	struct dir_cost cost;
 	struct pml_inode *dir = make_inode(root, name, S_IFDIR | 0755);
 	create_entries(dir, 0, n - SMALL);
-	double start = now();
+	double start = ratio_now_s();
 	create_entries(dir, n - SMALL, n);
-	cost.s[CREATE] = (now() - start) / SMALL;
+	cost.s[CREATE] = (ratio_now_s() - start) / SMALL;
 
-	start = now();
+	start = ratio_now_s();
 	for (unsigned int i = 0; i < SMALL; i++) {
 		struct pml_inode *inode;
 		must(pml_dir_lookup(dir, name_of((unsigned int)(i * 2654435761u) % n), &inode),
 		     "lookup");
 		pml_inode_put(inode, 1);
 	}
-	cost.s[LOOKUP] = (now() - start) / SMALL;
+	cost.s[LOOKUP] = (ratio_now_s() - start) / SMALL;
 
 	unsigned int seen = 0;
-	start = now();
+	start = ratio_now_s();
 	must(pml_dir_read(dir, 0, count_entry, &seen), "readdir");
-	cost.s[LIST] = (now() - start) / seen;
+	cost.s[LIST] = (ratio_now_s() - start) / seen;
 	if (seen != n + 2)
 		die("readdir", "wrong number of entries");
 
-	start = now();
+	start = ratio_now_s();
 	for (unsigned int i = 0; i < SMALL; i++)
 		must(pml_dir_unlink(dir, name_of(i)), "unlink");
-	cost.s[UNLINK] = (now() - start) / SMALL;
+	cost.s[UNLINK] = (ratio_now_s() - start) / SMALL;
 	for (unsigned int i = SMALL; i < n; i++)
 		must(pml_dir_unlink(dir, name_of(i)), "unlink");
 	pml_inode_put(dir, 1);
@@ -229,12 +212,12 @@ static struct file_cost run_file(struct pml_inode *root, unsigned int n)
 	struct pml_inode *file = make_inode(root, "file", S_IFREG | 0644);
 	struct pml_inode *twin = make_inode(root, "twin", S_IFREG | 0644);
 	write_extents(file, 0, n - SMALL);
-	double start = now();
+	double start = ratio_now_s();
 	write_extents(file, n - SMALL, n);
-	cost.s[APPEND] = (now() - start) / SMALL;
+	cost.s[APPEND] = (ratio_now_s() - start) / SMALL;
 
 	struct iovec iov[PML_IOV_MAX];
-	start = now();
+	start = ratio_now_s();
 	for (unsigned int i = 0; i < SMALL; i++) {
 		int niov;
 		size_t got;
@@ -242,21 +225,21 @@ static struct file_cost run_file(struct pml_inode *root, unsigned int n)
 		must(pml_file_read_begin(file, at, BLOCK, iov, &niov, &got), "read");
 		pml_file_read_end(file);
 	}
-	cost.s[READ] = (now() - start) / SMALL;
+	cost.s[READ] = (ratio_now_s() - start) / SMALL;
 
-	start = now();
+	start = ratio_now_s();
 	for (unsigned int i = 0; i < 8; i++)
 		must(pml_file_sync(file), "sync");
-	cost.s[SYNC] = (now() - start) / 8;
+	cost.s[SYNC] = (ratio_now_s() - start) / 8;
 
-	start = now();
+	start = ratio_now_s();
 	clone_all(file, twin);
-	cost.s[CLONE] = (now() - start) / n;
+	cost.s[CLONE] = (ratio_now_s() - start) / n;
 
-	start = now();
+	start = ratio_now_s();
 	must(pml_file_truncate(twin, 0, NULL), "truncate");
 	must(pml_file_truncate(file, 0, NULL), "truncate");
-	cost.s[TRUNCATE] = (now() - start) / n / 2;
+	cost.s[TRUNCATE] = (ratio_now_s() - start) / n / 2;
 	pml_inode_put(file, 1);
 	pml_inode_put(twin, 1);
 	must(pml_dir_unlink(root, "file"), "unlink");
@@ -294,7 +277,7 @@ static struct device_cost run_device(uint64_t bytes)
 	double mib = own_mib();
 	struct pml_fs *fs = make_fs(bytes);
 	pml_fs_close(fs);
-	double start = now();
+	double start = ratio_now_s();
 	fs = open_fs();
 	struct pml_inode *root = root_of(fs);
 	struct pml_inode *file = make_inode(root, "sparse", S_IFREG | 0644);
@@ -312,7 +295,7 @@ static struct device_cost run_device(uint64_t bytes)
 		die("statvfs", "blocks are missing");
 	pml_inode_put(file, 1);
 	pml_inode_put(root, 1);
-	struct device_cost cost = {now() - start, own_mib() - mib};
+	struct device_cost cost = {ratio_now_s() - start, own_mib() - mib};
 	end_fs(fs);
 	return cost;
 }
@@ -385,9 +368,9 @@ static double memory_pass(size_t bytes)
 		die("memory", "none left");
 	memset(from, 1, bytes);
 	memset(to, 1, bytes);
-	double start = now();
+	double start = ratio_now_s();
 	memcpy(to, from, bytes);
-	double s = now() - start;
+	double s = ratio_now_s() - start;
 	s += to[bytes / 2] == 0;
 	free(from);
 	free(to);
@@ -397,9 +380,9 @@ static double memory_pass(size_t bytes)
 static double mount_s(double *ret_mib)
 {
 	double mib = own_mib();
-	double start = now();
+	double start = ratio_now_s();
 	struct pml_fs *fs = open_fs();
-	double s = now() - start;
+	double s = ratio_now_s() - start;
 	*ret_mib = own_mib() - mib;
 	end_fs(fs);
 	return s;
@@ -492,7 +475,7 @@ int main(int argc, char **argv)
 		if (c == 'n')
 			large = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 'o')
-			is_markdown = strcmp(optarg, "markdown") == 0;
+			ratio_is_markdown = strcmp(optarg, "markdown") == 0;
 		else
 			return 2;
 	}
@@ -500,7 +483,7 @@ int main(int argc, char **argv)
 		return 2;
 	(void)snprintf(path, sizeof(path), "%s/scale.dev", argv[optind]);
 	memset(block, 'b', sizeof(block));
-	if (is_markdown)
+	if (ratio_is_markdown)
 		printf("| what | ratio | against |\n| --- | --- | --- |\n");
 	compare_dirs();
 	compare_files();
