@@ -18,6 +18,12 @@ static struct pml_list *waiter_bucket(const struct pml_table *tab, uint64_t ino)
 	return (struct pml_list *)(uintptr_t)bucket;
 }
 
+static struct pml_list *held_bucket(const struct pml_table *tab, uint64_t ino)
+{
+	const struct pml_list *bucket = &tab->held_buckets[ino % PML_TABLE_WAITER_BUCKETS];
+	return (struct pml_list *)(uintptr_t)bucket;
+}
+
 struct pml_lease *pml_table_first_in_the_way(const struct pml_table *tab,
 					     const struct pml_layout_change *change)
 {
@@ -191,11 +197,6 @@ static int join_queue(struct pml_table *tab, struct pml_waiter *w, uint64_t now_
 	return 0;
 }
 
-static struct pml_list *held_bucket(struct pml_table *tab, uint64_t ino)
-{
-	return &tab->held_buckets[ino % PML_TABLE_WAITER_BUCKETS];
-}
-
 static uint32_t holds_of(const struct pml_waiter *w)
 {
 	return PML_MIN(w->nholds, PML_WAITER_HOLDS);
@@ -338,9 +339,8 @@ bool pml_table_is_held_back(const struct pml_table *tab, const struct pml_claim 
 		if (pml_rules_is_in_the_way(asked, &w->change))
 			return true;
 	}
-	const struct pml_list *bucket = &tab->held_buckets[asked->ino % PML_TABLE_WAITER_BUCKETS];
 	const struct pml_hold *hold;
-	pml_list_for_each(hold, bucket, link) {
+	pml_list_for_each(hold, held_bucket(tab, asked->ino), link) {
 		if (pml_rules_is_in_the_way(asked, &hold->change))
 			return true;
 	}
