@@ -70,12 +70,8 @@ static void start_term(struct pml_table *tab, struct pml_lease_session *session,
 	if (session->ops && session->ops->is_local)
 		return;
 	session->expires_ms = now_ms + session->term_ms;
-	struct pml_list *behind = tab->terms.prev;
-	while (behind != &tab->terms &&
-	       pml_list_entry(behind, struct pml_lease_session, by_term)->expires_ms >
-		       session->expires_ms)
-		behind = behind->prev;
-	pml_list_append(behind->next, &session->by_term);
+	pml_table_insert_by_due(&tab->terms, session, struct pml_lease_session, by_term,
+				expires_ms);
 }
 
 /* Model: session_add (tests/model/table.pml). */

@@ -197,16 +197,6 @@ static void charge_lease(struct pml_table *tab, struct pml_lease_session *sessio
 	tab->stats.leases = tab->accounts.total.leases;
 }
 
-/* Keeps a list of clocks in order: almost always the new one is the last. */
-#define INSERT_BY_DUE(list, lease, link, due)                                                      \
-	do {                                                                                       \
-		struct pml_list *behind = (list)->prev;                                            \
-		while (behind != (list) &&                                                         \
-		       pml_list_entry(behind, struct pml_lease, link)->due > (lease)->due)         \
-			behind = behind->prev;                                                     \
-		pml_list_append(behind->next, &(lease)->link);                                     \
-	} while (0)
-
 /* ---- queues of effects -------------------------------------------------- */
 
 /* Queues what is due for @lease; once is enough, the flags say what. */
@@ -546,11 +536,11 @@ static void start_clocks(struct pml_table *tab, struct pml_lease *lease, uint64_
 	lease->has_clocks = true;
 	lease->drain_ms = tab->config.drain_ms;
 	lease->drain_due_ms = now_ms + lease->drain_ms;
-	INSERT_BY_DUE(&tab->drains, lease, drain_clock, drain_due_ms);
+	pml_table_insert_by_due(&tab->drains, lease, struct pml_lease, drain_clock, drain_due_ms);
 	if (lease->is_acked)
 		return;
 	lease->ack_due_ms = now_ms + tab->config.ack_ms;
-	INSERT_BY_DUE(&tab->acks, lease, ack_clock, ack_due_ms);
+	pml_table_insert_by_due(&tab->acks, lease, struct pml_lease, ack_clock, ack_due_ms);
 }
 
 /* Model: recall_start (tests/model/table.pml). */
@@ -748,7 +738,8 @@ void pml_table_orphaned(struct pml_table *tab, uint64_t ino, uint64_t now_ms)
 		if (tab->config.orphan_grace_ms == 0 || lease->claim.is_unbreakable || is_ending)
 			continue;
 		lease->orphan_due_ms = now_ms + tab->config.orphan_grace_ms;
-		INSERT_BY_DUE(&tab->orphans, lease, orphan_clock, orphan_due_ms);
+		pml_table_insert_by_due(&tab->orphans, lease, struct pml_lease, orphan_clock,
+					orphan_due_ms);
 	}
 }
 

@@ -277,6 +277,15 @@ struct pml_lease *pml_table_next_near(struct pml_lease *lease, uint64_t ino, uin
 	for (lease = pml_table_first_near(tab, ino, first_byte, end_byte); lease;                  \
 	     lease = pml_table_next_near(lease, ino, first_byte, end_byte))
 
+/* Keeps a list of clocks in order: almost always the new @entry is the last. */
+#define pml_table_insert_by_due(list, entry, type, link, due)                                      \
+	do {                                                                                       \
+		struct pml_list *behind = (list)->prev;                                            \
+		while (behind != (list) && pml_list_entry(behind, type, link)->due > (entry)->due) \
+			behind = behind->prev;                                                     \
+		pml_list_append(behind->next, &(entry)->link);                                     \
+	} while (0)
+
 /* ---- breaks (waiters.c) ------------------------------------------------- */
 
 /* pml_guard_ops.admit, cancel and done. */
