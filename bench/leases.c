@@ -13,6 +13,7 @@
 
 #include "../fs/pin.h"
 #include "../rdma/client_i.h"
+#include "../tests/support/find_handle.h"
 #include "../rdma/thread.h"
 #include "pml/lease.h"
 #include "pml/rdma.h"
@@ -285,8 +286,10 @@ static struct pml_client_lease *take_lease(const struct net *net, const struct p
 					   uint64_t first_byte, uint64_t bytes, bool for_write)
 {
 	struct pml_client_lease *lease;
-	if (pml_client_lease(net->client, pml_inode_ino(file), first_byte, bytes, for_write,
-			     TIMEOUT_MS, &lease))
+	struct pml_client_handle handle;
+	if (find_handle(net->client, "", pml_inode_ino(file), &handle) ||
+	    pml_client_lease(net->client, &handle, first_byte, bytes, for_write, TIMEOUT_MS,
+			     &lease))
 		die("lease", pml_client_reason(net->client));
 	if (pml_client_lease_end(lease) != first_byte + bytes)
 		die("lease", "shorter than asked");

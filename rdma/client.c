@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "client_i.h"
 #include "thread.h"
 
@@ -155,9 +157,11 @@ int pml_client_request(struct pml_client *client, union pml_message *msg, size_t
 	err = finish_call(client, &call, deadline_ms);
 	if (err == -ENOTCONN || err == -ETIMEDOUT)
 		return fail_dead(client, err, what);
-	if (err)
-		return pml_client_fail(err, "%s: %s", what, strerror(-err));
-	return 0;
+	if (!err)
+		return 0;
+	int reason_bytes = (int)(ret_reply->h.bytes - sizeof(ret_reply->h));
+	return pml_client_fail(err, "%s: %s%s%.*s", what, strerror(-err), reason_bytes ? ": " : "",
+			       reason_bytes, (const char *)ret_reply->bytes + sizeof(ret_reply->h));
 }
 
 /* ---- the receiver thread ------------------------------------------------ */
@@ -166,11 +170,12 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 {
 	if (msg->h.request_id == client->renew_id)
 		client->renew_id = 0;
-	if (msg->h.reply_to == PML_WIRE_HELLO && msg->h.status == 0) {
+	if (msg->h.reply_to == PML_WIRE_AUTH && msg->h.status == 0) {
 		/* Here and not in the caller: the next wait depends on it. */
-		client->root_ino = msg->hello_reply.root_ino;
-		client->max_lease_bytes = msg->hello_reply.max_lease_bytes;
-		client->term_ms = msg->hello_reply.term_ms;
+		pml_client_take_attr(&msg->auth_reply.root, &client->root);
+		client->max_lease_bytes = msg->auth_reply.max_lease_bytes;
+		client->term_ms = msg->auth_reply.term_ms;
+		client->is_ready = true;
 	}
 	struct call *call;
 	pml_list_for_each(call, &client->calls, link) {
@@ -242,7 +247,7 @@ static uint32_t renew_if_due(struct pml_client *client)
 	uint32_t period_ms = PML_MAX(client->term_ms / 3, 1u);
 	uint64_t now_ms = pml_now_ms();
 	uint64_t idle_ms = now_ms - client->sent_ms;
-	bool is_due = idle_ms >= period_ms && client->root_ino;
+	bool is_due = idle_ms >= period_ms && client->is_ready;
 	/* Several renewals may be out; the oldest one decides whether the server is there. */
 	bool is_silent = client->renew_id && now_ms - client->renew_sent_ms > client->term_ms;
 	pthread_mutex_unlock(&client->lock);
@@ -351,9 +356,17 @@ static int parse_url(const char *text, struct url *ret_url)
 
 static int say_hello(struct pml_client *client, const char *url)
 {
-	union pml_message msg = {.hello = {.flags = 0}};
+	union pml_message msg = {.hello = {.path_bytes = 0}};
 	union pml_message reply;
+	memcpy(msg.hello.client_id, client->client_id, sizeof(client->client_id));
+	randombytes_buf(msg.hello.nonce, sizeof(msg.hello.nonce));
 	int err = pml_client_request(client, &msg, sizeof(msg.hello), PML_WIRE_HELLO, url, &reply);
+	if (err)
+		return err;
+	if (reply.hello_reply.method != PML_WIRE_AUTH_NONE)
+		return pml_client_fail(-EACCES, "%s: the server wants a proof of identity", url);
+	msg = (union pml_message){.auth = {.proof = {0}}};
+	err = pml_client_request(client, &msg, sizeof(msg.auth), PML_WIRE_AUTH, url, &reply);
 	if (err == -EUSERS)
 		return pml_client_fail(err, "%s: the server has as many clients as it allows", url);
 	return err;
@@ -361,9 +374,12 @@ static int say_hello(struct pml_client *client, const char *url)
 
 static struct pml_client *alloc_client(uint32_t timeout_ms)
 {
+	if (sodium_init() < 0)
+		return NULL;
 	struct pml_client *client = calloc(1, sizeof(*client));
 	if (!client)
 		return NULL;
+	randombytes_buf(client->client_id, sizeof(client->client_id));
 	if (pml_cond_init(&client->changed)) {
 		free(client);
 		return NULL;

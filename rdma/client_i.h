@@ -33,7 +33,9 @@ struct pml_early_notice {
 
 struct pml_client {
 	struct pml_ep *ep;
-	uint64_t root_ino;
+	bool is_ready; /* let in by the server; under lock */
+	struct pml_client_attr root;
+	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES];
 	uint64_t max_lease_bytes;
 	uint32_t term_ms;
 	uint32_t request_timeout_ms;
@@ -108,6 +110,12 @@ int pml_client_send_async(struct pml_client *client, union pml_message *msg, siz
 
 /* Declares the connection dead: every lease and waiting call ends.  First reason wins. */
 void pml_client_die(struct pml_client *client, const char *reason);
+
+/* ---- client_path.c ------------------------------------------------------ */
+
+void pml_client_take_attr(const struct pml_wire_attr *from, struct pml_client_attr *ret_attr);
+void pml_client_put_handle(const struct pml_client_handle *from,
+			   struct pml_wire_handle *ret_handle);
 
 /* ---- client_lease.c ----------------------------------------------------- */
 

@@ -337,7 +337,7 @@ static int ask_for_lease(struct pml_client *client, const struct pml_wire_lease 
 	union pml_message msg = {.lease = *want};
 	union pml_message reply;
 	char what[64];
-	snprintf(what, sizeof(what), "lease on inode %llu", (unsigned long long)want->ino);
+	snprintf(what, sizeof(what), "lease on inode %llu", (unsigned long long)want->inode.ino);
 	int err = pml_client_request(client, &msg, sizeof(msg.lease), PML_WIRE_LEASE, what, &reply);
 	return err ? err : accept_grant(lease, &reply, want->first_byte, what);
 }
@@ -355,23 +355,25 @@ static struct pml_client_lease *lease_new(struct pml_client *client, bool for_wr
 	return lease;
 }
 
-int pml_client_lease_with(struct pml_client *client, uint64_t ino, uint64_t first_byte,
-			  uint64_t len_bytes, unsigned int kind, int wait_ms,
+int pml_client_lease_with(struct pml_client *client, const struct pml_client_handle *file,
+			  uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
 			  struct pml_client_lease **ret_lease)
 {
-	if (ino == 0 || len_bytes == 0 || first_byte >= INT64_MAX)
+	if (len_bytes == 0 || first_byte >= INT64_MAX)
 		return pml_client_fail(-EINVAL, "lease: empty or impossible range");
 	if (kind & ~(unsigned int)(PML_CLIENT_WRITE | PML_CLIENT_SHARED | PML_CLIENT_UNBREAKABLE))
 		return pml_client_fail(-EINVAL, "lease: no such kind");
 	uint64_t len = PML_MIN(len_bytes, client->max_lease_bytes);
-	const struct pml_wire_lease want = {
-		.ino = ino,
+	struct pml_wire_lease want = {
 		.first_byte = first_byte,
 		.len_bytes = PML_MIN(len, (uint64_t)INT64_MAX - first_byte),
 		.mode = kind & PML_CLIENT_WRITE ? PML_LEASE_WRITE : PML_LEASE_READ,
 		.flags = (kind & PML_CLIENT_SHARED ? PML_WIRE_LEASE_SHARED : 0) |
 			 (kind & PML_CLIENT_UNBREAKABLE ? PML_WIRE_LEASE_UNBREAKABLE : 0),
 	};
+	pml_client_put_handle(file, &want.inode);
+	if (want.inode.ino == 0)
+		return pml_client_fail(-EINVAL, "lease: no file");
 	pml_auto_free struct pml_client_lease *lease = lease_new(client, kind & PML_CLIENT_WRITE);
 	if (!lease)
 		return pml_client_fail(-ENOMEM, "lease: out of memory");
@@ -390,11 +392,11 @@ int pml_client_lease_with(struct pml_client *client, uint64_t ino, uint64_t firs
 	return 0;
 }
 
-int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
-		     uint64_t len_bytes, bool for_write, int wait_ms,
+int pml_client_lease(struct pml_client *client, const struct pml_client_handle *file,
+		     uint64_t first_byte, uint64_t len_bytes, bool for_write, int wait_ms,
 		     struct pml_client_lease **ret_lease)
 {
-	return pml_client_lease_with(client, ino, first_byte, len_bytes,
+	return pml_client_lease_with(client, file, first_byte, len_bytes,
 				     for_write ? PML_CLIENT_WRITE : 0, wait_ms, ret_lease);
 }
 

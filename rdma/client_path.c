@@ -10,20 +10,34 @@
 
 #include "client_i.h"
 
-static void take_attr(const struct pml_wire_attr *from, struct pml_client_attr *ret_attr)
+static_assert(sizeof(struct pml_client_handle) == sizeof(struct pml_wire_handle), "opaque");
+
+void pml_client_put_handle(const struct pml_client_handle *from, struct pml_wire_handle *ret_handle)
+{
+	memcpy(ret_handle, from->opaque, sizeof(*ret_handle));
+}
+
+void pml_client_take_attr(const struct pml_wire_attr *from, struct pml_client_attr *ret_attr)
 {
 	*ret_attr = (struct pml_client_attr){
-		.ino = from->ino,
-		.generation = from->generation,
+		.ino = from->handle.ino,
+		.generation = from->handle.generation,
 		.size_bytes = from->size_bytes,
 		.blocks_512 = from->blocks_512,
+		.atime_s = from->atime_s,
 		.mtime_s = from->mtime_s,
+		.ctime_s = from->ctime_s,
+		.atime_ns = from->atime_ns,
 		.mtime_ns = from->mtime_ns,
+		.ctime_ns = from->ctime_ns,
 		.mode = from->mode,
 		.nlink = from->nlink,
 		.uid = from->uid,
 		.gid = from->gid,
+		.rdev_major = from->rdev >> 20,
+		.rdev_minor = from->rdev & 0xfffffu,
 	};
+	memcpy(ret_attr->handle.opaque, &from->handle, sizeof(from->handle));
 }
 
 /*
@@ -55,27 +69,28 @@ static int fail_name(const char *path, int err)
 
 static int get_root(struct pml_client *client, struct pml_client_attr *ret_attr)
 {
-	union pml_message msg = {.getattr = {.ino = client->root_ino}};
+	union pml_message msg = {.inode = {.inode = {0}}};
 	union pml_message reply;
-	int err = pml_client_request(client, &msg, sizeof(msg.getattr), PML_WIRE_GETATTR, "/",
-				     &reply);
+	pml_client_put_handle(&client->root.handle, &msg.inode.inode);
+	int err =
+		pml_client_request(client, &msg, sizeof(msg.inode), PML_WIRE_GETATTR, "/", &reply);
 	if (!err)
-		take_attr(&reply.attr_reply.attr, ret_attr);
+		pml_client_take_attr(&reply.attr_reply.attr, ret_attr);
 	return err;
 }
 
 /* @what: the whole path, for messages. */
-static int lookup(struct pml_client *client, uint64_t dir_ino, const char *name, int name_bytes,
-		  const char *what, struct pml_client_attr *ret_attr)
+static int lookup(struct pml_client *client, const struct pml_client_handle *dir, const char *name,
+		  int name_bytes, const char *what, struct pml_client_attr *ret_attr)
 {
-	union pml_message msg = {
-		.lookup = {.dir_ino = dir_ino, .name_bytes = (uint32_t)name_bytes}};
+	union pml_message msg = {.name = {.flags = 0}};
 	union pml_message reply;
-	memcpy(msg.bytes + sizeof(msg.lookup), name, (size_t)name_bytes);
-	int err = pml_client_request(client, &msg, sizeof(msg.lookup) + (size_t)name_bytes,
+	pml_client_put_handle(dir, &msg.name.dir);
+	memcpy(msg.bytes + sizeof(msg.name), name, (size_t)name_bytes);
+	int err = pml_client_request(client, &msg, sizeof(msg.name) + (size_t)name_bytes,
 				     PML_WIRE_LOOKUP, what, &reply);
 	if (!err)
-		take_attr(&reply.attr_reply.attr, ret_attr);
+		pml_client_take_attr(&reply.attr_reply.attr, ret_attr);
 	return err;
 }
 
@@ -87,9 +102,9 @@ int pml_client_stat(struct pml_client *client, const char *path, struct pml_clie
 	if (len == 0)
 		return get_root(client, ret_attr);
 
-	struct pml_client_attr attr = {.ino = client->root_ino};
+	struct pml_client_attr attr = client->root;
 	for (; len > 0; len = next_name(&rest, &name)) {
-		int err = lookup(client, attr.ino, name, len, path, &attr);
+		int err = lookup(client, &attr.handle, name, len, path, &attr);
 		if (err)
 			return err;
 	}
@@ -99,11 +114,12 @@ int pml_client_stat(struct pml_client *client, const char *path, struct pml_clie
 	return 0;
 }
 
-/* Splits off the last name: *ret_dir is the directory's inode number. */
-static int find_parent(struct pml_client *client, const char *path, uint64_t *ret_dir,
-		       const char **ret_name, int *ret_name_bytes)
+/* Splits off the last name. */
+static int find_parent(struct pml_client *client, const char *path,
+		       struct pml_client_handle *ret_dir, const char **ret_name,
+		       int *ret_name_bytes)
 {
-	struct pml_client_attr attr = {.ino = client->root_ino};
+	struct pml_client_attr attr = client->root;
 	const char *rest = path;
 	const char *name;
 	int len = next_name(&rest, &name);
@@ -114,7 +130,7 @@ static int find_parent(struct pml_client *client, const char *path, uint64_t *re
 		int next_len = next_name(&rest, &next);
 		if (next_len == 0)
 			break;
-		int err = lookup(client, attr.ino, name, len, path, &attr);
+		int err = lookup(client, &attr.handle, name, len, path, &attr);
 		if (err)
 			return err;
 		name = next;
@@ -122,7 +138,7 @@ static int find_parent(struct pml_client *client, const char *path, uint64_t *re
 	}
 	if (len < 0)
 		return fail_name(path, len);
-	*ret_dir = attr.ino;
+	*ret_dir = attr.handle;
 	*ret_name = name;
 	*ret_name_bytes = len;
 	return 0;
@@ -131,23 +147,21 @@ static int find_parent(struct pml_client *client, const char *path, uint64_t *re
 int pml_client_create(struct pml_client *client, const char *path, mode_t mode, bool exclusive,
 		      struct pml_client_attr *ret_attr)
 {
-	uint64_t dir_ino = 0;
+	struct pml_client_handle dir = {0};
 	const char *name = "";
 	int name_bytes = 0;
-	int err = find_parent(client, path, &dir_ino, &name, &name_bytes);
+	int err = find_parent(client, path, &dir, &name, &name_bytes);
 	if (err)
 		return err;
 
-	union pml_message msg = {.create = {.dir_ino = dir_ino,
-					    .name_bytes = (uint32_t)name_bytes,
-					    .mode = mode & 0777,
-					    .exclusive = exclusive}};
+	union pml_message msg = {.create = {.mode = mode & 0777, .exclusive = exclusive}};
 	union pml_message reply;
+	pml_client_put_handle(&dir, &msg.create.dir);
 	memcpy(msg.bytes + sizeof(msg.create), name, (size_t)name_bytes);
 	err = pml_client_request(client, &msg, sizeof(msg.create) + (size_t)name_bytes,
 				 PML_WIRE_CREATE, path, &reply);
 	if (!err)
-		take_attr(&reply.attr_reply.attr, ret_attr);
+		pml_client_take_attr(&reply.attr_reply.attr, ret_attr);
 	return err;
 }
 
@@ -189,8 +203,9 @@ int pml_client_readdir(struct pml_client *client, const char *path,
 
 	struct listing list = {.emit = emit, .arg = arg};
 	while (!list.is_end) {
-		union pml_message msg = {.readdir = {.dir_ino = attr.ino, .cookie = list.cookie}};
+		union pml_message msg = {.readdir = {.cookie = list.cookie}};
 		union pml_message reply;
+		pml_client_put_handle(&attr.handle, &msg.readdir.dir);
 		err = pml_client_request(client, &msg, sizeof(msg.readdir), PML_WIRE_READDIR, path,
 					 &reply);
 		if (err)

@@ -19,12 +19,23 @@ union pml_message {
 	struct pml_wire_header h;
 	struct pml_wire_hello hello;
 	struct pml_wire_hello_reply hello_reply;
-	struct pml_wire_lookup lookup;
+	struct pml_wire_auth auth;
+	struct pml_wire_auth_reply auth_reply;
+	struct pml_wire_name name;
 	struct pml_wire_create create;
-	struct pml_wire_getattr getattr;
+	struct pml_wire_symlink symlink;
+	struct pml_wire_link link;
+	struct pml_wire_rename rename;
+	struct pml_wire_inode inode;
 	struct pml_wire_attr_reply attr_reply;
+	struct pml_wire_setattr setattr;
 	struct pml_wire_readdir readdir;
 	struct pml_wire_readdir_reply readdir_reply;
+	struct pml_wire_xattr xattr;
+	struct pml_wire_data_reply data_reply;
+	struct pml_wire_statfs_reply statfs_reply;
+	struct pml_wire_clone clone;
+	struct pml_wire_clone_reply clone_reply;
 	struct pml_wire_lease lease;
 	struct pml_wire_lease_reply lease_reply;
 	struct pml_wire_return ret;
@@ -57,6 +68,9 @@ int pml_codec_check_from_server(const union pml_message *msg, size_t bytes,
 /* Fills in a header; all other fields of it become zero. */
 void pml_codec_header(struct pml_wire_header *ret_header, enum pml_wire_type type, size_t bytes,
 		      uint32_t request_id);
+
+/* Does a request of this type change the filesystem, so that a retry must not do it twice? */
+bool pml_codec_is_change(uint16_t type);
 
 /* "lookup"; "unknown" for what is no request. */
 const char *pml_codec_request_name(uint16_t type);

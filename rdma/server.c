@@ -14,7 +14,6 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "pml/list.h"
@@ -194,10 +193,6 @@ static int check_loopback(const char *host, char *ret_reason)
 
 static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args *args)
 {
-
-	uint64_t epoch;
-	if (getrandom(&epoch, sizeof(epoch), 0) != (ssize_t)sizeof(epoch))
-		return -EIO;
 	*ret_env = (struct pml_remote_env){
 		.fs = args->fs,
 		.leases = args->leases,
@@ -205,9 +200,8 @@ static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args
 		.is_read_only = args->is_read_only,
 		.created = args->created,
 		.created_arg = args->created_arg,
-		.epoch = epoch,
 	};
-	return 0;
+	return pml_handle_maker_init(&ret_env->handles);
 }
 
 /* Listens on a fabric that can reach the device's memory. */

@@ -11,6 +11,7 @@
 
 #include "pml/fs.h"
 #include "pml/lease.h"
+#include "handle.h"
 #include "transport.h"
 
 struct pml_remote;
@@ -21,7 +22,7 @@ struct pml_remote_env {
 	struct pml_lease_manager *leases;
 	struct pml_cred cred; /* whom every client acts as */
 	bool is_read_only;
-	uint64_t epoch; /* of this mount */
+	struct pml_handle_maker handles;
 	/* As in struct pml_server_args. */
 	void (*created)(void *arg, uint64_t dir_ino, const char *name);
 	void *created_arg;

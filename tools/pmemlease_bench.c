@@ -86,8 +86,8 @@ int run_bench(struct pml_client *client, const struct options *opt)
 	if (err)
 		return report_local("%s", pml_client_reason(client));
 
-	err = pml_client_lease(client, attr.ino, 0, b.file_size, opt->is_write, (int)opt->wait_ms,
-			       &b.lease);
+	err = pml_client_lease(client, &attr.handle, 0, b.file_size, opt->is_write,
+			       (int)opt->wait_ms, &b.lease);
 	status = err ? report_remote(client, opt->path, err) : run_stream(&b);
 	if (b.lease)
 		(void)pml_client_return(b.lease);

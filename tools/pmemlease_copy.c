@@ -28,7 +28,7 @@ struct copy {
 	const struct options *opt;
 	int fd;
 	bool is_put;
-	uint64_t ino;
+	struct pml_client_handle file;
 	uint64_t size;			  /* bytes to copy */
 	uint64_t pos;			  /* copied; of a put: committed */
 	struct pml_client_buffer *buffer; /* CHUNK_BYTES, less for a small file */
@@ -84,7 +84,7 @@ static int take_lease(struct copy *c)
 	uint64_t len = PML_MIN(c->opt->lease_bytes, c->size - c->pos);
 	drop_lease(c);
 	unsigned int kind = c->opt->lease_kind | (c->is_put ? PML_CLIENT_WRITE : 0);
-	return pml_client_lease_with(c->client, c->ino, c->pos, len, kind, (int)c->opt->wait_ms,
+	return pml_client_lease_with(c->client, &c->file, c->pos, len, kind, (int)c->opt->wait_ms,
 				     &c->lease);
 }
 
@@ -256,8 +256,11 @@ int run_get(struct pml_client *client, const struct options *opt)
 			opt->path[0] ? opt->path : "/");
 		return EXIT_REMOTE;
 	}
-	struct copy c = {
-		.client = client, .opt = opt, .fd = -1, .ino = attr.ino, .size = attr.size_bytes};
+	struct copy c = {.client = client,
+			 .opt = opt,
+			 .fd = -1,
+			 .file = attr.handle,
+			 .size = attr.size_bytes};
 	int status = open_output(opt->file, &c.fd);
 	if (status)
 		return status;
@@ -358,7 +361,7 @@ int run_put(struct pml_client *client, const struct options *opt)
 			 .opt = opt,
 			 .fd = fd,
 			 .is_put = true,
-			 .ino = attr.ino,
+			 .file = attr.handle,
 			 .size = (uint64_t)st.st_size};
 	return run_copy(&c, put_all);
 }

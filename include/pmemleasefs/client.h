@@ -33,17 +33,33 @@ struct pml_client;
 struct pml_client_lease;
 struct pml_client_buffer;
 
+/*
+ * Stands for a file or directory of the server.  Opaque: only the server makes one, and only
+ * for the client that it shows the attributes to; worthless once the server was mounted again
+ * (-ESTALE: look the path up again).
+ */
+struct pml_client_handle {
+	uint64_t opaque[4];
+};
+
 struct pml_client_attr {
+	struct pml_client_handle handle;
 	uint64_t ino;
 	uint64_t generation;
 	uint64_t size_bytes;
 	uint64_t blocks_512;
+	int64_t atime_s;
 	int64_t mtime_s;
+	int64_t ctime_s;
+	uint32_t atime_ns;
 	uint32_t mtime_ns;
+	uint32_t ctime_ns;
 	uint32_t mode;
 	uint32_t nlink;
 	uint32_t uid;
 	uint32_t gid;
+	uint32_t rdev_major;
+	uint32_t rdev_minor;
 };
 
 /*
@@ -90,8 +106,8 @@ void pml_client_set_events(struct pml_client *client, const struct pml_client_ev
  * @wait_ms: how long to ask again while the range is busy (-EAGAIN); then -EAGAIN
  * May cover less than asked: see pml_client_lease_end().
  */
-int pml_client_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
-		     uint64_t len_bytes, bool for_write, int wait_ms,
+int pml_client_lease(struct pml_client *client, const struct pml_client_handle *file,
+		     uint64_t first_byte, uint64_t len_bytes, bool for_write, int wait_ms,
 		     struct pml_client_lease **ret_lease);
 
 /*
@@ -109,8 +125,8 @@ enum {
 	PML_CLIENT_SHARED = 1 << 1,
 	PML_CLIENT_UNBREAKABLE = 1 << 2,
 };
-int pml_client_lease_with(struct pml_client *client, uint64_t ino, uint64_t first_byte,
-			  uint64_t len_bytes, unsigned int kind, int wait_ms,
+int pml_client_lease_with(struct pml_client *client, const struct pml_client_handle *file,
+			  uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
 			  struct pml_client_lease **ret_lease);
 
 /*

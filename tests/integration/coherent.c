@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../support/find_handle.h"
 #include "pmemleasefs/client.h"
 
 #define BLOCK  4096
@@ -71,12 +72,21 @@ static uint64_t ino_of(int fd)
 	return st.st_ino;
 }
 
+/* Of a file in the root. */
+static struct pml_client_handle handle_of(uint64_t ino)
+{
+	struct pml_client_handle handle;
+	must(find_handle(client, "", ino, &handle), "handle");
+	return handle;
+}
+
 /* Writes by lease; commits unless @new_size is UINT64_MAX, which returns without. */
 static void remote_write(uint64_t ino, uint64_t first, size_t len, unsigned char byte,
 			 uint64_t new_size, struct pml_client_lease **kept)
 {
 	struct pml_client_lease *lease;
-	must(pml_client_lease(client, ino, first, len, true, 10000, &lease), "lease");
+	const struct pml_client_handle file = handle_of(ino);
+	must(pml_client_lease(client, &file, first, len, true, 10000, &lease), "lease");
 	memset(pml_client_buffer_data(buffer), byte, len);
 	must(pml_client_write(lease, buffer, 0, first, len), "write");
 	if (new_size != UINT64_MAX) {
@@ -248,7 +258,8 @@ static void run_parked(void)
 	int fd = open_at("file", O_RDWR | O_CREAT | O_TRUNC);
 	memset(bytes, 'a', sizeof(bytes));
 	must(pwrite(fd, bytes, sizeof(bytes), 0) == sizeof(bytes) ? 0 : errno, "pwrite");
-	must(pml_client_lease(client, ino_of(fd), 0, 4 * BLOCK, true, 10000, &lease), "lease");
+	const struct pml_client_handle file = handle_of(ino_of(fd));
+	must(pml_client_lease(client, &file, 0, 4 * BLOCK, true, 10000, &lease), "lease");
 	must(pthread_create(&writer, NULL, late_writer, &fd), "thread");
 	for (int i = 0; i < 1000 && !is_recalled; i++)
 		usleep(10000);

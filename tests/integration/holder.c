@@ -31,14 +31,16 @@ static bool on_recalled(void *arg, struct pml_client_lease *lease, uint32_t drai
 	return false;
 }
 
-/* The inode of the file number @i of the directory @path. */
-static int find(struct pml_client *client, const char *path, int i, uint64_t *ret_ino)
+/* The file number @i of the directory @path. */
+static int find(struct pml_client *client, const char *path, int i,
+		struct pml_client_handle *ret_file)
 {
 	struct pml_client_attr attr;
 	char name[256];
 	(void)snprintf(name, sizeof(name), "%s/%d", path, i);
 	int err = pml_client_stat(client, name, &attr);
-	*ret_ino = err ? 0 : attr.ino;
+	if (!err)
+		*ret_file = attr.handle;
 	return err;
 }
 
@@ -88,11 +90,11 @@ int main(int argc, char **argv)
 	bool is_dir = !err && S_ISDIR(attr.mode);
 	int got = 0;
 	while (!err && got < want && got < LEASES_MAX) {
-		uint64_t ino = attr.ino;
+		struct pml_client_handle file = attr.handle;
 		if (is_dir)
-			err = find(client, path, got, &ino);
+			err = find(client, path, got, &file);
 		if (!err)
-			err = pml_client_lease(client, ino, is_dir ? 0 : (uint64_t)got * bytes,
+			err = pml_client_lease(client, &file, is_dir ? 0 : (uint64_t)got * bytes,
 					       bytes, false, 1000, &lease[got]);
 		got += err == 0;
 	}

@@ -177,9 +177,10 @@ bool holder_marks(const struct holder *holder, uint64_t *ret_block);
 /* A slow writer commits a 'Z' there before it returns the lease; or none: false. */
 bool holder_adds(const struct holder *holder, const struct cell *cell, uint64_t *ret_block);
 
-/* Starts it on @ino; blocks, who and kind are set.  Returns when it has its lease. */
+/* Starts it on @path, a file in the root of the mount; blocks, who and kind are set.  Returns when
+ * it has its lease. */
 int holder_start(struct holder *holder, const struct rig *rig, const struct cell *cell,
-		 const char *path, uint64_t ino, char *ret_reason, size_t bytes);
+		 const char *path, char *ret_reason, size_t bytes);
 /* Is it the caller of the operation, who takes the lease himself? */
 bool who_is_caller(enum who who);
 int holder_take_here(struct holder *holder, const char *path);

@@ -124,8 +124,7 @@ static int start_beside(struct run *r, char *ret_reason, size_t bytes)
 	r->beside.who = WHO_COOPERATIVE;
 	r->beside.kind = KIND_READ;
 	r->beside.end_block = FILE_BLOCKS;
-	return holder_start(&r->beside, r->rig, r->cell, r->ground.twin, st.st_ino, ret_reason,
-			    bytes);
+	return holder_start(&r->beside, r->rig, r->cell, r->ground.twin, ret_reason, bytes);
 }
 
 static bool prepare(struct run *r, unsigned int number)
@@ -141,8 +140,8 @@ static bool prepare(struct run *r, unsigned int number)
 	for (unsigned int i = 0; i < r->nholders && !err; i++)
 		err = who_is_caller(r->cell->who)
 			      ? holder_take_here(&r->holder[i], r->ground.held)
-			      : holder_start(&r->holder[i], r->rig, r->cell, r->ground.held,
-					     r->ground.ino, reason, sizeof(reason));
+			      : holder_start(&r->holder[i], r->rig, r->cell, r->ground.held, reason,
+					     sizeof(reason));
 	if (!err)
 		err = start_beside(r, reason, sizeof(reason));
 	if (err) {

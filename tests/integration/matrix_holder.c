@@ -170,7 +170,7 @@ static void answer_recall(struct client *c)
 
 /* ---- in the holder's process: its lease -------------------------------------- */
 
-static int take(struct client *c, uint64_t ino, char *ret_reason)
+static int take(struct client *c, char *ret_reason)
 {
 	const struct pml_client_events events = {.recalled = on_recalled,
 						 .revoked = on_revoked,
@@ -188,8 +188,12 @@ static int take(struct client *c, uint64_t ino, char *ret_reason)
 		return err;
 	pml_client_set_events(c->client, &events);
 	err = pml_client_buffer_new(c->client, BYTES_MAX, &c->buffer);
+	const char *name = strrchr(c->path, '/');
+	struct pml_client_attr attr;
 	if (!err)
-		err = pml_client_lease_with(c->client, ino, h->first_block * BLOCK,
+		err = pml_client_stat(c->client, name, &attr);
+	if (!err)
+		err = pml_client_lease_with(c->client, &attr.handle, h->first_block * BLOCK,
 					    (h->end_block - h->first_block) * BLOCK, bits, LEASE_MS,
 					    &c->lease);
 	if (err)
@@ -243,11 +247,11 @@ static void answer(struct client *c, int fd, enum fate expected)
 	(void)!send(fd, &report, sizeof(report), MSG_NOSIGNAL);
 }
 
-static void hold(struct client *c, int fd, uint64_t ino)
+static void hold(struct client *c, int fd)
 {
 	char reason[256] = "";
 	struct report report = {0};
-	report.error = pipe(c->told) ? -errno : take(c, ino, reason);
+	report.error = pipe(c->told) ? -errno : take(c, reason);
 	if (report.error && c->client && !reason[0])
 		(void)snprintf(reason, sizeof(reason), "%s", pml_client_reason(c->client));
 	(void)snprintf(report.reason, sizeof(report.reason), "%.100s", reason);
@@ -272,7 +276,7 @@ static void hold(struct client *c, int fd, uint64_t ino)
 /* ---- in the cell's process --------------------------------------------------- */
 
 int holder_start(struct holder *holder, const struct rig *rig, const struct cell *cell,
-		 const char *path, uint64_t ino, char *ret_reason, size_t bytes)
+		 const char *path, char *ret_reason, size_t bytes)
 {
 	int fds[2];
 	struct report report;
@@ -291,7 +295,7 @@ int holder_start(struct holder *holder, const struct rig *rig, const struct cell
 		client.holder = holder;
 		client.path = path;
 		client.waiter_op = OP_NONE;
-		hold(&client, fds[1], ino);
+		hold(&client, fds[1]);
 		_exit(0);
 	}
 	(void)close(fds[1]);

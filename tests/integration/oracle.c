@@ -353,7 +353,7 @@ static void remote_read(struct remote *r, unsigned int file, unsigned int first,
 	uint64_t incarnation = atomic_load(&sh->file[file].incarnation);
 	int err = pml_client_stat(r->client, name, &attr);
 	if (!err)
-		err = pml_client_lease(r->client, attr.ino, first * PML_BLOCK_BYTES,
+		err = pml_client_lease(r->client, &attr.handle, first * PML_BLOCK_BYTES,
 				       n * PML_BLOCK_BYTES, false, 200, &lease);
 	if (err) {
 		bump(err == -EAGAIN || err == -EBUSY ? LEASE_BUSY : READ_ERRORS);
@@ -389,7 +389,7 @@ static enum outcome remote_write_locked(struct remote *r, const struct pml_clien
 					unsigned int first, unsigned int n, int *ret_err)
 {
 	struct pml_client_lease *lease;
-	*ret_err = pml_client_lease(r->client, attr->ino, first * PML_BLOCK_BYTES,
+	*ret_err = pml_client_lease(r->client, &attr->handle, first * PML_BLOCK_BYTES,
 				    n * PML_BLOCK_BYTES, true, 200, &lease);
 	if (*ret_err)
 		return NOTHING_CHANGED;

@@ -39,24 +39,33 @@ uint64_t leaser_granted(void)
 	return *granted;
 }
 
-/* A file's inode number, or 0.  The model changes meanwhile; a wrong one does no harm. */
-static uint64_t any_file(unsigned int *seed)
+/* A file's attributes.  The model changes meanwhile; a wrong one does no harm. */
+static bool find_file(struct pml_client *client, unsigned int *seed,
+		      struct pml_client_attr *ret_attr)
 {
 	int tree = rand_r(seed) % (world->nworkers + 1);
-	const struct node *n =
-		node_of(tree == world->nworkers ? SHARED_TREE : tree, rand_r(seed) % NODES);
-	return S_ISREG(n->type) ? n->ino : 0;
+	int node = rand_r(seed) % NODES;
+	int dir, name;
+	tree = tree == world->nworkers ? SHARED_TREE : tree;
+	if (!S_ISREG(node_of(tree, node)->type))
+		return false;
+	name_of_node(tree, node, &dir, &name);
+	if (dir == NODE_NONE)
+		return false;
+	const char *path = path_of(tree, dir, name) + strlen(world->mount);
+	return pml_client_stat(client, path, ret_attr) == 0 && S_ISREG(ret_attr->mode);
 }
 
 static void lease_one(struct pml_client *client, struct pml_client_buffer *buffer,
 		      unsigned int *seed, struct pml_client_lease **lease)
 {
 	uint64_t first = (uint64_t)(rand_r(seed) % 64) * BLOCK;
-	uint64_t ino = any_file(seed);
+	struct pml_client_attr attr;
 	if (*lease)
 		(void)pml_client_return(*lease);
 	*lease = NULL;
-	if (ino == 0 || pml_client_lease(client, ino, first, 16 * BLOCK, false, 0, lease) != 0)
+	if (!find_file(client, seed, &attr) ||
+	    pml_client_lease(client, &attr.handle, first, 16 * BLOCK, false, 0, lease) != 0)
 		return;
 	atomic_fetch_add(granted, 1);
 	uint64_t bytes = pml_client_lease_end(*lease) - first;

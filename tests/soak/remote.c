@@ -30,7 +30,6 @@ struct block {
 };
 
 static struct remote {
-	uint64_t ino[FILES];
 	uint64_t commits;
 	uint64_t last_word;
 	struct block block[FILES][BLOCKS];
@@ -45,7 +44,6 @@ static const char *path_of_file(int file)
 
 bool remote_init(void)
 {
-	struct stat st;
 	remote = mmap(NULL, sizeof(*remote), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (remote == MAP_FAILED)
@@ -53,9 +51,8 @@ bool remote_init(void)
 	for (int i = 0; i < FILES; i++) {
 		int fd = open(path_of_file(i), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 		/* One whose size is there, others that commits make longer. */
-		if (fd < 0 || (i == 0 && ftruncate(fd, BLOCKS * BLOCK) != 0) || fstat(fd, &st) != 0)
+		if (fd < 0 || (i == 0 && ftruncate(fd, BLOCKS * BLOCK) != 0))
 			return false;
-		remote->ino[i] = st.st_ino;
 		close(fd);
 	}
 	return true;
@@ -153,8 +150,11 @@ void remote_write_once(struct pml_client *client, struct pml_client_buffer *buff
 	nblocks = first + nblocks > BLOCKS ? BLOCKS - first : nblocks;
 	if (fd[file] < 0)
 		fd[file] = open(path_of_file(file), O_RDONLY | O_CLOEXEC);
-	if (fd[file] < 0 || pml_client_lease(client, remote->ino[file], (uint64_t)first * BLOCK,
-					     (uint64_t)nblocks * BLOCK, true, 0, &lease) != 0)
+	struct pml_client_attr attr;
+	if (fd[file] < 0 ||
+	    pml_client_stat(client, path_of_file(file) + strlen(world->mount), &attr) ||
+	    pml_client_lease(client, &attr.handle, (uint64_t)first * BLOCK,
+			     (uint64_t)nblocks * BLOCK, true, 0, &lease) != 0)
 		return;
 	uint64_t leased = (pml_client_lease_end(lease) - (uint64_t)first * BLOCK) / BLOCK;
 	nblocks = leased < nblocks ? (uint32_t)leased : nblocks;

@@ -72,11 +72,34 @@ struct pml_client *rig_connect(struct rig *rig)
 	return client;
 }
 
+const struct pml_client_handle *rig_handle(struct pml_client *client, uint64_t ino)
+{
+	static _Thread_local struct pml_client_handle handle;
+	struct pml_client_attr root;
+	int err = ino == PML_ROOT_INO ? pml_client_stat(client, "", &root)
+				      : find_handle(client, "", ino, &handle);
+	if (err)
+		BAIL_OUT("no handle: %d %s", err, pml_client_reason(client));
+	if (ino == PML_ROOT_INO)
+		handle = root.handle;
+	return &handle;
+}
+
+struct pml_wire_handle rig_wire_handle(struct rig *rig, uint64_t ino)
+{
+	struct pml_wire_handle handle;
+	struct pml_client *client = rig_connect(rig);
+	memcpy(&handle, rig_handle(client, ino)->opaque, sizeof(handle));
+	pml_client_close(client);
+	return handle;
+}
+
 struct pml_client_lease *rig_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
 				   uint64_t len_bytes, bool for_write)
 {
 	struct pml_client_lease *lease = NULL;
-	int err = pml_client_lease(client, ino, first_byte, len_bytes, for_write, 5000, &lease);
+	int err = pml_client_lease(client, rig_handle(client, ino), first_byte, len_bytes,
+				   for_write, 5000, &lease);
 	if (err)
 		BAIL_OUT("no lease: %d %s", err, pml_client_reason(client));
 	return lease;
@@ -127,10 +150,14 @@ int raw_recv(struct pml_ep *ep, union pml_message *ret_msg, int timeout_ms)
 
 void raw_hello(struct pml_ep *ep)
 {
-	union pml_message msg = {.hello = {.flags = 0}};
+	union pml_message msg = {.hello = {.path_bytes = 0}};
 	if (raw_send(ep, &msg, sizeof(msg.hello), PML_WIRE_HELLO) || raw_recv(ep, &msg, 5000) ||
 	    msg.h.status)
 		BAIL_OUT("no hello");
+	msg = (union pml_message){.auth = {.proof = {0}}};
+	if (raw_send(ep, &msg, sizeof(msg.auth), PML_WIRE_AUTH) || raw_recv(ep, &msg, 5000) ||
+	    msg.h.status)
+		BAIL_OUT("not let in");
 }
 
 void raw_close(struct pml_ep *ep)

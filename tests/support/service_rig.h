@@ -12,6 +12,7 @@
 #include "pmemleasefs/client.h"
 #include "pml/lease.h"
 #include "pml/rdma.h"
+#include "find_handle.h"
 #include "service_fake_fs.h"
 
 struct rig {
@@ -36,6 +37,10 @@ int rig_start_server(struct rig *rig);
 
 /* A connected client, or the test program ends. */
 struct pml_client *rig_connect(struct rig *rig);
+/* The handle of a file in the root, valid until this thread's next call. */
+const struct pml_client_handle *rig_handle(struct pml_client *client, uint64_t ino);
+/* The same, for messages. */
+struct pml_wire_handle rig_wire_handle(struct rig *rig, uint64_t ino);
 struct pml_client_lease *rig_lease(struct pml_client *client, uint64_t ino, uint64_t first_byte,
 				   uint64_t len_bytes, bool for_write);
 /* Waits until @count leases are there; false after 5 s. */
@@ -47,6 +52,7 @@ struct pml_ep *raw_connect(struct rig *rig);
 int raw_send(struct pml_ep *ep, union pml_message *msg, size_t bytes, enum pml_wire_type type);
 /* Receives one message: 0, -ETIMEDOUT, -ENOTCONN. */
 int raw_recv(struct pml_ep *ep, union pml_message *ret_msg, int timeout_ms);
+/* Hello and auth. */
 void raw_hello(struct pml_ep *ep);
 void raw_close(struct pml_ep *ep);
 

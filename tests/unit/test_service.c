@@ -163,10 +163,13 @@ static void test_bad_urls_are_refused_in_words(void)
 
 /* ---- permissions --------------------------------------------------------- */
 
-static int try_lease(struct pml_client *client, uint64_t ino, bool for_write)
+static int try_lease(struct pml_client *client, const char *path, bool for_write)
 {
+	struct pml_client_attr attr;
 	struct pml_client_lease *lease;
-	int err = pml_client_lease(client, ino, 0, 4096, for_write, 0, &lease);
+	int err = pml_client_stat(client, path, &attr);
+	if (!err)
+		err = pml_client_lease(client, &attr.handle, 0, 4096, for_write, 0, &lease);
 	return err ? err : pml_client_return(lease);
 }
 
@@ -196,13 +199,13 @@ static void test_permission_bits_are_checked_as_the_clients_user(void)
 	CHECK_EQ(pml_client_create(client, "closed/file", 0644, false, &attr), -EACCES);
 	CHECK_EQ(pml_client_create(client, "open/new", 0644, false, &attr), 0);
 	CHECK_EQ(attr.uid, 1000);
-	CHECK_EQ(try_lease(client, attr.ino, true), 0);
-	CHECK_EQ(try_lease(client, secret, false), -EACCES);
-	CHECK_EQ(try_lease(client, secret, true), -EACCES);
-	CHECK_EQ(try_lease(client, shown, false), 0);
-	CHECK_EQ(try_lease(client, shown, true), -EACCES);
-	CHECK_EQ(try_lease(client, open, false), -EISDIR);
-	CHECK_EQ(try_lease(client, 900, false), -ENOENT);
+	CHECK_EQ(try_lease(client, "open/new", true), 0);
+	CHECK_EQ(try_lease(client, "open/secret", false), -EACCES);
+	CHECK_EQ(try_lease(client, "open/secret", true), -EACCES);
+	CHECK_EQ(try_lease(client, "open/shown", false), 0);
+	CHECK_EQ(try_lease(client, "open/shown", true), -EACCES);
+	CHECK_EQ(try_lease(client, "open", false), -EISDIR);
+	CHECK_EQ(try_lease(client, "none", false), -ENOENT);
 	stop(&rig, client);
 }
 
@@ -217,8 +220,8 @@ static void test_read_only_server_refuses_changes(void)
 	struct pml_client_attr attr;
 	CHECK_EQ(pml_client_create(client, "new", 0644, false, &attr), -EROFS);
 	CHECK_EQ(pml_client_create(client, "file", 0644, false, &attr), 0);
-	CHECK_EQ(try_lease(client, ino, true), -EROFS);
-	CHECK_EQ(try_lease(client, ino, false), 0);
+	CHECK_EQ(try_lease(client, "file", true), -EROFS);
+	CHECK_EQ(try_lease(client, "file", false), 0);
 	stop(&rig, client);
 }
 
@@ -340,9 +343,11 @@ static void test_ranges_and_directions_are_checked(void)
 	CHECK_EQ(pml_client_return(lease), 0);
 
 	struct pml_client_lease *none;
-	CHECK_EQ(pml_client_lease(client, ino, 65536, 1, false, 0, &none), -ENODATA);
-	CHECK_EQ(pml_client_lease(client, ino, 0, 0, false, 0, &none), -EINVAL);
-	CHECK_EQ(pml_client_lease(client, ino, UINT64_MAX, 1, false, 0, &none), -EINVAL);
+	CHECK_EQ(pml_client_lease(client, rig_handle(client, ino), 65536, 1, false, 0, &none),
+		 -ENODATA);
+	CHECK_EQ(pml_client_lease(client, rig_handle(client, ino), 0, 0, false, 0, &none), -EINVAL);
+	CHECK_EQ(pml_client_lease(client, rig_handle(client, ino), UINT64_MAX, 1, false, 0, &none),
+		 -EINVAL);
 	stop(&rig, client);
 }
 
@@ -426,7 +431,8 @@ static void *read_often(void *arg)
 	struct pml_client_buffer *buffer = new_buffer(w->client, 65536);
 	for (int i = 0; i < 30 && !w->err; i++) {
 		struct pml_client_lease *lease;
-		w->err = pml_client_lease(w->client, w->ino, 0, 65536, false, 5000, &lease);
+		w->err = pml_client_lease(w->client, rig_handle(w->client, w->ino), 0, 65536, false,
+					  5000, &lease);
 		if (w->err)
 			break;
 		w->err = pml_client_read(lease, buffer, 0, 0, 65536);

@@ -120,7 +120,8 @@ static void *read_on(void *arg)
 	struct scene *s = r->s;
 	while (!atomic_load(&r->is_over) && !r->err) {
 		struct pml_client_lease *lease;
-		r->err = pml_client_lease(s->client, s->ino, 0, FILE_BYTES, false, 5000, &lease);
+		r->err = pml_client_lease(s->client, rig_handle(s->client, s->ino), 0, FILE_BYTES,
+					  false, 5000, &lease);
 		if (r->err)
 			break;
 		int err = 0;
@@ -455,7 +456,8 @@ static void test_lost_reply_ends_in_a_timeout(void)
 static int take_kind(struct pml_client *client, uint64_t ino, unsigned int kind,
 		     struct pml_client_lease **ret_lease)
 {
-	return pml_client_lease_with(client, ino, 0, FILE_BYTES, kind, 0, ret_lease);
+	return pml_client_lease_with(client, rig_handle(client, ino), 0, FILE_BYTES, kind, 0,
+				     ret_lease);
 }
 
 static void test_shared_writers_and_readers_reach_the_same_bytes(void)
@@ -570,7 +572,8 @@ static void test_quiet_session_expires(void)
 	pml_client_close(s.client);
 	struct pml_ep *ep = raw_connect(&s.rig);
 	raw_hello(ep);
-	union pml_message msg = {.lease = {.ino = s.ino, .len_bytes = 4096}};
+	union pml_message msg = {
+		.lease = {.inode = rig_wire_handle(&s.rig, s.ino), .len_bytes = 4096}};
 	CHECK_EQ(raw_send(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE), 0);
 	CHECK_EQ(raw_recv(ep, &msg, 1000), 0);
 	CHECK_EQ(msg.h.status, 0);
@@ -588,8 +591,9 @@ static void test_client_that_dies_leaves_nothing_behind(void)
 	for (int i = 0; i < 20; i++) {
 		struct pml_ep *ep = raw_connect(&s.rig);
 		raw_hello(ep);
-		union pml_message msg = {
-			.lease = {.ino = s.ino, .len_bytes = 65536, .mode = PML_LEASE_READ}};
+		union pml_message msg = {.lease = {.inode = rig_wire_handle(&s.rig, s.ino),
+						   .len_bytes = 65536,
+						   .mode = PML_LEASE_READ}};
 		CHECK_EQ(raw_send(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE), 0);
 		if (i % 2)
 			CHECK_EQ(raw_recv(ep, &msg, 1000), 0);
@@ -625,6 +629,7 @@ static void test_client_reconnects_after_the_server_came_back(void)
 	struct scene s;
 	begin(&s);
 	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	const struct pml_client_handle file = *rig_handle(s.client, s.ino);
 	uint64_t from_ms = pml_now_ms();
 	rig_stop_server(&s.rig);
 	CHECK(pml_now_ms() - from_ms < 3000);
@@ -636,11 +641,13 @@ static void test_client_reconnects_after_the_server_came_back(void)
 	CHECK(strstr(pml_client_reason(s.client), "file") != NULL);
 	CHECK(pml_client_return(lease) != 0);
 	struct pml_client_lease *none;
-	CHECK_EQ(pml_client_lease(s.client, s.ino, 0, 4096, true, 5000, &none), -ENOTCONN);
+	CHECK_EQ(pml_client_lease(s.client, &file, 0, 4096, true, 5000, &none), -ENOTCONN);
 	pml_client_close(s.client);
 
 	REQUIRE(rig_start_server(&s.rig) == 0);
 	s.client = rig_connect(&s.rig);
+	CHECK_EQ(pml_client_lease(s.client, &file, 0, 4096, true, 5000, &none), -ESTALE);
+	CHECK(strstr(pml_client_reason(s.client), "mounted again") != NULL);
 	CHECK_EQ(pml_client_stat(s.client, "file", &attr), 0);
 	end(&s);
 }

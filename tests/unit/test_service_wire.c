@@ -51,17 +51,17 @@ static void test_malformed_messages_end_the_session_and_nothing_else(void)
 		CHECK(ends_session(&rig, &msg, bytes, false));
 	}
 	memset(&msg, 0, sizeof(msg));
-	pml_codec_header(&msg.h, PML_WIRE_GETATTR, sizeof(msg.getattr), 1);
-	CHECK(ends_session(&rig, &msg, sizeof(msg.getattr), true)); /* inode 0 */
-	msg.getattr.ino = 1;
+	pml_codec_header(&msg.h, PML_WIRE_GETATTR, sizeof(msg.inode), 1);
+	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), true)); /* inode 0 */
+	msg.inode.inode = rig_wire_handle(&rig, PML_ROOT_INO);
 	msg.h.request_id = 0;
-	CHECK(ends_session(&rig, &msg, sizeof(msg.getattr), true));
+	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), true));
 	msg.h.request_id = 1;
-	msg.h.reserved = 1;
-	CHECK(ends_session(&rig, &msg, sizeof(msg.getattr), true));
-	msg.h.reserved = 0;
-	CHECK(!ends_session(&rig, &msg, sizeof(msg.getattr), true));
-	CHECK(ends_session(&rig, &msg, sizeof(msg.getattr), false)); /* before hello */
+	msg.h.flags = 2;
+	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), true));
+	msg.h.flags = 0;
+	CHECK(!ends_session(&rig, &msg, sizeof(msg.inode), true));
+	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), false)); /* before hello */
 	pml_codec_header(&msg.h, PML_WIRE_REPLY, sizeof(msg.h), 1);
 	CHECK(ends_session(&rig, &msg, sizeof(msg.h), true));
 	memset(&msg, 0, sizeof(msg));
@@ -81,7 +81,7 @@ static void test_other_version_is_told_so(void)
 	rig_init(&rig);
 	REQUIRE(rig_start(&rig) == 0);
 	struct pml_ep *ep = raw_connect(&rig);
-	union pml_message msg = {.hello = {.flags = 0}};
+	union pml_message msg = {.hello = {.path_bytes = 0}};
 	pml_codec_header(&msg.h, PML_WIRE_HELLO, sizeof(msg.hello), 77);
 	msg.h.version = PML_WIRE_VERSION + 1;
 	CHECK_EQ(pml_ep_send(ep, &msg, sizeof(msg.hello), 1000), 0);
@@ -166,14 +166,15 @@ static void test_too_large_lease_is_refused_politely(void)
 	REQUIRE(rig_start(&rig) == 0);
 	struct pml_ep *ep = raw_connect(&rig);
 	raw_hello(ep);
-	union pml_message msg = {.lease = {.ino = PML_ROOT_INO, .len_bytes = INT64_MAX}};
+	union pml_message msg = {
+		.lease = {.inode = rig_wire_handle(&rig, PML_ROOT_INO), .len_bytes = INT64_MAX}};
 	CHECK_EQ(ask(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE), -EISDIR);
 	uint64_t ino = fake_fs_make(rig.fs, PML_ROOT_INO, "file", S_IFREG | 0644, 0);
-	msg.lease.ino = ino;
+	msg.lease.inode = rig_wire_handle(&rig, ino);
 	msg.lease.mode = PML_LEASE_WRITE;
 	CHECK(ask(ep, &msg, sizeof(msg.lease), PML_WIRE_LEASE) < 0);
-	msg = (union pml_message){.getattr = {.ino = ino}};
-	CHECK_EQ(ask(ep, &msg, sizeof(msg.getattr), PML_WIRE_GETATTR), 0);
+	msg = (union pml_message){.inode = {.inode = rig_wire_handle(&rig, ino)}};
+	CHECK_EQ(ask(ep, &msg, sizeof(msg.inode), PML_WIRE_GETATTR), 0);
 	raw_close(ep);
 	rig_stop(&rig);
 }
@@ -196,18 +197,28 @@ static void test_server_survives_random_valid_and_damaged_requests(void)
 		char name[8] = {(char)('a' + i)};
 		fake_fs_make(rig.fs, PML_ROOT_INO, name, S_IFREG | 0644, 0);
 	}
+	struct pml_client *looker = rig_connect(&rig);
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_stat(looker, "a", &attr), 0);
+	struct pml_wire_handle file;
+	memcpy(&file, attr.handle.opaque, sizeof(file));
+	pml_client_close(looker);
 	for (int round = 0; round < 150; round++) {
 		struct pml_ep *ep = raw_connect(&rig);
 		raw_hello(ep);
 		for (int i = 0; i < 20; i++) {
 			union pml_message msg;
-			size_t bytes = 24 + random_of(&state) % 50;
+			size_t bytes = 24 + random_of(&state) % 100;
+			memset(msg.bytes, 0, sizeof(msg));
 			for (size_t n = 24; n < bytes; n += 8) {
 				uint64_t small = random_of(&state) % 9;
 				memcpy(msg.bytes + n, &small, 8);
 			}
-			enum pml_wire_type type =
-				(enum pml_wire_type)(PML_WIRE_LOOKUP + random_of(&state) % 9);
+			enum pml_wire_type type = (enum pml_wire_type)(
+				PML_WIRE_LOOKUP +
+				random_of(&state) % (PML_WIRE_REQUESTS_END - PML_WIRE_LOOKUP));
+			if (random_of(&state) % 4)
+				memcpy(msg.bytes + 24, &file, sizeof(file));
 			if (random_of(&state) % 4)
 				bytes &= ~(size_t)7;
 			if (raw_send(ep, &msg, bytes, type))
@@ -243,11 +254,29 @@ static void answer(struct pml_ep *ep, const union pml_message *request, union pm
 
 static void answer_hello(struct pml_ep *ep, const union pml_message *request)
 {
-	union pml_message reply = {.hello_reply = {.root_ino = 1,
-						   .term_ms = 60000,
-						   .durability = PML_WIRE_SERVER_COMMIT,
-						   .max_lease_bytes = 1 << 20}};
+	union pml_message reply = {.hello_reply = {.epoch = 1, .method = PML_WIRE_AUTH_NONE}};
 	answer(ep, request, &reply, sizeof(reply.hello_reply), 0);
+}
+
+static void answer_auth(struct pml_ep *ep, const union pml_message *request)
+{
+	union pml_message reply = {.auth_reply = {.root = {.handle = {.ino = 1}},
+						  .term_ms = 60000,
+						  .durability = PML_WIRE_DURABLE_COMMIT,
+						  .credits = 1,
+						  .max_lease_bytes = 1 << 20}};
+	answer(ep, request, &reply, sizeof(reply.auth_reply), 0);
+}
+
+/* The played server looks at none. */
+static const struct pml_client_handle any_file = {{1}};
+
+static struct pml_client_lease *act_lease(struct pml_client *client)
+{
+	struct pml_client_lease *lease;
+	if (pml_client_lease(client, &any_file, 0, 4096, false, 5000, &lease))
+		BAIL_OUT("no lease: %s", pml_client_reason(client));
+	return lease;
 }
 
 static void *run_act(void *arg)
@@ -261,6 +290,8 @@ static void *run_act(void *arg)
 		union pml_message reply;
 		if (msg.h.type == PML_WIRE_HELLO)
 			answer_hello(ep, &msg);
+		else if (msg.h.type == PML_WIRE_AUTH)
+			answer_auth(ep, &msg);
 		else if (msg.h.type == PML_WIRE_ACK)
 			atomic_fetch_add(&act->acks, 1);
 		else if (msg.h.type == PML_WIRE_RETURN) {
@@ -328,7 +359,7 @@ static void test_recall_before_the_grant_is_not_lost(void)
 {
 	struct act act = {.play = recall_first};
 	struct pml_client *client = start_act(&act);
-	struct pml_client_lease *lease = rig_lease(client, 2, 0, 4096, false);
+	struct pml_client_lease *lease = act_lease(client);
 	CHECK_EQ(pml_client_lease_status(lease), -ESTALE);
 	CHECK(wait_for(&act.acks, 1));
 	CHECK(wait_for(&act.returns, 1));
@@ -349,7 +380,7 @@ static void test_revocation_before_the_grant_is_not_lost(void)
 {
 	struct act act = {.play = revoke_first};
 	struct pml_client *client = start_act(&act);
-	struct pml_client_lease *lease = rig_lease(client, 2, 0, 4096, false);
+	struct pml_client_lease *lease = act_lease(client);
 	CHECK_EQ(pml_client_lease_status(lease), -EKEYREVOKED);
 	CHECK(strstr(pml_client_reason(client), "unmounted") != NULL);
 	CHECK_EQ(pml_client_return(lease), -EKEYREVOKED);
@@ -368,7 +399,7 @@ static void test_second_recall_makes_no_second_return(void)
 {
 	struct act act = {.play = recall_twice};
 	struct pml_client *client = start_act(&act);
-	struct pml_client_lease *lease = rig_lease(client, 2, 0, 4096, false);
+	struct pml_client_lease *lease = act_lease(client);
 	CHECK(wait_for(&act.returns, 1));
 	usleep(50000);
 	CHECK(act.acks >= 1 && act.acks <= 2);
@@ -422,7 +453,8 @@ static void test_lying_server_costs_the_connection(void)
 		struct act act = {.play = cases[i].play};
 		struct pml_client *client = start_act(&act);
 		struct pml_client_lease *lease;
-		CHECK_EQ(pml_client_lease(client, 2, 0, 4096, false, 0, &lease), cases[i].err);
+		CHECK_EQ(pml_client_lease(client, &any_file, 0, 4096, false, 0, &lease),
+			 cases[i].err);
 		struct pml_client_attr attr;
 		CHECK_EQ(pml_client_stat(client, "/", &attr), -ENOTCONN);
 		stop_act(&act, client);
@@ -433,7 +465,7 @@ static void test_reply_to_no_request_is_ignored(void)
 {
 	struct act act = {.play = answer_twice};
 	struct pml_client *client = start_act(&act);
-	struct pml_client_lease *lease = rig_lease(client, 2, 0, 4096, false);
+	struct pml_client_lease *lease = act_lease(client);
 	usleep(20000);
 	CHECK_EQ(pml_client_lease_id(lease), 42);
 	CHECK_EQ(pml_client_return(lease), 0);
