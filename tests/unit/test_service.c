@@ -216,7 +216,7 @@ static void test_read_only_server_refuses_changes(void)
 	rig.args.is_read_only = true;
 	REQUIRE(rig_start(&rig) == 0);
 	struct pml_client *client = rig_connect(&rig);
-	uint64_t ino = make_file(&rig, "file", 100);
+	(void)make_file(&rig, "file", 100);
 	struct pml_client_attr attr;
 	CHECK_EQ(pml_client_create(client, "new", 0644, false, &attr), -EROFS);
 	CHECK_EQ(pml_client_create(client, "file", 0644, false, &attr), 0);

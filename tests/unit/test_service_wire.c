@@ -330,7 +330,8 @@ static void grant(struct pml_ep *ep, const union pml_message *request, uint64_t 
 	union pml_message reply = {.lease_reply = {.lease_id = lease_id,
 						   .first_byte = request->lease.first_byte,
 						   .end_byte = request->lease.first_byte + 4096,
-						   .term_ms = 1000}};
+						   .term_ms = 1000,
+						   .durability = PML_WIRE_DURABLE_COMMIT}};
 	answer(ep, request, &reply, sizeof(reply.lease_reply), 0);
 }
 
