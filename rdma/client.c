@@ -380,16 +380,17 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 	if (!client)
 		return NULL;
 	randombytes_buf(client->client_id, sizeof(client->client_id));
-	if (pml_cond_init(&client->changed)) {
+	if (pml_cond_init(&client->changed) || pml_cond_init(&client->has_work)) {
 		free(client);
 		return NULL;
 	}
-	pthread_cond_init(&client->has_work, NULL);
 	pthread_mutex_init(&client->lock, NULL);
-	pthread_mutex_init(&client->data_lock, NULL);
+	pml_data_init(&client->data);
+	pml_memory_init(&client->memory);
 	pml_list_init(&client->calls);
 	pml_list_init(&client->leases);
 	pml_list_init(&client->buffers);
+	pml_list_init(&client->queues);
 	client->next_request_id = 1;
 	client->request_timeout_ms = timeout_ms;
 	client->term_ms = timeout_ms; /* until hello is answered */
@@ -400,9 +401,10 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 /* Assumes: the threads have ended or never began. */
 static void free_client(struct pml_client *client)
 {
+	pml_data_end(&client->data);
+	pml_memory_end(client);
 	if (client->ep)
 		pml_ep_close(client->ep);
-	pthread_mutex_destroy(&client->data_lock);
 	pthread_mutex_destroy(&client->lock);
 	pthread_cond_destroy(&client->changed);
 	pthread_cond_destroy(&client->has_work);
@@ -500,6 +502,7 @@ void pml_client_close(struct pml_client *client)
 	pthread_join(client->worker, NULL);
 	pml_client_die(client, "closed");
 	pthread_join(client->receiver, NULL);
+	pml_queues_free(client);
 	pml_client_buffers_free(client);
 	free_client(client);
 	memcpy(last_reason, reason, sizeof(reason));

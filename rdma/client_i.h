@@ -5,10 +5,12 @@
  * client.c        connection, requests, the two threads
  * client_path.c   names and attributes
  * client_lease.c  leases: take, recall, return
- * client_io.c     buffers and one-sided transfers
+ * client_data.h   transfers: client_data.c, client_transfer.c, client_memory.c
+ * client_io.c     synchronous transfers
+ * client_queue.c  queues of transfers
  *
- * Lock order: pml_client.data_lock, then pml_client.lock.  Neither is held while
- * a callback of the program runs; data_lock alone is held across transfers.
+ * Lock order: pml_client_data.lock, pml_client.lock, pml_client_memory.lock.  None is held
+ * while a callback of the program runs or while somebody waits for the fabric.
  */
 #ifndef PML_RDMA_CLIENT_I_H
 #define PML_RDMA_CLIENT_I_H
@@ -16,6 +18,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "client_data.h"
 #include "codec.h"
 #include "pmemleasefs/client.h"
 #include "pml/list.h"
@@ -42,7 +45,8 @@ struct pml_client {
 	pthread_t receiver; /* progress: replies, notices, renewals */
 	pthread_t worker;   /* callbacks of the program, returns */
 
-	pthread_mutex_t data_lock; /* one transfer call at a time */
+	struct pml_client_data data;	 /* has its own lock */
+	struct pml_client_memory memory; /* has its own lock */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;	 /* anything below, for the program's threads */
@@ -51,6 +55,7 @@ struct pml_client {
 	struct pml_list calls; /* waiting for replies */
 	struct pml_list leases;
 	struct pml_list buffers;
+	struct pml_list queues;
 	struct pml_client_events events;
 	struct pml_early_notice early[PML_EARLY_NOTICES];
 	uint32_t next_early;
@@ -76,7 +81,7 @@ struct pml_client_lease {
 	uint32_t nsegments;
 
 	atomic_int status; /* written under lock; see pml_client_lease_status() */
-	uint32_t refs;	   /* the program's and the worker's */
+	uint32_t refs;	   /* the program's, the worker's, those of transfers */
 	uint32_t busy;	   /* transfers and commits under way */
 	uint32_t drain_ms;
 	bool is_recalled;
@@ -137,6 +142,10 @@ void *pml_client_work(void *arg);
 int pml_client_lease_begin(struct pml_client_lease *lease) PML_MUST_CHECK;
 void pml_client_lease_end_use(struct pml_client_lease *lease);
 
+/* Keeps the struct until it is put, beyond the end of the lease. */
+void pml_client_lease_hold(struct pml_client_lease *lease);
+void pml_client_lease_put(struct pml_client_lease *lease);
+
 /* Makes the lease's end the calling thread's reason, and returns @err. */
 int pml_client_lease_fail(const struct pml_client_lease *lease, int err);
 
@@ -146,7 +155,15 @@ int pml_client_lease_fail(const struct pml_client_lease *lease, int err);
  */
 int pml_client_lease_verdict(struct pml_client_lease *lease, int err);
 
-/* ---- client_io.c -------------------------------------------------------- */
+/* ---- client_memory.c ---------------------------------------------------- */
+
+struct pml_client_buffer {
+	struct pml_list link;
+	struct pml_client *client;
+	uint8_t *data;
+	size_t bytes;
+	struct pml_memory *memory;
+};
 
 void pml_client_buffers_free(struct pml_client *client);
 

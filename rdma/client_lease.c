@@ -19,6 +19,8 @@
 #define VERDICT_TIMEOUT_MS 500u
 #define BACKOFF_MIN_MS	   2u
 #define BACKOFF_MAX_MS	   100u
+/* Who waits for transfers that others collect looks again after so long. */
+#define IDLE_LOOK_MS 5u
 
 static const char *end_text(uint32_t why)
 {
@@ -187,6 +189,33 @@ static struct pml_client_lease *find_work_locked(struct pml_client *client)
 	return NULL;
 }
 
+/* Is there a lease whose return waits for its transfers? */
+static bool is_draining_locked(const struct pml_client *client)
+{
+	const struct pml_client_lease *lease;
+	pml_list_for_each(lease, &client->leases, link)
+		if (lease->wants_return && !lease->is_returned && lease->busy > 0)
+			return true;
+	return false;
+}
+
+/* Those of a queue may have nobody else who collects. */
+static void wait_for_work_locked(struct pml_client *client)
+{
+	bool is_collecting = false;
+	if (is_draining_locked(client)) {
+		pthread_mutex_unlock(&client->lock);
+		is_collecting = pml_data_drive(client);
+		pthread_mutex_lock(&client->lock);
+	}
+	if (is_collecting || client->is_closing || find_work_locked(client))
+		return;
+	if (is_draining_locked(client))
+		pml_cond_wait_until(&client->has_work, &client->lock, pml_now_ms() + IDLE_LOOK_MS);
+	else
+		pthread_cond_wait(&client->has_work, &client->lock);
+}
+
 /* Callbacks and sending happen without the lock; is_in_worker makes a return wait. */
 static void report_revoke_locked(struct pml_client *client, struct pml_client_lease *lease)
 {
@@ -232,7 +261,7 @@ void *pml_client_work(void *arg)
 	while (!client->is_closing) {
 		struct pml_client_lease *lease = find_work_locked(client);
 		if (!lease) {
-			pthread_cond_wait(&client->has_work, &client->lock);
+			wait_for_work_locked(client);
 			continue;
 		}
 		lease->refs++;
@@ -432,6 +461,21 @@ int pml_client_lease_fail(const struct pml_client_lease *lease, int err)
 	return err;
 }
 
+void pml_client_lease_hold(struct pml_client_lease *lease)
+{
+	pthread_mutex_lock(&lease->client->lock);
+	lease->refs++;
+	pthread_mutex_unlock(&lease->client->lock);
+}
+
+void pml_client_lease_put(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_lock(&client->lock);
+	put_lease_locked(lease);
+	pthread_mutex_unlock(&client->lock);
+}
+
 int pml_client_lease_begin(struct pml_client_lease *lease)
 {
 	pthread_mutex_lock(&lease->client->lock);
@@ -499,6 +543,17 @@ int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint6
 	return err;
 }
 
+/* Waits for a change; collects meanwhile if nobody does. */
+static void wait_for_transfers_locked(struct pml_client_lease *lease)
+{
+	struct pml_client *client = lease->client;
+	pthread_mutex_unlock(&client->lock);
+	bool is_collecting = pml_data_drive(client);
+	pthread_mutex_lock(&client->lock);
+	if (!is_collecting && lease->busy > 0)
+		pml_cond_wait_until(&client->changed, &client->lock, pml_now_ms() + IDLE_LOOK_MS);
+}
+
 /* Nobody finds it from now on.  True: the caller has to send RETURN. */
 static bool stop_lease_locked(struct pml_client_lease *lease)
 {
@@ -509,7 +564,9 @@ static bool stop_lease_locked(struct pml_client_lease *lease)
 	lease->wants_return = false;
 	lease->has_recall_event = false;
 	lease->has_revoke_event = false;
-	while (lease->busy > 0 || (lease->is_in_worker && !is_worker))
+	while (lease->busy > 0)
+		wait_for_transfers_locked(lease);
+	while (lease->is_in_worker && !is_worker)
 		pthread_cond_wait(&client->changed, &client->lock);
 	bool is_due = atomic_load(&lease->status) == -ESTALE && !lease->is_returned;
 	lease->is_returned = true;
@@ -547,7 +604,7 @@ static int stop_for_downgrade(struct pml_client_lease *lease)
 	struct pml_client *client = lease->client;
 	pthread_mutex_lock(&client->lock);
 	while (lease->busy > 0 && atomic_load(&lease->status) == 0)
-		pthread_cond_wait(&client->changed, &client->lock);
+		wait_for_transfers_locked(lease);
 	int status = atomic_load(&lease->status);
 	/* As a transfer: a recall that comes now is answered behind the downgrade. */
 	if (!status)

@@ -8,8 +8,10 @@
  * the library answers at once, waits for the transfers in flight and returns
  * the lease by itself (pml_client_set_events() to do it yourself).
  *
- * Threads: one client handle may be used from several threads; transfers of
- * one handle are serialised.  Recalls are handled on a thread of the library.
+ * Threads: one client handle may be used from several threads at a time, as may its leases;
+ * what is different is said at the call.  Transfers of several threads run side by side and
+ * share the connection fairly.  Recalls are handled on a thread of the library.  A child
+ * after fork(2) uses no client of its parent.
  *
  * All functions return 0 or a negative errno value.  pml_client_reason() says
  * in words why the last one failed.  The ones that stand for a lease:
@@ -24,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,6 +35,7 @@ extern "C" {
 struct pml_client;
 struct pml_client_lease;
 struct pml_client_buffer;
+struct pml_client_queue;
 
 /*
  * Stands for a file or directory of the server.  Opaque: only the server makes one, and only
@@ -71,7 +75,10 @@ struct pml_client_attr {
  */
 int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
 		       char *ret_reason);
-/* Returns all leases, ends the session, frees everything.  Not from a callback. */
+/*
+ * Returns all leases, ends the session, frees everything: leases, buffers and queues too.
+ * Not from a callback; no other thread uses the client or anything of it any more.
+ */
 void pml_client_close(struct pml_client *client);
 /* Why the last call of this thread on this client failed; valid until its next call. */
 const char *pml_client_reason(struct pml_client *client);
@@ -149,16 +156,50 @@ uint64_t pml_client_lease_file_size(const struct pml_client_lease *lease);
 uint64_t pml_client_lease_id(const struct pml_client_lease *lease);
 /* 0 while it is live; else -ESTALE, -EKEYREVOKED or -ENOTCONN. */
 int pml_client_lease_status(const struct pml_client_lease *lease);
-/* Waits for transfers in flight, returns it if it is live, and frees it. */
+/*
+ * Returns it if it is live, and frees it.  Waits for the operations in flight; what a queue has
+ * not begun of its transfers on it gets -ESTALE.  No other call on the lease begins any more.
+ */
 int pml_client_return(struct pml_client_lease *lease);
 
-/* ---- transfers ---------------------------------------------------------- */
+/* ---- memory for transfers ------------------------------------------------ */
 
-/* A buffer that the fabric can use, page-aligned. */
+/*
+ * Transfers take any memory of the program.  What lies in a buffer is fastest.  Other memory
+ * is registered with the network device for as long as the transfer takes, if it is more than
+ * 16 KiB, and else copied; memory that cannot be registered (read-only, or beyond ulimit -l)
+ * is copied too.  Registering costs time for each page: pml_client_cache_memory() saves it.
+ */
+
+/*
+ * A buffer that the fabric can use, page-aligned.  It belongs to the client.
+ *   -EINVAL 0 bytes; -ENOMEM; -errno of the registration (see ulimit -l)
+ */
 int pml_client_buffer_new(struct pml_client *client, size_t bytes,
 			  struct pml_client_buffer **ret_buffer);
 void *pml_client_buffer_data(struct pml_client_buffer *buffer);
+/* No transfer uses it any more.  NULL is allowed. */
 void pml_client_buffer_free(struct pml_client_buffer *buffer);
+
+/*
+ * pml_client_cache_memory() - keep registrations of the program's memory
+ * @max_count: so many at most (up to 1024); 0, as at first: none is kept
+ * @max_bytes: so much at most in all; what was not used for longest goes first
+ *
+ * With it the program promises to call pml_client_forget_memory() before it unmaps memory that
+ * a transfer has used, or lets it be unmapped: munmap(2), mremap(2), shmdt(2), and free(3) of
+ * what malloc(3) has mapped (large blocks, each time).  If it does not, and other memory
+ * comes to that address, transfers succeed and the bytes are not there.
+ *   -EINVAL @max_count
+ */
+int pml_client_cache_memory(struct pml_client *client, uint32_t max_count, uint64_t max_bytes);
+/*
+ * Lets go of what is registered of a range.  Call it before the range is unmapped.
+ *   -EBUSY a transfer uses some of it: it is let go of after that, but not yet
+ */
+int pml_client_forget_memory(struct pml_client *client, const void *addr, size_t bytes);
+
+/* ---- transfers ---------------------------------------------------------- */
 
 /*
  * One-sided read or write of [@first_byte, +@len_bytes) of the leased file; the range
@@ -173,8 +214,70 @@ int pml_client_write(struct pml_client_lease *lease, struct pml_client_buffer *b
 		     size_t buffer_offset, uint64_t first_byte, size_t len_bytes);
 
 /*
+ * The same with any memory, in @niov pieces (0 to 1024): the file's range begins at
+ * @first_byte and is as long as they are together.
+ *   -EINVAL outside the lease, wrong direction, too many pieces
+ *   -ENOMEM, or -errno of the registration, which a copy could not replace either
+ */
+int pml_client_readv(struct pml_client_lease *lease, const struct iovec *iov, int niov,
+		     uint64_t first_byte);
+int pml_client_writev(struct pml_client_lease *lease, const struct iovec *iov, int niov,
+		      uint64_t first_byte);
+
+/* ---- queues: transfers that run while the program goes on ----------------- */
+
+struct pml_client_completion {
+	uint64_t cookie; /* of the transfer */
+	uint64_t bytes;	 /* moved: all, or with an error 0 */
+	int status;	 /* 0, or as pml_client_readv() would have returned */
+};
+
+/*
+ * pml_client_queue_new() - a queue of at most @depth (1 to 4096) transfers
+ *
+ * A client may have many queues: one for each thread that wants one.  The calls on one queue
+ * come from one thread at a time.
+ *   -EINVAL @depth; -ENOMEM
+ */
+int pml_client_queue_new(struct pml_client *client, uint32_t depth,
+			 struct pml_client_queue **ret_queue);
+
+/*
+ * Begin a transfer as pml_client_readv() and pml_client_writev(), without waiting for it.  The
+ * list is copied; the memory stays as it is, and untouched, until its completion was taken.  The
+ * transfers of a queue may run and complete in any order, also when they overlap.
+ * Small writes from memory that is not registered are copied here.
+ *   -EAGAIN  @depth transfers were begun whose completions were not taken
+ *   -ESTALE, -EKEYREVOKED, -ENOTCONN  the lease has ended
+ *   -EINVAL, -ENOMEM, -errno  as there
+ * After an error nothing was begun and no completion comes.
+ */
+int pml_client_queue_read(struct pml_client_queue *queue, struct pml_client_lease *lease,
+			  const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie);
+int pml_client_queue_write(struct pml_client_queue *queue, struct pml_client_lease *lease,
+			   const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie);
+
+/*
+ * pml_client_queue_wait() - take completions
+ * @max: room in @ret
+ * @timeout_ms: how long to wait for the first one; 0: only look; < 0: without a limit, which
+ *              the timeout of the client is for a server that does not answer
+ *
+ * Returns their number.  0: none came in time, or none is to be expected.  Transfers go
+ * on while some thread waits or looks; a program that does neither for long slows them.
+ * A lease whose transfers are in the queue may be returned (and is freed) all the same.
+ */
+int pml_client_queue_wait(struct pml_client_queue *queue, struct pml_client_completion *ret,
+			  uint32_t max, int timeout_ms);
+/* Transfers that were begun and whose completions were not taken. */
+uint32_t pml_client_queue_pending(const struct pml_client_queue *queue);
+/* Waits for all of its transfers; completions that were not taken are lost.  NULL is allowed. */
+void pml_client_queue_free(struct pml_client_queue *queue);
+
+/*
  * A stream of equal transfers with @depth in flight, for benchmarks: @count operations
  * of @op_bytes at offsets that go round the lease.  *ret_ns: from first post to last completion.
+ * At most 16 MiB are in flight, also those of others.
  */
 int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
 		      bool is_write, uint32_t op_bytes, uint32_t depth, uint64_t count,

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * client_transfer.c -- client library: one transfer between program memory and a leased range
+ *
+ * The program's side is a list of pieces that are registered; the file's side are the
+ * segments of the lease.  An operation is what is contiguous on both sides.  Memory that is not
+ * registered goes through a bounce slot when it is little, and else is registered, for as
+ * long as the transfer takes or longer (client_memory.c); if it cannot be, because it
+ * may not be written, say, it goes through memory of the library's own.
+ *
+ * Threads: begin and end run in the program's thread, the source of operations under the
+ * data lock.
+ */
+#include <string.h>
+
+#include "client_i.h"
+
+/* ---- the source --------------------------------------------------------- */
+
+/* Steps over @bytes of the program's side. */
+static void advance(struct pml_transfer *t, size_t bytes)
+{
+	t->piece_at += bytes;
+	while (t->piece < t->npieces && t->piece_at >= t->pieces[t->piece].bytes) {
+		t->piece_at -= t->pieces[t->piece].bytes;
+		t->piece++;
+	}
+}
+
+/* The next operation of a contiguous range of the file. */
+static bool next_of_range(struct pml_transfer *t, struct pml_data_op *ret_op)
+{
+	const struct pml_client_lease *lease = t->lease;
+	const struct pml_wire_segment *s = &lease->segments[t->segment];
+	for (; t->segment < lease->nsegments; s = &lease->segments[++t->segment])
+		if (s->first_byte + s->len_bytes > t->at_byte)
+			break;
+	if (t->segment == lease->nsegments || s->first_byte >= t->end_byte)
+		return false;
+	if (s->first_byte > t->at_byte) {
+		/* No segment: zeroed at the begin of the transfer. */
+		advance(t, s->first_byte - t->at_byte);
+		t->at_byte = s->first_byte;
+	}
+	if (t->at_byte == t->end_byte)
+		return false;
+
+	const struct pml_piece *piece = &t->pieces[t->piece];
+	uint64_t bytes = PML_MIN(s->first_byte + s->len_bytes, t->end_byte) - t->at_byte;
+	bytes = PML_MIN(bytes, (uint64_t)(piece->bytes - t->piece_at));
+	bytes = PML_MIN(bytes, (uint64_t)PML_DATA_BYTES_MAX);
+	*ret_op = (struct pml_data_op){
+		.mr = piece->mr,
+		.buf = piece->data + t->piece_at,
+		.bytes = (uint32_t)bytes,
+		.remote_addr = s->remote_addr + (t->at_byte - s->first_byte),
+		.rkey = s->rkey,
+		.is_write = t->is_write,
+	};
+	advance(t, bytes);
+	t->at_byte += bytes;
+	return true;
+}
+
+static void zero_pieces(const struct pml_transfer *t, uint64_t from, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < t->npieces && bytes > 0; i++) {
+		const struct pml_piece *piece = &t->pieces[i];
+		if (from >= piece->bytes) {
+			from -= piece->bytes;
+			continue;
+		}
+		uint64_t n = PML_MIN(bytes, (uint64_t)piece->bytes - from);
+		memset(piece->data + from, 0, n);
+		bytes -= n;
+		from = 0;
+	}
+}
+
+/* What no segment covers reads as zeros. */
+static void zero_gaps(const struct pml_transfer *t)
+{
+	const struct pml_client_lease *lease = t->lease;
+	uint64_t at = t->at_byte;
+	for (uint32_t i = 0; i < lease->nsegments && at < t->end_byte; i++) {
+		const struct pml_wire_segment *s = &lease->segments[i];
+		uint64_t gap_end = PML_MIN(s->first_byte, t->end_byte);
+		if (gap_end > at)
+			zero_pieces(t, at - t->at_byte, gap_end - at);
+		at = PML_MAX(at, s->first_byte + s->len_bytes);
+	}
+	if (at < t->end_byte)
+		zero_pieces(t, at - t->at_byte, t->end_byte - at);
+}
+
+/* ---- the program's side -------------------------------------------------- */
+
+static void copy_iov(const struct pml_transfer *t, bool to_bounce)
+{
+	uint8_t *at = t->bounce;
+	for (uint32_t i = 0; i < t->niov; i++) {
+		if (to_bounce)
+			memcpy(at, t->iov[i].iov_base, t->iov[i].iov_len);
+		else
+			memcpy(t->iov[i].iov_base, at, t->iov[i].iov_len);
+		at += t->iov[i].iov_len;
+	}
+}
+
+static void put_memory(struct pml_transfer *t)
+{
+	for (uint32_t i = 0; i < t->npieces; i++)
+		if (t->pieces[i].memory)
+			pml_memory_put(t->lease->client, t->pieces[i].memory);
+	t->npieces = 0;
+}
+
+static void free_sides(struct pml_transfer *t)
+{
+	put_memory(t);
+	if (t->bounce_slot)
+		pml_bounce_give(t->lease->client, t->bounce_slot);
+	if (t->pieces != t->small)
+		free(t->pieces);
+	if (t->iov != t->small_iov)
+		free(t->iov);
+}
+
+static int alloc_sides(struct pml_transfer *t, uint32_t niov)
+{
+	t->pieces = t->small;
+	t->iov = t->small_iov;
+	if (niov <= PML_TRANSFER_PIECES_SMALL)
+		return 0;
+	t->pieces = calloc(niov, sizeof(t->pieces[0]));
+	t->iov = calloc(niov, sizeof(t->iov[0]));
+	if (t->pieces && t->iov)
+		return 0;
+	free(t->pieces);
+	free(t->iov);
+	return -ENOMEM;
+}
+
+/* Copies @iov without its empty entries, and adds up its bytes. */
+static int take_iov(struct pml_transfer *t, const struct iovec *iov, int niov)
+{
+	if (niov < 0 || niov > PML_TRANSFER_PIECES_MAX)
+		return pml_client_fail(-EINVAL, "transfer: 0 to %d pieces of memory can be given",
+				       PML_TRANSFER_PIECES_MAX);
+	if (alloc_sides(t, (uint32_t)niov))
+		return pml_client_fail(-ENOMEM, "transfer: out of memory");
+	for (int i = 0; i < niov; i++) {
+		if (iov[i].iov_len > (size_t)INT64_MAX - t->bytes) {
+			free_sides(t);
+			return pml_client_fail(-EINVAL, "transfer: more bytes than a file has");
+		}
+		t->bytes += iov[i].iov_len;
+		if (iov[i].iov_len > 0)
+			t->iov[t->niov++] = iov[i];
+	}
+	return 0;
+}
+
+/* The program's memory itself, as far as it is registered or may be. */
+static int use_iov(struct pml_transfer *t, bool may_register)
+{
+	for (uint32_t i = 0; i < t->niov; i++) {
+		struct pml_memory *memory;
+		int err = pml_memory_get(t->lease->client, t->iov[i].iov_base, t->iov[i].iov_len,
+					 may_register, &memory);
+		if (err) {
+			put_memory(t);
+			return err;
+		}
+		t->pieces[t->npieces++] = (struct pml_piece){
+			.data = t->iov[i].iov_base,
+			.bytes = t->iov[i].iov_len,
+			.mr = memory->mr,
+			.memory = memory,
+		};
+	}
+	return 0;
+}
+
+static bool use_bounce_slot(struct pml_transfer *t)
+{
+	struct pml_local_mr *mr;
+	t->bounce_slot = pml_bounce_take(t->lease->client, &mr);
+	if (!t->bounce_slot)
+		return false;
+	t->bounce = t->bounce_slot;
+	t->pieces[t->npieces++] =
+		(struct pml_piece){.data = t->bounce, .bytes = t->bytes, .mr = mr};
+	return true;
+}
+
+/* Memory of its own, for a transfer whose memory cannot be registered. */
+static int use_copy(struct pml_transfer *t)
+{
+	struct pml_memory *memory;
+	int err = pml_memory_new(t->lease->client, t->bytes, &memory);
+	if (err)
+		return err;
+	t->bounce = (uint8_t *)memory->first;
+	t->pieces[t->npieces++] = (struct pml_piece){
+		.data = t->bounce, .bytes = t->bytes, .mr = memory->mr, .memory = memory};
+	return 0;
+}
+
+static int use_memory(struct pml_transfer *t)
+{
+	int err = use_iov(t, false);
+	if (err == -ENOENT && t->bytes <= PML_BOUNCE_BYTES && use_bounce_slot(t))
+		err = 0;
+	if (err == -ENOENT)
+		err = use_iov(t, true);
+	/* Read-only memory, say, or the limit of locked memory. */
+	if (err && err != -ENOTCONN)
+		err = use_copy(t);
+	if (err)
+		return pml_client_fail(
+			err,
+			"transfer: %llu bytes of memory cannot be registered: %s (see ulimit -l)",
+			(unsigned long long)t->bytes, strerror(-err));
+	if (t->bounce && t->is_write)
+		copy_iov(t, true);
+	return 0;
+}
+
+/* ---- begin and end ------------------------------------------------------ */
+
+static int check_range(const struct pml_transfer *t)
+{
+	const struct pml_client_lease *lease = t->lease;
+	if (lease->for_write != t->is_write)
+		return pml_client_fail(-EINVAL, "transfer: a %s lease does not do that",
+				       lease->for_write ? "write" : "read");
+	if (t->at_byte < lease->first_byte || t->at_byte > lease->end_byte ||
+	    t->bytes > lease->end_byte - t->at_byte)
+		return pml_client_fail(-EINVAL, "transfer: outside the lease");
+	return 0;
+}
+
+int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, bool is_write,
+		       const struct iovec *iov, int niov, uint64_t first_byte)
+{
+	*t = (struct pml_transfer){
+		.lease = lease,
+		.is_write = is_write,
+		.depth = PML_TRANSFER_DEPTH,
+		.next = next_of_range,
+		.at_byte = first_byte,
+	};
+	pml_list_init(&t->link);
+	int err = take_iov(t, iov, niov);
+	if (err)
+		return err;
+	t->end_byte = first_byte + t->bytes;
+	err = check_range(t);
+	if (!err)
+		err = use_memory(t);
+	if (!err)
+		err = pml_transfer_use(t);
+	if (err) {
+		free_sides(t);
+		return err;
+	}
+	if (!is_write)
+		zero_gaps(t);
+	return 0;
+}
+
+int pml_transfer_use(struct pml_transfer *t)
+{
+	int err = pml_client_lease_begin(t->lease);
+	if (!err)
+		pml_client_lease_hold(t->lease);
+	return err;
+}
+
+int pml_transfer_end(struct pml_transfer *t)
+{
+	struct pml_client_lease *lease = t->lease;
+	assert(t->is_done);
+	if (t->err == -EACCES || t->err == -ENOTCONN)
+		t->err = pml_client_lease_verdict(lease, t->err);
+	if (t->err && atomic_load(&lease->status))
+		(void)pml_client_lease_fail(lease, t->err);
+	else if (t->err)
+		(void)pml_client_fail(t->err, "transfer: %s", strerror(-t->err));
+	if (!t->err && t->bounce && !t->is_write)
+		copy_iov(t, false);
+	free_sides(t);
+	pml_client_lease_put(lease);
+	return t->err;
+}
