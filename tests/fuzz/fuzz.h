@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Called once, before all else.  What fails ends the program. */
+void fuzz_start(void);
 /* Must come back, whatever the input. */
 void fuzz_one(const uint8_t *input, size_t bytes);
 

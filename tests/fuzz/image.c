@@ -17,6 +17,7 @@
 #include "../../fs/heap.h"
 #include "../../fs/pool.h"
 #include "../../fs/tx.h"
+#include "fuzz.h"
 
 #define BASES	     3u
 #define SEGMENTS_MAX 4096u
@@ -277,7 +278,7 @@ static void make_base(unsigned int i)
 	keep(&bases[i]);
 }
 
-void image_start(void)
+void fuzz_start(void)
 {
 	const char *given = getenv("PML_TEST_DIR");
 	(void)snprintf(path, sizeof(path), "%s/pmemleasefs-test-%ld-fuzz",

@@ -11,7 +11,7 @@
  *		 (2 bytes), number of another place (2 bytes), value (8 bytes)
  *
  * Places are named by kind and number, not by offset, so that inputs mean the same when
- * the layout moves.  Base images are real filesystems, made at start: small with files of
+ * the layout moves.  Base images are real filesystems, made by fuzz_start(): small with files of
  * all kinds; with trees of several levels; left by a process that died in a transaction.
  */
 #ifndef FUZZ_IMAGE_H
@@ -31,9 +31,6 @@ struct image_patch {
 	uint64_t value;
 };
 static_assert(sizeof(struct image_patch) == 16, "no padding");
-
-/* Makes the base images.  What fails ends the program. */
-void image_start(void);
 
 /*
  * image_make() - the device that an input stands for

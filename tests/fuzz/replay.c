@@ -10,14 +10,14 @@
 #include <dirent.h>
 #include <stdbool.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "fuzz.h"
-#include "image.h"
 #include "quiet.h"
 #include "tap.h"
 
 #define RUN_S	    60u
-#define INPUT_BYTES 4096u
+#define INPUT_BYTES 8192u
 
 static const char *folder;
 static const char *name;
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 	if (argc != 2)
 		BAIL_OUT("usage: %s FOLDER", argv[0]);
 	folder = argv[1];
-	image_start();
+	fuzz_start();
 	int n = scandir(folder, &entries, is_file, alphasort);
 	if (n <= 0)
 		BAIL_OUT("%s: no files", folder);

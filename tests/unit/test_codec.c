@@ -810,8 +810,31 @@ static void test_random_bytes_are_never_read_out_of_bounds(void)
 	}
 }
 
-int main(void)
+/* ---- seeds of the fuzzer -------------------------------------------------- */
+
+static const char *seeds; /* folder */
+
+static void write_seed(const struct sample *s)
 {
+	char path[4096];
+	const char *kind = s->is_request		     ? "request"
+			   : s->msg.h.type == PML_WIRE_REPLY ? "reply"
+							     : "notice";
+	unsigned int type = s->msg.h.reply_to ? s->msg.h.reply_to : s->msg.h.type;
+	snprintf(path, sizeof(path), "%s/%s-%u", seeds, kind, type);
+	FILE *file = fopen(path, "w");
+	if (!file || fwrite(s->msg.bytes, s->bytes, 1, file) != 1 || fclose(file))
+		BAIL_OUT("%s: cannot be written", path);
+}
+
+/* With a folder as argument it gets a file for each example: tests/fuzz/corpus/codec. */
+int main(int argc, char **argv)
+{
+	if (argc == 2) {
+		seeds = argv[1];
+		for_each_sample(write_seed);
+		return 0;
+	}
 	TAP_RUN(test_valid_messages_are_accepted);
 	TAP_RUN(test_any_other_length_is_refused);
 	TAP_RUN(test_each_damage_to_a_header_is_refused);
