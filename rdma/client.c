@@ -391,6 +391,9 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 	pml_list_init(&client->leases);
 	pml_list_init(&client->buffers);
 	pml_list_init(&client->queues);
+	pml_list_init(&client->ahead);
+	pml_list_init(&client->files);
+	pthread_mutex_init(&client->files_lock, NULL);
 	client->next_request_id = 1;
 	client->request_timeout_ms = timeout_ms;
 	client->term_ms = timeout_ms; /* until hello is answered */
@@ -406,6 +409,7 @@ static void free_client(struct pml_client *client)
 	if (client->ep)
 		pml_ep_close(client->ep);
 	pthread_mutex_destroy(&client->lock);
+	pthread_mutex_destroy(&client->files_lock);
 	pthread_cond_destroy(&client->changed);
 	pthread_cond_destroy(&client->has_work);
 	free(client);
@@ -486,10 +490,19 @@ static struct pml_client_lease *first_lease(struct pml_client *client)
 	return lease;
 }
 
+int pml_client_reconnect(struct pml_client *client)
+{
+	pthread_mutex_lock(&client->lock);
+	bool is_dead = client->dead_reason[0];
+	pthread_mutex_unlock(&client->lock);
+	return is_dead ? fail_dead(client, -ENOTCONN, "file") : 0;
+}
+
 void pml_client_close(struct pml_client *client)
 {
 	char reason[PML_REASON_BYTES];
 	memcpy(reason, last_reason, sizeof(reason));
+	pml_files_free(client);
 	for (struct pml_client_lease *lease = first_lease(client); lease;
 	     lease = first_lease(client))
 		(void)pml_client_return(lease);

@@ -8,9 +8,12 @@
  * client_data.h   transfers: client_data.c, client_transfer.c, client_memory.c
  * client_io.c     synchronous transfers
  * client_queue.c  queues of transfers
+ * client_file.c   files that take their leases by themselves
+ * client_window.c those leases
  *
- * Lock order: pml_client_data.lock, pml_client.lock, pml_client_memory.lock.  None is held
- * while a callback of the program runs or while somebody waits for the fabric.
+ * Lock order: files_lock, pml_windows.lock, pml_client_data.lock, pml_client.lock,
+ * pml_client_memory.lock.  None is held while a callback of the program runs or while somebody
+ * waits for the fabric.
  */
 #ifndef PML_RDMA_CLIENT_I_H
 #define PML_RDMA_CLIENT_I_H
@@ -48,6 +51,9 @@ struct pml_client {
 	struct pml_client_data data;	 /* has its own lock */
 	struct pml_client_memory memory; /* has its own lock */
 
+	pthread_mutex_t files_lock; /* the list, and pml_windows.opens; above all others */
+	struct pml_list files;	    /* struct pml_windows */
+
 	pthread_mutex_t lock;
 	pthread_cond_t changed;	 /* anything below, for the program's threads */
 	pthread_cond_t has_work; /* for the worker: it sleeps through replies */
@@ -56,6 +62,7 @@ struct pml_client {
 	struct pml_list leases;
 	struct pml_list buffers;
 	struct pml_list queues;
+	struct pml_list ahead; /* struct pml_windows that want a lease ahead: for the worker */
 	struct pml_client_events events;
 	struct pml_early_notice early[PML_EARLY_NOTICES];
 	uint32_t next_early;
@@ -69,6 +76,12 @@ struct pml_client {
 	char dead_reason[PML_REASON_BYTES]; /* "": the connection lives */
 };
 
+/* Who is asked in the worker when a lease is recalled, instead of the program. */
+struct pml_lease_owner {
+	void (*recalled)(void *arg); /* returns the lease, now or soon */
+	void *arg;
+};
+
 /* The life of a lease on this side.  Under pml_client.lock, except what is constant. */
 struct pml_client_lease {
 	struct pml_list link;
@@ -79,6 +92,7 @@ struct pml_client_lease {
 	uint64_t file_size;
 	bool for_write;
 	uint32_t nsegments;
+	struct pml_lease_owner owner; /* recalled NULL: the program */
 
 	atomic_int status; /* written under lock; see pml_client_lease_status() */
 	uint32_t refs;	   /* the program's, the worker's, those of transfers */
@@ -122,6 +136,9 @@ void pml_client_take_attr(const struct pml_wire_attr *from, struct pml_client_at
 void pml_client_put_handle(const struct pml_client_handle *from,
 			   struct pml_wire_handle *ret_handle);
 
+/* Makes the connection live again if it is dead, as far as that is wanted; 0: it lives. */
+int pml_client_reconnect(struct pml_client *client) PML_MUST_CHECK;
+
 /* ---- client_lease.c ----------------------------------------------------- */
 
 /* All with the client's lock held. */
@@ -142,6 +159,12 @@ void *pml_client_work(void *arg);
 int pml_client_lease_begin(struct pml_client_lease *lease) PML_MUST_CHECK;
 void pml_client_lease_end_use(struct pml_client_lease *lease);
 
+/* pml_client_lease_with() for a part of the library. */
+int pml_client_lease_owned(struct pml_client *client, const struct pml_client_handle *file,
+			   uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
+			   const struct pml_lease_owner *owner,
+			   struct pml_client_lease **ret_lease) PML_MUST_CHECK;
+
 /* Keeps the struct until it is put, beyond the end of the lease. */
 void pml_client_lease_hold(struct pml_client_lease *lease);
 void pml_client_lease_put(struct pml_client_lease *lease);
@@ -154,6 +177,11 @@ int pml_client_lease_fail(const struct pml_client_lease *lease, int err);
  * Waits a moment for the server's own word.  Returns the lease's status.
  */
 int pml_client_lease_verdict(struct pml_client_lease *lease, int err);
+
+/* ---- client_window.c ---------------------------------------------------- */
+
+/* Assumes: no other thread of the program uses the client any more. */
+void pml_files_free(struct pml_client *client);
 
 /* ---- client_memory.c ---------------------------------------------------- */
 

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client_i.h"
+#include "client_window.h"
 #include "pml/lease.h"
 #include "thread.h"
 
@@ -72,7 +72,7 @@ static void recall_lease_locked(struct pml_client_lease *lease, uint32_t drain_m
 	client->has_unacked |= lease->needs_ack;
 	if (atomic_load(&lease->status))
 		return;
-	if (client->events.recalled || client->events.is_silent) {
+	if (client->events.recalled || client->events.is_silent || lease->owner.recalled) {
 		lease->has_recall_event = true;
 		pthread_cond_signal(&client->has_work);
 	} else {
@@ -199,9 +199,23 @@ static bool is_draining_locked(const struct pml_client *client)
 	return false;
 }
 
+static bool take_ahead_locked(struct pml_client *client)
+{
+	if (pml_list_is_empty(&client->ahead))
+		return false;
+	struct pml_windows *ws = pml_list_entry(client->ahead.next, struct pml_windows, ahead_link);
+	pml_list_remove(&ws->ahead_link);
+	pthread_mutex_unlock(&client->lock);
+	pml_windows_take_ahead(ws);
+	pthread_mutex_lock(&client->lock);
+	return true;
+}
+
 /* Those of a queue may have nobody else who collects. */
 static void wait_for_work_locked(struct pml_client *client)
 {
+	if (take_ahead_locked(client))
+		return;
 	bool is_collecting = false;
 	if (is_draining_locked(client)) {
 		pthread_mutex_unlock(&client->lock);
@@ -221,7 +235,7 @@ static void report_revoke_locked(struct pml_client *client, struct pml_client_le
 {
 	struct pml_client_events events = client->events;
 	lease->has_revoke_event = false;
-	if (!events.revoked)
+	if (!events.revoked || lease->owner.recalled)
 		return;
 	pthread_mutex_unlock(&client->lock);
 	events.revoked(events.arg, lease, lease->reason);
@@ -233,7 +247,13 @@ static void report_recall_locked(struct pml_client *client, struct pml_client_le
 	struct pml_client_events events = client->events;
 	lease->has_recall_event = false;
 	bool is_ours = true;
-	if (events.recalled) {
+	if (lease->owner.recalled) {
+		pthread_mutex_unlock(&client->lock);
+		if (!events.is_silent)
+			lease->owner.recalled(lease->owner.arg);
+		pthread_mutex_lock(&client->lock);
+		is_ours = false;
+	} else if (events.recalled) {
 		pthread_mutex_unlock(&client->lock);
 		is_ours = events.recalled(events.arg, lease, lease->drain_ms);
 		pthread_mutex_lock(&client->lock);
@@ -384,9 +404,9 @@ static struct pml_client_lease *lease_new(struct pml_client *client, bool for_wr
 	return lease;
 }
 
-int pml_client_lease_with(struct pml_client *client, const struct pml_client_handle *file,
-			  uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
-			  struct pml_client_lease **ret_lease)
+int pml_client_lease_owned(struct pml_client *client, const struct pml_client_handle *file,
+			   uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
+			   const struct pml_lease_owner *owner, struct pml_client_lease **ret_lease)
 {
 	if (len_bytes == 0 || first_byte >= INT64_MAX)
 		return pml_client_fail(-EINVAL, "lease: empty or impossible range");
@@ -406,6 +426,8 @@ int pml_client_lease_with(struct pml_client *client, const struct pml_client_han
 	pml_auto_free struct pml_client_lease *lease = lease_new(client, kind & PML_CLIENT_WRITE);
 	if (!lease)
 		return pml_client_fail(-ENOMEM, "lease: out of memory");
+	if (owner)
+		lease->owner = *owner;
 
 	uint64_t deadline_ms = pml_now_ms() + (wait_ms > 0 ? (uint64_t)wait_ms : 0);
 	uint32_t backoff_ms = BACKOFF_MIN_MS;
@@ -419,6 +441,14 @@ int pml_client_lease_with(struct pml_client *client, const struct pml_client_han
 		return err;
 	*ret_lease = pml_take_ptr(&lease);
 	return 0;
+}
+
+int pml_client_lease_with(struct pml_client *client, const struct pml_client_handle *file,
+			  uint64_t first_byte, uint64_t len_bytes, unsigned int kind, int wait_ms,
+			  struct pml_client_lease **ret_lease)
+{
+	return pml_client_lease_owned(client, file, first_byte, len_bytes, kind, wait_ms, NULL,
+				      ret_lease);
 }
 
 int pml_client_lease(struct pml_client *client, const struct pml_client_handle *file,

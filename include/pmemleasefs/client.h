@@ -77,6 +77,7 @@ int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_
 		       char *ret_reason);
 /*
  * Returns all leases, ends the session, frees everything: leases, buffers and queues too.
+ * Files must be closed before.
  * Not from a callback; no other thread uses the client or anything of it any more.
  */
 void pml_client_close(struct pml_client *client);
@@ -274,14 +275,7 @@ uint32_t pml_client_queue_pending(const struct pml_client_queue *queue);
 /* Waits for all of its transfers; completions that were not taken are lost.  NULL is allowed. */
 void pml_client_queue_free(struct pml_client_queue *queue);
 
-/*
- * A stream of equal transfers with @depth in flight, for benchmarks: @count operations
- * of @op_bytes at offsets that go round the lease.  *ret_ns: from first post to last completion.
- * At most 16 MiB are in flight, also those of others.
- */
-int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
-		      bool is_write, uint32_t op_bytes, uint32_t depth, uint64_t count,
-		      uint64_t *ret_ns);
+/* ---- durability, and a benchmark ------------------------------------------ */
 
 /*
  * Makes a written range durable and visible to everybody; the file's size is then at
@@ -293,6 +287,110 @@ int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *
  */
 int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
 		      uint64_t new_size_bytes);
+
+/*
+ * A stream of equal transfers with @depth in flight, for benchmarks: @count operations
+ * of @op_bytes at offsets that go round the lease.  *ret_ns: from first post to last completion.
+ * At most 16 MiB are in flight, also those of others.
+ */
+int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
+		      bool is_write, uint32_t op_bytes, uint32_t depth, uint64_t count,
+		      uint64_t *ret_ns);
+
+/* ---- files: the library takes the leases --------------------------------- */
+
+/*
+ * A file is read and written anywhere, as by pread(2) and pwrite(2); the library takes leases
+ * on it, a few at a time, that go along with what the program does.  A lease that is recalled is
+ * committed, returned, and taken again when it is needed; a connection that breaks is made
+ * again.  The program's events are not called for these leases.
+ *
+ * Reading and writing the same bytes in turns costs a commit and a lease each time, unless the
+ * file is open with PML_CLIENT_FILE_SHARED.  Files of one client on one handle share their
+ * leases, so what one writes the others read.  A lease that the program took itself is in
+ * the way of the library's (-EDEADLK).
+ *
+ * Threads: one file may be used from several threads; open and close of it are once.
+ */
+struct pml_client_file;
+
+enum {
+	PML_CLIENT_FILE_READ = 1 << 0,
+	PML_CLIENT_FILE_WRITE = 1 << 1,
+	/*
+	 * Shared leases, see pml_client_lease_with(): other clients may have the file open in
+	 * the same way, and what they write in the same place is up to them.
+	 */
+	PML_CLIENT_FILE_SHARED = 1 << 2,
+};
+
+#define PML_CLIENT_FILE_LEASES_MAX 64u
+
+/* Each 0: what is said.  The last open of a handle decides for all. */
+struct pml_client_file_options {
+	uint64_t window_bytes; /* longest range of one lease; 16 MiB.  The server has a limit too */
+	uint32_t max_leases;   /* at a time; 4; at most PML_CLIENT_FILE_LEASES_MAX */
+	uint32_t wait_ms;      /* how long one step may take while somebody is in the way; 30000 */
+	uint32_t reserved;
+};
+
+/*
+ * pml_client_file_open() - open a file of which the attributes were shown
+ * @handle: pml_client_attr.handle of a regular file
+ * @options: NULL: what is said there
+ * No request is made; the first read or write tells whether it is allowed.
+ *   -EINVAL flags or options; -ENOMEM
+ */
+int pml_client_file_open(struct pml_client *client, const struct pml_client_handle *handle,
+			 unsigned int flags, const struct pml_client_file_options *options,
+			 struct pml_client_file **ret_file);
+
+/*
+ * Read or write @bytes from @first_byte on.  Returns how many were moved: fewer at the end of the
+ * file (reading; 0: at or behind it), or when an error came later, which the next call
+ * meets.  Holes read as zeros.  A write is seen by others and durable after a commit.
+ *   -EAGAIN, -EBUSY    somebody is in the way, for wait_ms
+ *   -EBADF             not open for that
+ *   -EDEADLK           a lease of the program's own is in the way
+ *   -EFBIG, -ENOSPC, -EDQUOT, -EUSERS, -EROFS, -EACCES, -EIO  of the server
+ *   -ENOTCONN          the connection is gone and could not be made again
+ *   -ESTALE            the file is gone, or the server was mounted again: look it up again
+ *   -EINVAL, -ENOMEM
+ */
+ssize_t pml_client_file_read(struct pml_client_file *file, void *data, size_t bytes,
+			     uint64_t first_byte);
+ssize_t pml_client_file_write(struct pml_client_file *file, const void *data, size_t bytes,
+			      uint64_t first_byte);
+/* The same with memory in @niov pieces (0 to IOV_MAX). */
+ssize_t pml_client_file_readv(struct pml_client_file *file, const struct iovec *iov, int niov,
+			      uint64_t first_byte);
+ssize_t pml_client_file_writev(struct pml_client_file *file, const struct iovec *iov, int niov,
+			       uint64_t first_byte);
+
+/*
+ * pml_client_file_commit() - make all durable that was written to the handle
+ *
+ * Also says, once to each open file, when something of it was lost before it could be
+ * committed; pml_client_reason() says which bytes and why:
+ *   -EKEYREVOKED  the server revoked the lease that they were written under
+ *   -ENOTCONN, -ETIMEDOUT  the connection broke; it is not known what of them is there
+ *   -ENOSPC, -EIO, -EBUSY  the server could not commit them when their lease was recalled
+ * Or the commit itself failed, with the same errors of the server: what it was for can be
+ * committed again.
+ */
+int pml_client_file_commit(struct pml_client_file *file);
+/*
+ * Commits and returns the leases on what is behind @first_byte, because somebody else shall
+ * change it: the program by another way, say.  Losses are told by the next commit.
+ */
+int pml_client_file_give_up(struct pml_client_file *file, uint64_t first_byte);
+/*
+ * How far the file reaches by what is written and not committed (0: nothing is); the
+ * server knows its size without that.
+ */
+uint64_t pml_client_file_end(struct pml_client_file *file);
+/* Commits, returns the leases with the last file on its handle, frees it.  As commit.  NULL: 0. */
+int pml_client_file_close(struct pml_client_file *file);
 
 #ifdef __cplusplus
 }

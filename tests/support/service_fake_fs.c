@@ -464,7 +464,7 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 		err = -ENODATA;
 	else
 		pin_locked(inode, first_byte, for_write ? end : PML_MIN(end, inode->size),
-			   for_write, segments, max, ret_count, ret_end);
+			   kind != PML_PIN_READ, segments, max, ret_count, ret_end);
 	pthread_mutex_unlock(&inode->fs->lock);
 	return err;
 }
