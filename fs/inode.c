@@ -18,6 +18,7 @@
 
 #include "extent.h"
 #include "itable.h"
+#include "permit.h"
 #include "spare.h"
 #include "tx.h"
 #include "xattr.h"
@@ -406,7 +407,7 @@ static uint32_t allowed_by_mode(const struct pml_media_inode *media, const struc
 	return mode & S_IRWXO;
 }
 
-static int access_locked(const struct pml_inode *inode, const struct pml_cred *cred, int mask)
+int pml_inode_access_locked(const struct pml_inode *inode, const struct pml_cred *cred, int mask)
 {
 	const struct pml_media_inode *media = inode->media;
 	struct pml_acl acl = {.nentries = 0};
@@ -424,7 +425,7 @@ static int access_locked(const struct pml_inode *inode, const struct pml_cred *c
 int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask)
 {
 	(void)pthread_rwlock_rdlock(&inode->lock);
-	int err = access_locked(inode, cred, mask);
+	int err = pml_inode_access_locked(inode, cred, mask);
 	(void)pthread_rwlock_unlock(&inode->lock);
 	return err;
 }
@@ -554,6 +555,49 @@ int pml_inode_set(struct pml_inode *inode, unsigned int what, const struct stat 
 	err = pml_tx_begin(inode->fs, &tx);
 	if (!err)
 		err = pml_tx_end(&tx, set_in_tx(inode, what, attr));
+	pml_inode_end_change(inode);
+	return err;
+}
+
+/* What goes with the privileges of a file that gets a new owner or group from @cred. */
+static int drop_for_new_owner_in_tx(struct pml_inode *inode, const struct pml_cred *cred)
+{
+	struct pml_media_inode *media = inode->media;
+	if (S_ISDIR(media->mode))
+		return 0;
+	/* As setattr_should_drop_sgid() of Linux (fs/attr.c); the rest is mode_after_set()'s. */
+	if (cred->uid != 0 && !pml_cred_has_group(cred, media->gid)) {
+		int err = PML_TX_SET(media->mode, media->mode & ~(uint32_t)S_ISGID);
+		if (err)
+			return err;
+	}
+	int err = pml_xattr_drop(inode->fs, media, XATTR_NAME_CAPS);
+	return err == -ENODATA ? 0 : err;
+}
+
+static int set_as_in_tx(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+			const struct stat *attr)
+{
+	int err = 0;
+	if (what & (PML_SET_UID | PML_SET_GID))
+		err = drop_for_new_owner_in_tx(inode, cred);
+	return err ? err : set_in_tx(inode, what, attr);
+}
+
+int pml_inode_set_as(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+		     const struct stat *attr)
+{
+	int err = pml_inode_begin_change(inode);
+	if (err)
+		return err;
+	err = pml_permit_set(inode, cred, what, attr);
+	struct stat allowed = *attr;
+	allowed.st_mode = pml_permit_mode(inode, cred, what, attr);
+	struct pml_tx tx;
+	if (!err)
+		err = pml_tx_begin(inode->fs, &tx);
+	if (!err)
+		err = pml_tx_end(&tx, set_as_in_tx(inode, cred, what, &allowed));
 	pml_inode_end_change(inode);
 	return err;
 }

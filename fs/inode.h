@@ -70,6 +70,10 @@ static inline bool pml_inode_is_dir(const struct pml_inode *inode)
 int pml_inode_begin_change(struct pml_inode *inode) PML_MUST_CHECK;
 void pml_inode_end_change(struct pml_inode *inode);
 
+/* pml_inode_access() with the lock held. */
+int pml_inode_access_locked(const struct pml_inode *inode, const struct pml_cred *cred,
+			    int mask) PML_MUST_CHECK;
+
 /* pml_inode_drop_privileges() in a change of the caller's, in a transaction of its own. */
 int pml_inode_drop_privileges_locked(struct pml_inode *inode, const struct pml_cred *cred,
 				     bool *ret_has_dropped) PML_MUST_CHECK;

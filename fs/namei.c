@@ -11,6 +11,7 @@
  */
 #include "namei.h"
 
+#include "permit.h"
 #include "pml/clock.h"
 #include "tx.h"
 
@@ -225,44 +226,67 @@ static int remove_in_tx(struct pml_inode *dir, const struct pml_child *child)
 	return err;
 }
 
-static int remove_locked(struct pml_inode *dir, const struct pml_child *child)
+/* A name that goes. */
+struct removal {
+	struct pml_inode *dir;
+	struct pml_child child;
+	bool wants_dir;
+	const struct pml_cred *cred; /* NULL: the kernel has checked */
+};
+
+static int remove_locked(const struct removal *r)
 {
-	int err = pml_namei_check_removable(child->inode);
+	const struct pml_inode *inode = r->child.inode;
+	int err = r->cred ? pml_permit_remove(r->dir, inode, r->cred) : 0;
+	if (!err && pml_inode_is_dir(inode) != r->wants_dir)
+		err = r->wants_dir ? -ENOTDIR : -EISDIR;
+	if (!err)
+		err = pml_namei_check_removable(inode);
 	if (err)
 		return err;
 	struct pml_tx tx;
-	err = pml_tx_begin(dir->fs, &tx);
-	return err ? err : pml_tx_end(&tx, remove_in_tx(dir, child));
+	err = pml_tx_begin(r->dir->fs, &tx);
+	return err ? err : pml_tx_end(&tx, remove_in_tx(r->dir, &r->child));
 }
 
-static int remove_name(struct pml_inode *dir, const char *name, bool wants_dir)
+static int remove_name(struct removal *r, const char *name, uint64_t *ret_ino)
 {
 	struct pml_name checked;
-	int err = pml_namei_name(dir, name, &checked);
+	int err = pml_namei_name(r->dir, name, &checked);
 	if (!err)
-		err = pml_inode_begin_change(dir);
+		err = pml_inode_begin_change(r->dir);
 	if (err)
 		return err;
-	struct pml_child child = {0};
-	err = pml_namei_child(dir, &checked, &child);
-	if (!err && pml_inode_is_dir(child.inode) != wants_dir)
-		err = wants_dir ? -ENOTDIR : -EISDIR;
+	err = pml_namei_child(r->dir, &checked, &r->child);
 	if (!err) {
-		(void)pthread_rwlock_wrlock(&child.inode->lock);
-		err = remove_locked(dir, &child);
-		(void)pthread_rwlock_unlock(&child.inode->lock);
+		(void)pthread_rwlock_wrlock(&r->child.inode->lock);
+		err = remove_locked(r);
+		(void)pthread_rwlock_unlock(&r->child.inode->lock);
 	}
-	pml_inode_end_change(dir);
-	pml_namei_put(&child);
+	if (!err)
+		*ret_ino = r->child.inode->ino;
+	pml_inode_end_change(r->dir);
+	pml_namei_put(&r->child);
 	return err;
 }
 
 int pml_dir_unlink(struct pml_inode *dir, const char *name)
 {
-	return remove_name(dir, name, false);
+	struct removal r = {.dir = dir};
+	uint64_t ino;
+	return remove_name(&r, name, &ino);
 }
 
 int pml_dir_rmdir(struct pml_inode *dir, const char *name)
 {
-	return remove_name(dir, name, true);
+	struct removal r = {.dir = dir, .wants_dir = true};
+	uint64_t ino;
+	return remove_name(&r, name, &ino);
+}
+
+int pml_dir_remove_as(struct pml_inode *dir, const char *name, bool is_dir,
+		      const struct pml_cred *cred, uint64_t *ret_ino)
+{
+	struct removal r = {.dir = dir, .wants_dir = is_dir, .cred = cred};
+	return remove_name(&r, name, ret_ino);
 }

@@ -570,6 +570,18 @@ void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *
 	fs->guard = guard;
 }
 
+void pml_fs_wait_cancel(struct pml_fs *fs, struct pml_waiter *w)
+{
+	if (fs->guard_ops)
+		fs->guard_ops->cancel(fs->guard, w);
+}
+
+void pml_fs_wait_done(struct pml_fs *fs, struct pml_waiter *w)
+{
+	if (fs->guard_ops)
+		fs->guard_ops->done(fs->guard, w);
+}
+
 int pml_fs_use_feature(struct pml_fs *fs, uint32_t ro_compat_bit)
 {
 	uint32_t *bits = &fs->super->feature_ro_compat;

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "itable.h"
+#include "permit.h"
 #include "tx.h"
 
 struct rename {
@@ -31,7 +32,10 @@ struct rename {
 	/* What takes the old name; NULL: nothing. */
 	const struct pml_create_args *whiteout_args;
 	struct pml_inode *whiteout;
-	bool has_whiteout; /* it has got the name */
+	bool has_whiteout;  /* it has got the name */
+	uint64_t moved_ino; /* for who asks afterwards */
+	uint64_t replaced_ino;
+	const struct pml_cred *cred; /* NULL: the kernel has checked */
 };
 
 /* -ENOENT: @dir has been removed.  The audit lock held. */
@@ -150,6 +154,23 @@ static int check_names(const struct rename *r)
 	return pml_inode_is_dir(moved) ? -ENOTDIR : -EISDIR;
 }
 
+/* As vfs_rename() of Linux asks (fs/namei.c).  Parents and children locked. */
+static int check_permission(const struct rename *r)
+{
+	const struct pml_inode *moved = r->moved.inode, *replaced = r->replaced.inode;
+	int err = pml_permit_remove(r->from, moved, r->cred);
+	if (!err)
+		err = replaced ? pml_permit_remove(r->to, replaced, r->cred)
+			       : pml_permit_change_dir(r->to, r->cred);
+	/* Its ".." changes. */
+	bool crosses = r->from != r->to;
+	if (!err && crosses && pml_inode_is_dir(moved))
+		err = pml_inode_access_locked(moved, r->cred, W_OK);
+	if (!err && crosses && r->is_exchange && pml_inode_is_dir(replaced))
+		err = pml_inode_access_locked(replaced, r->cred, W_OK);
+	return err;
+}
+
 /* How the parents' link counts change, by ".." entries that come and go. */
 static void count_links(const struct rename *r, int *ret_from, int *ret_to)
 {
@@ -251,13 +272,19 @@ static int rename_locked(struct rename *r)
 		return err;
 
 	lock_children(r);
-	err = check_children(r);
+	err = r->cred ? check_permission(r) : 0;
+	if (!err)
+		err = check_children(r);
 	struct pml_tx tx;
 	if (!err)
 		err = pml_tx_begin(r->fs, &tx);
 	if (!err)
 		err = pml_tx_end(&tx, rename_in_tx(r));
 	unlock_children(r);
+	if (!err) {
+		r->moved_ino = r->moved.inode->ino;
+		r->replaced_ino = r->replaced.inode ? r->replaced.inode->ino : 0;
+	}
 	if (!err && r->whiteout) {
 		pml_inode_publish(r->whiteout);
 		r->has_whiteout = true;
@@ -319,16 +346,28 @@ static int rename_names(struct rename *r, const char *name, const char *new_name
 int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *to,
 		   const char *new_name, unsigned int flags)
 {
+	struct pml_renamed done;
+	return pml_dir_rename_as(from, name, to, new_name, flags, NULL, &done);
+}
+
+int pml_dir_rename_as(struct pml_inode *from, const char *name, struct pml_inode *to,
+		      const char *new_name, unsigned int flags, const struct pml_cred *cred,
+		      struct pml_renamed *ret_done)
+{
 	struct rename r = {
 		.fs = from->fs,
 		.from = from,
 		.to = to,
 		.is_exchange = flags == RENAME_EXCHANGE,
 		.is_noreplace = flags == RENAME_NOREPLACE,
+		.cred = cred,
 	};
 	if (flags && !r.is_exchange && !r.is_noreplace)
 		return -EINVAL;
-	return rename_names(&r, name, new_name);
+	int err = rename_names(&r, name, new_name);
+	if (!err)
+		*ret_done = (struct pml_renamed){r.moved_ino, r.replaced_ino};
+	return err;
 }
 
 int pml_dir_rename_whiteout(struct pml_inode *from, const char *name, struct pml_inode *to,

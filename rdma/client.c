@@ -113,10 +113,15 @@ static int start_call(struct pml_client *client, struct call *call)
 	return err;
 }
 
-/* A server that does not answer is as good as gone: nobody knows what it did. */
+/*
+ * A server that does not answer is as good as gone: nobody knows what it did.  What may wait
+ * for leases is waited for as long as the server answers renewals.
+ */
 static int finish_call(struct pml_client *client, struct call *call, uint64_t deadline_ms)
 {
 	pthread_mutex_lock(&client->lock);
+	while (!call->is_done && pml_codec_may_wait((uint16_t)call->type))
+		pthread_cond_wait(&client->changed, &client->lock);
 	while (!call->is_done && pml_now_ms() < deadline_ms)
 		pml_cond_wait_until(&client->changed, &client->lock, deadline_ms);
 	if (!call->is_done) {

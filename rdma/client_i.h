@@ -3,7 +3,9 @@
  * client_i.h -- what the files of the client library share
  *
  * client.c        connection, requests, the two threads
- * client_path.c   names and attributes
+ * client_path.c   from paths to handles
+ * client_names.c  entries of directories
+ * client_attrs.c  attributes, clone
  * client_lease.c  leases: take, recall, return
  * client_data.h   transfers: client_data.c, client_transfer.c, client_memory.c
  * client_io.c     synchronous transfers
@@ -132,6 +134,29 @@ void pml_client_die(struct pml_client *client, const char *reason);
 
 /* ---- client_path.c ------------------------------------------------------ */
 
+/* An entry of a directory, which may not be there yet. */
+struct pml_client_place {
+	struct pml_client_handle dir;
+	char name[PML_WIRE_NAME_MAX + 1];
+	const char *what; /* for messages; the caller's */
+};
+
+/* What a path leads to. */
+int pml_client_walk(struct pml_client *client, const char *path,
+		    struct pml_client_attr *ret_attr) PML_MUST_CHECK;
+/* Where its last name is, or would be. */
+int pml_client_walk_to(struct pml_client *client, const char *path,
+		       struct pml_client_place *ret_place) PML_MUST_CHECK;
+/* The same without a path.  -EINVAL, -ENAMETOOLONG. */
+int pml_client_place_at(const struct pml_client_handle *dir, const char *name,
+			struct pml_client_place *ret_place) PML_MUST_CHECK;
+
+/* ---- client_names.c, client_attrs.c ------------------------------------- */
+
+int pml_client_look_up(struct pml_client *client, const struct pml_client_place *place,
+		       struct pml_client_attr *ret_attr) PML_MUST_CHECK;
+int pml_client_ask_attr(struct pml_client *client, const struct pml_client_handle *inode,
+			const char *what, struct pml_client_attr *ret_attr) PML_MUST_CHECK;
 void pml_client_take_attr(const struct pml_wire_attr *from, struct pml_client_attr *ret_attr);
 void pml_client_put_handle(const struct pml_client_handle *from,
 			   struct pml_wire_handle *ret_handle);

@@ -623,6 +623,11 @@ bool pml_codec_is_change(uint16_t type)
 	}
 }
 
+bool pml_codec_may_wait(uint16_t type)
+{
+	return type == PML_WIRE_SETATTR || type == PML_WIRE_CLONE;
+}
+
 const char *pml_codec_request_name(uint16_t type)
 {
 	static const char *const names[] = {

@@ -72,6 +72,9 @@ void pml_codec_header(struct pml_wire_header *ret_header, enum pml_wire_type typ
 /* Does a request of this type change the filesystem, so that a retry must not do it twice? */
 bool pml_codec_is_change(uint16_t type);
 
+/* May a request of this type have to wait for leases, for longer than any timeout? */
+bool pml_codec_may_wait(uint16_t type);
+
 /* "lookup"; "unknown" for what is no request. */
 const char *pml_codec_request_name(uint16_t type);
 

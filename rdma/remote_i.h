@@ -2,9 +2,11 @@
 /*
  * remote_i.h -- what the files that serve one client share
  *
- * session.c       the connection: hello, requests in, replies out, the end
- * serve_names.c   requests about names and attributes
- * serve_leases.c  requests about leases; what the lease manager asks of a session
+ * session.c        the connection: hello, requests in, replies out, the end
+ * serve_names.c    requests that look at names and attributes
+ * serve_changes.c  requests that change them
+ * errands.c        those that may have to wait for leases of others
+ * serve_leases.c   requests about leases; what the lease manager asks of a session
  *
  * Private to these.
  */
@@ -14,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "codec.h"
+#include "errands.h"
 #include "notices.h"
 #include "session.h"
 
@@ -28,6 +31,7 @@ struct pml_remote {
 	bool is_released; /* under lock */
 
 	struct pml_notices notices;
+	struct pml_errands errands;
 
 	/* Set when the client was let in, constant afterwards. */
 	struct pml_cred cred; /* whom it acts as */
@@ -43,9 +47,22 @@ struct pml_remote {
 };
 
 /*
+ * pml_remote_reply() - answer a request
+ * @to:     its header
+ * @out:    on status 0 the reply's body is in it, @bytes with the header, which is filled in
+ * @reason: of another status, in words, or NULL
+ *
+ * Any thread.  -ETIMEDOUT, -ENOTCONN.
+ */
+int pml_remote_reply(struct pml_remote *remote, const struct pml_wire_header *to,
+		     union pml_message *out, size_t bytes, int status,
+		     const char *reason) PML_MUST_CHECK;
+
+/*
  * Each pml_serve_ function answers the request in remote->in and returns the status of its
  * reply; on 0 it has filled in remote->out behind the header and set out_bytes when the
- * reply has a body.  In the serving thread.  Assumes: the message is checked.
+ * reply has a body.  -EINPROGRESS: an errand will answer it.  In the serving thread.
+ * Assumes: the message is checked.
  */
 
 /* A reference to the inode that a handle stands for.  -ESTALE. */
@@ -55,11 +72,36 @@ int pml_remote_inode(struct pml_remote *remote, const struct pml_wire_handle *ha
 void pml_remote_attr(struct pml_remote *remote, struct pml_inode *inode,
 		     struct pml_wire_attr *ret_attr);
 
+/* The same of a directory, in which this client may do what @mask says.  -ENOTDIR, -EACCES. */
+int pml_remote_dir(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
+		   struct pml_inode **ret_dir) PML_MUST_CHECK;
+/* A name out of a message, as text.  @ret_name: PML_NAME_BYTES_MAX + 1 bytes. */
+void pml_remote_name(const struct pml_remote *remote, size_t at, size_t bytes, char *ret_name);
+/* Fills in a reply with attributes.  Takes over the caller's reference to @inode. */
+void pml_remote_reply_attr(struct pml_remote *remote, struct pml_inode *inode);
+/* Somebody else on this machine may remember what has changed: session.h. */
+void pml_remote_name_changed(struct pml_remote *remote, uint64_t dir_ino, const char *name);
+void pml_remote_file_changed(struct pml_remote *remote, uint64_t ino, uint64_t first_byte,
+			     uint64_t len_bytes);
+
 /* serve_names.c */
 int pml_serve_lookup(struct pml_remote *remote) PML_MUST_CHECK;
 int pml_serve_getattr(struct pml_remote *remote) PML_MUST_CHECK;
 int pml_serve_readdir(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_readlink(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_getxattr(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_listxattr(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_statfs(struct pml_remote *remote) PML_MUST_CHECK;
+
+/* serve_changes.c */
 int pml_serve_create(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_mkdir(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_symlink(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_link(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_unlink(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_rename(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_setattr(struct pml_remote *remote) PML_MUST_CHECK;
+int pml_serve_clone(struct pml_remote *remote) PML_MUST_CHECK;
 
 /* serve_leases.c */
 extern const struct pml_holder_ops pml_remote_holder_ops;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * serve_names.c -- requests about names and attributes, done as the client's user
+ * serve_names.c -- requests that look at names and attributes, as the client's user
  *
  * A client names inodes by handles that it got from here, so whoever has one has
  * passed the directories above it.
@@ -56,8 +56,7 @@ void pml_remote_attr(struct pml_remote *remote, struct pml_inode *inode,
 
 /* ---- requests ----------------------------------------------------------- */
 
-/* A reference to a directory in which this client may do what @mask says. */
-static int get_dir(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
+int pml_remote_dir(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
 		   struct pml_inode **ret_dir)
 {
 	struct pml_inode *dir;
@@ -74,22 +73,18 @@ static int get_dir(struct pml_remote *remote, const struct pml_wire_handle *hand
 	return 0;
 }
 
-/* Takes over the caller's reference to @inode. */
-static void reply_attr(struct pml_remote *remote, struct pml_inode *inode)
+void pml_remote_reply_attr(struct pml_remote *remote, struct pml_inode *inode)
 {
 	pml_remote_attr(remote, inode, &remote->out.attr_reply.attr);
 	remote->out_bytes = sizeof(remote->out.attr_reply);
 	pml_inode_put(inode, 1);
 }
 
-/* The directory to search, and the name: the @name_bytes behind the fixed @body_bytes. */
-static int get_named_dir(struct pml_remote *remote, const struct pml_wire_handle *handle,
-			 size_t body_bytes, char *ret_name, struct pml_inode **ret_dir)
+void pml_remote_name(const struct pml_remote *remote, size_t at, size_t bytes, char *ret_name)
 {
-	size_t name_bytes = remote->in.h.bytes - body_bytes;
-	memcpy(ret_name, remote->in.bytes + body_bytes, name_bytes);
-	ret_name[name_bytes] = 0;
-	return get_dir(remote, handle, X_OK, ret_dir);
+	assert(bytes <= PML_NAME_BYTES_MAX);
+	memcpy(ret_name, remote->in.bytes + at, bytes);
+	ret_name[bytes] = 0;
 }
 
 int pml_serve_lookup(struct pml_remote *remote)
@@ -97,7 +92,8 @@ int pml_serve_lookup(struct pml_remote *remote)
 	const struct pml_wire_name *m = &remote->in.name;
 	char name[PML_NAME_BYTES_MAX + 1];
 	struct pml_inode *dir;
-	int err = get_named_dir(remote, &m->dir, sizeof(*m), name, &dir);
+	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	int err = pml_remote_dir(remote, &m->dir, X_OK, &dir);
 	if (err)
 		return err;
 
@@ -106,7 +102,7 @@ int pml_serve_lookup(struct pml_remote *remote)
 	pml_inode_put(dir, 1);
 	if (err)
 		return err;
-	reply_attr(remote, inode);
+	pml_remote_reply_attr(remote, inode);
 	return 0;
 }
 
@@ -116,7 +112,7 @@ int pml_serve_getattr(struct pml_remote *remote)
 	int err = pml_remote_inode(remote, &remote->in.inode.inode, &inode);
 	if (err)
 		return err;
-	reply_attr(remote, inode);
+	pml_remote_reply_attr(remote, inode);
 	return 0;
 }
 
@@ -151,7 +147,7 @@ static bool emit_dirent(void *arg, const struct pml_dirent *entry)
 int pml_serve_readdir(struct pml_remote *remote)
 {
 	struct pml_inode *dir;
-	int err = get_dir(remote, &remote->in.readdir.dir, R_OK, &dir);
+	int err = pml_remote_dir(remote, &remote->in.readdir.dir, R_OK, &dir);
 	if (err)
 		return err;
 
@@ -163,53 +159,88 @@ int pml_serve_readdir(struct pml_remote *remote)
 	return err;
 }
 
-/* Creates @name, or finds it unless it must be new. */
-static int create_or_find(struct pml_remote *remote, struct pml_inode *dir, const char *name,
-			  struct pml_inode **ret_inode)
-{
-	const struct pml_wire_create *m = &remote->in.create;
-	int err = pml_dir_lookup(dir, name, ret_inode);
-	if (err == 0 && m->exclusive) {
-		pml_inode_put(*ret_inode, 1);
-		return -EEXIST;
-	}
-	if (err != -ENOENT)
-		return err;
+/* ---- bytes, in pieces --------------------------------------------------- */
 
-	if (remote->is_read_only)
-		return -EROFS;
-	err = pml_inode_access(dir, &remote->cred, W_OK | X_OK);
+/* The piece of @bytes bytes of @data that the client asks for and one message holds. */
+static void reply_piece(struct pml_remote *remote, const char *data, size_t bytes,
+			uint32_t first_byte)
+{
+	struct pml_wire_data_reply *m = &remote->out.data_reply;
+	size_t first = PML_MIN(bytes, (size_t)first_byte);
+	size_t n = PML_MIN(bytes - first, sizeof(remote->out) - sizeof(*m));
+	m->total_bytes = (uint32_t)bytes;
+	m->reserved = 0;
+	memcpy(remote->out.bytes + sizeof(*m), data + first, n);
+	remote->out_bytes = sizeof(*m) + n;
+}
+
+int pml_serve_readlink(struct pml_remote *remote)
+{
+	struct pml_inode *inode;
+	int err = pml_remote_inode(remote, &remote->in.inode.inode, &inode);
 	if (err)
 		return err;
-	const struct pml_create_args args = {.mode = S_IFREG | m->mode, .cred = remote->cred};
-	err = pml_dir_create(dir, name, &args, ret_inode);
-	if (!err && remote->env->created)
-		remote->env->created(remote->env->created_arg, pml_inode_ino(dir), name);
-	/* Somebody was faster. */
-	if (err == -EEXIST && !m->exclusive)
-		return pml_dir_lookup(dir, name, ret_inode);
+	char target[PML_SYMLINK_MAX + 1];
+	err = pml_inode_readlink(inode, target);
+	if (err)
+		remote->reason = "it is no symbolic link";
+	else
+		reply_piece(remote, target, strlen(target), 0);
+	pml_inode_put(inode, 1);
 	return err;
 }
 
-int pml_serve_create(struct pml_remote *remote)
+int pml_serve_getxattr(struct pml_remote *remote)
 {
-	const struct pml_wire_create *m = &remote->in.create;
-	char name[PML_NAME_BYTES_MAX + 1];
-	struct pml_inode *dir;
-	int err = get_named_dir(remote, &m->dir, sizeof(*m), name, &dir);
-	if (err)
-		return err;
+	const struct pml_wire_xattr *m = &remote->in.xattr;
+	char name[PML_XATTR_NAME_BYTES_MAX + 1];
+	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_auto_free char *value = malloc(PML_XATTR_VALUE_BYTES_MAX);
+	if (!value)
+		return -ENOMEM;
 	struct pml_inode *inode;
-	err = create_or_find(remote, dir, name, &inode);
-	pml_inode_put(dir, 1);
+	int err = pml_remote_inode(remote, &m->inode, &inode);
 	if (err)
 		return err;
+	size_t bytes = 0;
+	err = pml_xattr_may_get(inode, &remote->cred, name);
+	if (!err)
+		err = pml_xattr_get(inode, name, value, PML_XATTR_VALUE_BYTES_MAX, &bytes);
+	if (!err)
+		reply_piece(remote, value, bytes, m->first_byte);
+	pml_inode_put(inode, 1);
+	return err;
+}
 
-	if (!S_ISREG(pml_inode_mode(inode))) {
-		err = S_ISDIR(pml_inode_mode(inode)) ? -EISDIR : -EINVAL;
-		pml_inode_put(inode, 1);
+int pml_serve_listxattr(struct pml_remote *remote)
+{
+	const struct pml_wire_xattr *m = &remote->in.xattr;
+	pml_auto_free char *names = malloc(PML_XATTR_LIST_BYTES_MAX);
+	if (!names)
+		return -ENOMEM;
+	struct pml_inode *inode;
+	int err = pml_remote_inode(remote, &m->inode, &inode);
+	if (err)
 		return err;
-	}
-	reply_attr(remote, inode);
+	size_t bytes = 0;
+	err = pml_xattr_list(inode, &remote->cred, names, PML_XATTR_LIST_BYTES_MAX, &bytes);
+	if (!err)
+		reply_piece(remote, names, bytes, m->first_byte);
+	pml_inode_put(inode, 1);
+	return err;
+}
+
+int pml_serve_statfs(struct pml_remote *remote)
+{
+	struct statvfs st;
+	pml_fs_statvfs(remote->env->fs, &st);
+	struct pml_wire_statfs_reply *m = &remote->out.statfs_reply;
+	m->blocks = st.f_blocks;
+	m->blocks_free = PML_MIN(st.f_bfree, st.f_blocks);
+	m->inodes = st.f_files;
+	m->inodes_free = st.f_ffree;
+	m->block_bytes = (uint32_t)st.f_frsize;
+	m->name_max = (uint32_t)st.f_namemax;
+	remote->out_bytes = sizeof(*m);
 	return 0;
 }

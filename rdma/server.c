@@ -198,8 +198,7 @@ static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args
 		.leases = args->leases,
 		.cred = args->client_cred,
 		.is_read_only = args->is_read_only,
-		.created = args->created,
-		.created_arg = args->created_arg,
+		.hooks = args->hooks,
 	};
 	return pml_handle_maker_init(&ret_env->handles);
 }

@@ -3,7 +3,8 @@
  * session.c -- the connection of one client: lets it in, answers its requests
  *
  * One thread per client receives a message, has it checked (codec.c), has it done
- * (serve_*.c) and sends the reply.
+ * (serve_*.c) and sends the reply.  What may have to wait for leases is done by another one
+ * (errands.c).
  *
  * Protocol: docs/lease-protocol.md.
  */
@@ -31,8 +32,30 @@ static int serve_request(struct pml_remote *remote)
 		return pml_serve_getattr(remote);
 	case PML_WIRE_READDIR:
 		return pml_serve_readdir(remote);
+	case PML_WIRE_READLINK:
+		return pml_serve_readlink(remote);
+	case PML_WIRE_GETXATTR:
+		return pml_serve_getxattr(remote);
+	case PML_WIRE_LISTXATTR:
+		return pml_serve_listxattr(remote);
+	case PML_WIRE_STATFS:
+		return pml_serve_statfs(remote);
+	case PML_WIRE_SETATTR:
+		return pml_serve_setattr(remote);
 	case PML_WIRE_CREATE:
 		return pml_serve_create(remote);
+	case PML_WIRE_MKDIR:
+		return pml_serve_mkdir(remote);
+	case PML_WIRE_SYMLINK:
+		return pml_serve_symlink(remote);
+	case PML_WIRE_LINK:
+		return pml_serve_link(remote);
+	case PML_WIRE_UNLINK:
+		return pml_serve_unlink(remote);
+	case PML_WIRE_RENAME:
+		return pml_serve_rename(remote);
+	case PML_WIRE_CLONE:
+		return pml_serve_clone(remote);
 	case PML_WIRE_LEASE:
 		return pml_serve_lease(remote);
 	case PML_WIRE_RETURN:
@@ -50,21 +73,27 @@ static int serve_request(struct pml_remote *remote)
 
 /* ---- the connection ----------------------------------------------------- */
 
+int pml_remote_reply(struct pml_remote *remote, const struct pml_wire_header *to,
+		     union pml_message *out, size_t bytes, int status, const char *reason)
+{
+	const struct pml_wire_header request = *to; /* it may be in @out */
+	if (status) {
+		size_t reason_bytes = reason ? strlen(reason) : 0;
+		assert(reason_bytes <= PML_WIRE_REASON_MAX);
+		bytes = sizeof(out->h) + reason_bytes;
+		if (reason_bytes)
+			memcpy(out->bytes + sizeof(out->h), reason, reason_bytes);
+	}
+	pml_codec_header(&out->h, PML_WIRE_REPLY, bytes, request.request_id);
+	out->h.status = status;
+	out->h.reply_to = request.type;
+	return pml_ep_send(remote->ep, out, bytes, SEND_TIMEOUT_MS);
+}
+
 static int send_reply(struct pml_remote *remote, int status)
 {
-	size_t bytes = remote->out_bytes;
-	if (status) {
-		size_t reason_bytes = remote->reason ? strlen(remote->reason) : 0;
-		assert(reason_bytes <= PML_WIRE_REASON_MAX);
-		bytes = sizeof(remote->out.h) + reason_bytes;
-		if (reason_bytes)
-			memcpy(remote->out.bytes + sizeof(remote->out.h), remote->reason,
-			       reason_bytes);
-	}
-	pml_codec_header(&remote->out.h, PML_WIRE_REPLY, bytes, remote->in.h.request_id);
-	remote->out.h.status = status;
-	remote->out.h.reply_to = remote->in.h.type;
-	return pml_ep_send(remote->ep, &remote->out, bytes, SEND_TIMEOUT_MS);
+	return pml_remote_reply(remote, &remote->in.h, &remote->out, remote->out_bytes, status,
+				remote->reason);
 }
 
 /* Receives one message and checks it.  An error ends the session. */
@@ -193,7 +222,8 @@ static void answer_requests(struct pml_remote *remote)
 		remote->out_bytes = sizeof(remote->out.h);
 		remote->reason = NULL;
 		int status = serve_request(remote);
-		if (remote->in.h.type == PML_WIRE_ACK)
+		/* There is no reply to an ACK, and an errand answers for itself. */
+		if (remote->in.h.type == PML_WIRE_ACK || status == -EINPROGRESS)
 			continue;
 		if (send_reply(remote, status))
 			return;
@@ -205,6 +235,7 @@ void pml_remote_serve(struct pml_remote *remote)
 	if (greet(remote) == 0)
 		answer_requests(remote);
 	pml_ep_kill(remote->ep);
+	pml_errands_stop(&remote->errands);
 	if (remote->session == 0)
 		return;
 
@@ -236,6 +267,7 @@ int pml_remote_new(const struct pml_remote_env *env, struct pml_ep *ep,
 	if (err)
 		goto undo_cond;
 	pthread_mutex_init(&remote->lock, NULL);
+	pml_errands_init(&remote->errands);
 	remote->env = env;
 	remote->ep = ep;
 	atomic_init(&remote->why, PML_END_SESSION);
@@ -254,6 +286,7 @@ void pml_remote_free(struct pml_remote *remote)
 	pml_ep_kill(remote->ep);
 	pml_notices_fini(&remote->notices);
 	pml_ep_close(remote->ep);
+	pml_errands_fini(&remote->errands);
 	pthread_cond_destroy(&remote->changed);
 	pthread_mutex_destroy(&remote->lock);
 	free(remote);

@@ -11,6 +11,7 @@
 
 #include "pml/fs.h"
 #include "pml/lease.h"
+#include "pml/rdma.h"
 #include "handle.h"
 #include "transport.h"
 
@@ -23,9 +24,7 @@ struct pml_remote_env {
 	struct pml_cred cred; /* whom every client acts as */
 	bool is_read_only;
 	struct pml_handle_maker handles;
-	/* As in struct pml_server_args. */
-	void (*created)(void *arg, uint64_t dir_ino, const char *name);
-	void *created_arg;
+	struct pml_server_hooks hooks;
 };
 
 /* On success @ep is the remote's, on error still the caller's. */

@@ -70,7 +70,12 @@ static void on_contents_changed(void *arg, uint64_t ino, uint64_t first_byte, ui
 		pml_fuse_invalidate(fuse, ino, first_byte, len_bytes);
 }
 
-static void on_created(void *arg, uint64_t dir_ino, const char *name)
+static void on_file_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes)
+{
+	on_contents_changed(arg, ino, first_byte, len_bytes, true);
+}
+
+static void on_name_changed(void *arg, uint64_t dir_ino, const char *name)
 {
 	struct pml_service *service = arg;
 	struct pml_fuse *fuse = atomic_load(&service->fuse);
@@ -127,8 +132,8 @@ static int start_server(struct pml_service *service, int which,
 	struct pml_server_args args = server_args(options, which);
 	args.fs = service->fs;
 	args.leases = service->leases;
-	args.created = on_created;
-	args.created_arg = service;
+	args.hooks = (struct pml_server_hooks){
+		.name_changed = on_name_changed, .file_changed = on_file_changed, .arg = service};
 	return pml_server_start(&args, &service->servers[which], ret_reason);
 }
 

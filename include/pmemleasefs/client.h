@@ -27,6 +27,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -84,14 +85,240 @@ void pml_client_close(struct pml_client *client);
 /* Why the last call of this thread on this client failed; valid until its next call. */
 const char *pml_client_reason(struct pml_client *client);
 
-/* @path: from the root of the filesystem; "" and "/" are the root. */
+/* ---- names and attributes ----------------------------------------------- */
+/*
+ * By path, or by handle where the name ends in _at.  A path leads from the root of what the
+ * server shows; "" and "/" are that root.  It means what it says: symbolic links in it are
+ * shown and not followed (-ENOTDIR in the middle), and ".." is refused (-EINVAL).  A @name is
+ * one entry of a directory: 1 to 255 bytes without slash.
+ *
+ * The server does all of this as the user that it takes the client for, by the rules that
+ * its kernel has for local programs of that user.  It applies no umask: take it off @mode.
+ * A change is durable, and seen by everybody, when its call returns.
+ *
+ * Errors of all, besides what is said at each:
+ *   -ENOENT, -ENOTDIR  a name that is not there, or in something that is no directory
+ *   -ENAMETOOLONG      a name of more than 255 bytes
+ *   -EINVAL            ".." or "." or an empty name, or a slash in a name
+ *   -EACCES            the user may not search a directory on the way
+ *   -ESTALE            of handles: the file is gone, or the server was mounted again
+ *   -ENOTCONN, -ETIMEDOUT  the connection is gone, or the server silent
+ *   -EIO               the server's device contradicts itself
+ * and of all that change something:
+ *   -EROFS             the server lets this client read only
+ *   -EACCES            the user may not write the directory
+ *   -ENOSPC            no room on the server
+ *   -EAGAIN            too many requests under way, or a change that the connection broke
+ *                      in the middle of is still being done: ask again
+ *   -EREMOTEIO         the connection broke and the server was restarted: it is not known
+ *                      whether the change was done
+ */
+
 int pml_client_stat(struct pml_client *client, const char *path, struct pml_client_attr *ret_attr);
-int pml_client_create(struct pml_client *client, const char *path, mode_t mode, bool exclusive,
-		      struct pml_client_attr *ret_attr);
-/* Calls @emit for each entry until it returns false. */
+/* The entry @name of a directory. */
+int pml_client_lookup_at(struct pml_client *client, const struct pml_client_handle *dir,
+			 const char *name, struct pml_client_attr *ret_attr);
+/* What a handle stands for, as it is now. */
+int pml_client_stat_at(struct pml_client *client, const struct pml_client_handle *inode,
+		       struct pml_client_attr *ret_attr);
+
+/*
+ * pml_client_setattr() - change attributes, all or none of them
+ *
+ * A new size may have to wait until others have given back leases that are in its way; other
+ * calls of the client go on meanwhile, and renewals, so there is no timeout as long as the
+ * server is there.  Leases of this client in the way end (-EKEYREVOKED).  A new owner or
+ * size takes set-user-id and set-group-id bits away as it does locally.  @what 0 takes them
+ * away, as before a write.
+ *
+ *   -EPERM       not the owner; giving it to another user, or to a group that the owner is not in
+ *   -EACCES      a size, or times of now, by somebody who may not write it
+ *   -EISDIR, -EINVAL  a size of something that is no regular file; no such user or group
+ *   -EOPNOTSUPP  the mode of a symbolic link
+ *   -EFBIG, -ENOSPC  of a size
+ *   -EBUSY       a lease is in the way, and the server's policy is not to recall it
+ *   -EDEADLK     an unbreakable lease of this client is
+ *   -EINTR       the server is ending
+ */
+enum {
+	PML_CLIENT_SET_MODE = 1 << 0,
+	PML_CLIENT_SET_UID = 1 << 1,
+	PML_CLIENT_SET_GID = 1 << 2,
+	PML_CLIENT_SET_SIZE = 1 << 3,
+	PML_CLIENT_SET_ATIME = 1 << 4,
+	PML_CLIENT_SET_MTIME = 1 << 5,
+	PML_CLIENT_SET_ATIME_NOW = 1 << 6, /* by the server's clock; not with SET_ATIME */
+	PML_CLIENT_SET_MTIME_NOW = 1 << 7,
+};
+struct pml_client_set {
+	uint32_t what; /* PML_CLIENT_SET_ */
+	uint32_t mode; /* permission bits, 07777 */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t size_bytes;
+	int64_t atime_s;
+	int64_t mtime_s;
+	uint32_t atime_ns; /* below 1000000000 */
+	uint32_t mtime_ns;
+};
+int pml_client_setattr(struct pml_client *client, const char *path,
+		       const struct pml_client_set *set, struct pml_client_attr *ret_attr);
+int pml_client_setattr_at(struct pml_client *client, const struct pml_client_handle *inode,
+			  const struct pml_client_set *set, struct pml_client_attr *ret_attr);
+/* Parts of it, with its errors. */
+int pml_client_chmod(struct pml_client *client, const char *path, mode_t mode);
+/* (uid_t)-1, (gid_t)-1: stays as it is. */
+int pml_client_chown(struct pml_client *client, const char *path, uid_t uid, gid_t gid);
+int pml_client_truncate(struct pml_client *client, const char *path, uint64_t size_bytes);
+/* @times: of access and of change, UTIME_NOW and UTIME_OMIT too; NULL: both now. */
+int pml_client_utimens(struct pml_client *client, const char *path, const struct timespec times[2]);
+
+/*
+ * Calls @emit for each entry but "." and ".." until it returns false; in no order.  Entries
+ * that come and go meanwhile are seen or not, others once.  @emit may use the client.
+ *   -EACCES  the user may not read the directory
+ */
 int pml_client_readdir(struct pml_client *client, const char *path,
 		       bool (*emit)(void *arg, const char *name, uint64_t ino, mode_t type),
 		       void *arg);
+struct pml_client_dirent {
+	const char *name; /* during the call only */
+	uint64_t ino;
+	uint64_t cookie; /* to go on behind this entry */
+	mode_t type;	 /* S_IFMT bits */
+};
+/* From behind the entry of @cookie on; 0: from the first. */
+int pml_client_readdir_at(struct pml_client *client, const struct pml_client_handle *dir,
+			  uint64_t cookie,
+			  bool (*emit)(void *arg, const struct pml_client_dirent *entry),
+			  void *arg);
+
+/*
+ * The target of a symbolic link, with a terminating zero: 4096 bytes hold any.
+ *   -EINVAL it is none.  -ERANGE: it does not fit in @bytes
+ */
+int pml_client_readlink(struct pml_client *client, const char *path, char *ret_target,
+			size_t bytes);
+int pml_client_readlink_at(struct pml_client *client, const struct pml_client_handle *inode,
+			   char *ret_target, size_t bytes);
+
+/*
+ * An extended attribute; names begin with their namespace.  @max_bytes 0: its length alone.
+ *   -ENODATA  there is none, or a "trusted." one that the user may not see
+ *   -EACCES   a "user." one of a file that the user may not read
+ *   -ERANGE   it does not fit; a name of more than 255 bytes
+ *   -EOPNOTSUPP, -EINVAL  another namespace, or nothing behind it
+ *   -EAGAIN   it changes faster than it can be read
+ */
+int pml_client_getxattr(struct pml_client *client, const char *path, const char *name, void *value,
+			size_t max_bytes, size_t *ret_bytes);
+int pml_client_getxattr_at(struct pml_client *client, const struct pml_client_handle *inode,
+			   const char *name, void *value, size_t max_bytes, size_t *ret_bytes);
+/* Their names, each with its terminating zero.  Errors as above. */
+int pml_client_listxattr(struct pml_client *client, const char *path, char *names, size_t max_bytes,
+			 size_t *ret_bytes);
+int pml_client_listxattr_at(struct pml_client *client, const struct pml_client_handle *inode,
+			    char *names, size_t max_bytes, size_t *ret_bytes);
+
+struct pml_client_statfs {
+	uint64_t blocks; /* of block_bytes */
+	uint64_t blocks_free;
+	uint64_t inodes;
+	uint64_t inodes_free;
+	uint32_t block_bytes;
+	uint32_t name_max; /* bytes */
+};
+int pml_client_statfs(struct pml_client *client, struct pml_client_statfs *ret_stat);
+
+/*
+ * pml_client_create() - make a regular file, or find it
+ * @mode: permission bits, 0777
+ * @exclusive: -EEXIST if it is there already
+ *   -EISDIR, -EINVAL  there is a directory or something else of that name
+ */
+int pml_client_create(struct pml_client *client, const char *path, mode_t mode, bool exclusive,
+		      struct pml_client_attr *ret_attr);
+int pml_client_create_at(struct pml_client *client, const struct pml_client_handle *dir,
+			 const char *name, mode_t mode, bool exclusive,
+			 struct pml_client_attr *ret_attr);
+
+/* @mode: 01777; the set-group-id bit comes from the directory above.  -EEXIST, -EMLINK. */
+int pml_client_mkdir(struct pml_client *client, const char *path, mode_t mode,
+		     struct pml_client_attr *ret_attr);
+int pml_client_mkdir_at(struct pml_client *client, const struct pml_client_handle *dir,
+			const char *name, mode_t mode, struct pml_client_attr *ret_attr);
+
+/* A symbolic link at @path.  @target: 1 to 4095 bytes (-ENOENT, -ENAMETOOLONG).  -EEXIST. */
+int pml_client_symlink(struct pml_client *client, const char *target, const char *path,
+		       struct pml_client_attr *ret_attr);
+int pml_client_symlink_at(struct pml_client *client, const char *target,
+			  const struct pml_client_handle *dir, const char *name,
+			  struct pml_client_attr *ret_attr);
+
+/*
+ * Another name for a file.
+ *   -EEXIST, -EMLINK
+ *   -EPERM   a directory; or it is not the user's own, and no plain file without set-id bits
+ *            that the user may read and write
+ */
+int pml_client_link(struct pml_client *client, const char *path, const char *new_path,
+		    struct pml_client_attr *ret_attr);
+int pml_client_link_at(struct pml_client *client, const struct pml_client_handle *inode,
+		       const struct pml_client_handle *dir, const char *name,
+		       struct pml_client_attr *ret_attr);
+
+/*
+ * Takes a name away.  Leases keep a file that has lost its last name alive, for a time.
+ *   -EISDIR it is a directory.  -EPERM: the directory above is sticky, and neither it nor the
+ *   file is the user's
+ */
+int pml_client_unlink(struct pml_client *client, const char *path);
+int pml_client_unlink_at(struct pml_client *client, const struct pml_client_handle *dir,
+			 const char *name);
+/* The same of an empty directory.  -ENOTEMPTY, -ENOTDIR, -EPERM. */
+int pml_client_rmdir(struct pml_client *client, const char *path);
+int pml_client_rmdir_at(struct pml_client *client, const struct pml_client_handle *dir,
+			const char *name);
+
+/*
+ * pml_client_rename() - give a file or directory another name
+ * @flags: 0, PML_CLIENT_RENAME_NOREPLACE or PML_CLIENT_RENAME_EXCHANGE
+ *
+ * What had the new name is replaced in the same moment, or gets the old one (EXCHANGE).
+ *   -EEXIST  NOREPLACE, and the new name is there
+ *   -ENOENT  EXCHANGE, and it is not
+ *   -EINVAL  a directory into itself; flags
+ *   -EISDIR, -ENOTDIR, -ENOTEMPTY  what would be replaced
+ *   -EPERM   as pml_client_unlink(), of both names
+ *   -EACCES  a directory that moves to another one, and is not the user's to write
+ */
+enum {
+	PML_CLIENT_RENAME_NOREPLACE = 1,
+	PML_CLIENT_RENAME_EXCHANGE = 2,
+};
+int pml_client_rename(struct pml_client *client, const char *path, const char *new_path,
+		      unsigned int flags);
+int pml_client_rename_at(struct pml_client *client, const struct pml_client_handle *dir,
+			 const char *name, const struct pml_client_handle *new_dir,
+			 const char *new_name, unsigned int flags);
+
+/*
+ * pml_client_clone() - make a range of one file share the blocks of another
+ * @len_bytes: 0: to the end of the source
+ * @ret_bytes: how much it was; may be NULL
+ *
+ * No data is moved.  May wait for leases as a new size does (pml_client_setattr(), with its
+ * errors of waiting).  After an error a first part may have been cloned.
+ *   -EINVAL  offsets or length are no multiples of 4096 (the length may end where the source
+ *            does), ranges of one file that overlap, something that is no regular file
+ *   -EISDIR, -EMLINK (a block is shared too often)
+ *   -EACCES  the user may not read the source, or not write the destination
+ */
+int pml_client_clone(struct pml_client *client, const char *src, uint64_t src_byte, const char *dst,
+		     uint64_t dst_byte, uint64_t len_bytes, uint64_t *ret_bytes);
+int pml_client_clone_at(struct pml_client *client, const struct pml_client_handle *src,
+			uint64_t src_byte, const struct pml_client_handle *dst, uint64_t dst_byte,
+			uint64_t len_bytes, uint64_t *ret_bytes);
 
 /* ---- leases ------------------------------------------------------------- */
 

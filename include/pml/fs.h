@@ -103,6 +103,12 @@ void pml_fs_info(const struct pml_fs *fs, struct pml_device_info *ret_info);
 
 /* Installs the guard (NULL: nothing is ever in the way).  Before any other use. */
 void pml_fs_set_guard(struct pml_fs *fs, const struct pml_guard_ops *ops, void *guard);
+/*
+ * cancel() and done() of the guard that is installed, for whoever runs operations with a
+ * waiter.  Assumes: the guard stays until done() has been said of every waiter.
+ */
+void pml_fs_wait_cancel(struct pml_fs *fs, struct pml_waiter *w);
+void pml_fs_wait_done(struct pml_fs *fs, struct pml_waiter *w);
 
 /* Numbers of now; each read atomically, not all at one instant. */
 struct pml_fs_counts {
@@ -268,6 +274,7 @@ enum {
 	PML_SET_ATIME = 1 << 3,
 	PML_SET_MTIME = 1 << 4,
 	PML_SET_CTIME = 1 << 5,
+	PML_SET_TOUCH = 1 << 6, /* of pml_inode_set_as(): the times are those of now */
 };
 /*
  * Sets what @what names from @attr; ctime becomes now unless set.  No size: pml_file_truncate().
@@ -276,6 +283,28 @@ enum {
  */
 int pml_inode_set(struct pml_inode *inode, unsigned int what,
 		  const struct stat *attr) PML_MUST_CHECK;
+
+/*
+ * pml_inode_set_as() - as pml_inode_set(), if @cred may
+ *
+ * For who does not come through the kernel, which has checked before it sends anything: the
+ * same rules, under the same lock as the change.  Setgid is not set for who is not in the
+ * group; a new owner or group takes security.capability away, too.  Returns 0, or
+ *   -EPERM       @cred is neither its owner nor uid 0; or an owner gives it away, or to a
+ *                group that he is not in
+ *   -EACCES      PML_SET_TOUCH, and @cred may not write it either
+ *   -EOPNOTSUPP  the mode of a symlink
+ */
+int pml_inode_set_as(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+		     const struct stat *attr) PML_MUST_CHECK;
+/* The check alone, before what must come first. */
+int pml_inode_may_set(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+		      const struct stat *attr) PML_MUST_CHECK;
+/*
+ * May @cred give it another name?  -EPERM: it is not his, and no plain file without set-id
+ * bits that he may read and write (fs.protected_hardlinks of Linux, always).
+ */
+int pml_inode_may_link(struct pml_inode *inode, const struct pml_cred *cred) PML_MUST_CHECK;
 
 /*
  * Takes from a file, before @cred changes what is in it, what it must not keep then:
@@ -321,6 +350,13 @@ int pml_inode_readlink(struct pml_inode *inode, char *ret_target) PML_MUST_CHECK
 /* @max_bytes 0: only its length.  -ENODATA there is none; -ERANGE more than @max_bytes. */
 int pml_xattr_get(struct pml_inode *inode, const char *name, void *value, size_t max_bytes,
 		  size_t *ret_bytes) PML_MUST_CHECK;
+
+/*
+ * May @cred read it?  -EACCES a "user." attribute of what it may not read; -ENODATA a
+ * "trusted." one and not uid 0, or "user." of something that has none.
+ */
+int pml_xattr_may_get(struct pml_inode *inode, const struct pml_cred *cred,
+		      const char *name) PML_MUST_CHECK;
 
 /*
  * All names, each with its terminating zero, in no order; "trusted." for uid 0 only.
@@ -382,6 +418,24 @@ int pml_dir_rmdir(struct pml_inode *dir, const char *name) PML_MUST_CHECK;
 /* @flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE (else -EINVAL); -EINVAL into own subtree. */
 int pml_dir_rename(struct pml_inode *from, const char *name, struct pml_inode *to,
 		   const char *new_name, unsigned int flags) PML_MUST_CHECK;
+
+/*
+ * The same for who does not come through the kernel, as @cred, by the kernel's rules and under
+ * the locks of the change; cred NULL: unchecked.
+ *   -EACCES  @cred may not change the directory; or not write a directory that moves to another
+ *   -EPERM   the directory is sticky, and neither it nor the file is @cred's
+ * @ret_ino: what has lost the name, which may be gone by now.
+ */
+int pml_dir_remove_as(struct pml_inode *dir, const char *name, bool is_dir,
+		      const struct pml_cred *cred, uint64_t *ret_ino) PML_MUST_CHECK;
+/* What a rename was about; numbers 0: nothing had to be done, or nothing was replaced. */
+struct pml_renamed {
+	uint64_t moved_ino;
+	uint64_t replaced_ino; /* of an exchange: what has the old name now */
+};
+int pml_dir_rename_as(struct pml_inode *from, const char *name, struct pml_inode *to,
+		      const char *new_name, unsigned int flags, const struct pml_cred *cred,
+		      struct pml_renamed *ret_done) PML_MUST_CHECK;
 
 /*
  * A rename that leaves a whiteout, a device node 0/0 of mode 0 and of @cred, behind under

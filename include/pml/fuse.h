@@ -101,7 +101,7 @@ void pml_fuse_invalidate(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byt
  * change.  Without locks; not from a thread that serves requests.  At most some seconds.
  */
 void pml_fuse_tell(struct pml_fuse *fuse, uint64_t ino, uint64_t first_byte, uint64_t len_bytes);
-/* A name has been made in a directory, not through the kernel.  As pml_fuse_tell(). */
+/* A name in a directory has come, gone or changed, not through the kernel.  As pml_fuse_tell(). */
 void pml_fuse_tell_name(struct pml_fuse *fuse, uint64_t dir_ino, const char *name);
 /*
  * An event came for an open file: who polls it looks again.  Never blocks, from any thread,

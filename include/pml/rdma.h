@@ -17,6 +17,19 @@
 
 struct pml_server;
 
+/*
+ * What a client has changed, for those on this machine who remember what it was like.  The
+ * client gets its answer when they return.  In a thread of its own, without locks.  NULL:
+ * nobody needs to know.
+ */
+struct pml_server_hooks {
+	/* A name was made, or stands for something else, or is gone. */
+	void (*name_changed)(void *arg, uint64_t dir_ino, const char *name);
+	/* Bytes and attributes of a file; @len_bytes 0: attributes alone. */
+	void (*file_changed)(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes);
+	void *arg;
+};
+
 struct pml_server_args {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
@@ -25,13 +38,8 @@ struct pml_server_args {
 	const char *port;	     /* decimal; "0": any (soft) */
 	bool allow_unauthenticated;  /* needed for an address that is not loopback */
 	struct pml_cred client_cred; /* whom every client acts as: nothing authenticates it yet */
-	bool is_read_only;	     /* refuse create and write leases with -EROFS */
-	/*
-	 * A client has made a name, and gets its answer when this returns; NULL: nobody needs
-	 * to know.  In the client's serving thread, without locks.
-	 */
-	void (*created)(void *arg, uint64_t dir_ino, const char *name);
-	void *created_arg;
+	bool is_read_only;	     /* refuse all changes and write leases with -EROFS */
+	struct pml_server_hooks hooks;
 };
 
 /*

@@ -497,3 +497,98 @@ bool pml_inode_is_orphan(const struct pml_inode *inode)
 	(void)inode;
 	return false;
 }
+
+int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_waiter *w)
+{
+	return try_truncate(inode, size_bytes, w);
+}
+
+void pml_fs_wait_cancel(struct pml_fs *fs, struct pml_waiter *w)
+{
+	if (fs->guard)
+		fs->guard->cancel(fs->guard_arg, w);
+}
+
+void pml_fs_wait_done(struct pml_fs *fs, struct pml_waiter *w)
+{
+	if (fs->guard)
+		fs->guard->done(fs->guard_arg, w);
+}
+
+/* ---- what is tested on the real filesystem (test_service_names.c) --------- */
+
+int pml_inode_set_as(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+		     const struct stat *attr)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_inode_may_set(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
+		      const struct stat *attr)
+{
+	return 0;
+}
+
+int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
+			      bool *ret_has_dropped)
+{
+	*ret_has_dropped = false;
+	return 0;
+}
+
+int pml_inode_may_link(struct pml_inode *inode, const struct pml_cred *cred)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_inode_readlink(struct pml_inode *inode, char *ret_target)
+{
+	return -EINVAL;
+}
+
+int pml_xattr_may_get(struct pml_inode *inode, const struct pml_cred *cred, const char *name)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_xattr_get(struct pml_inode *inode, const char *name, void *value, size_t max_bytes,
+		  size_t *ret_bytes)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_xattr_list(struct pml_inode *inode, const struct pml_cred *cred, char *names,
+		   size_t max_bytes, size_t *ret_bytes)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_dir_link(struct pml_inode *dir, const char *name, struct pml_inode *inode)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_dir_remove_as(struct pml_inode *dir, const char *name, bool is_dir,
+		      const struct pml_cred *cred, uint64_t *ret_ino)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_dir_rename_as(struct pml_inode *from, const char *name, struct pml_inode *to,
+		      const char *new_name, unsigned int flags, const struct pml_cred *cred,
+		      struct pml_renamed *ret_done)
+{
+	return -EOPNOTSUPP;
+}
+
+int pml_file_clone_blocks(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
+			  uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
+			  uint64_t *ret_bytes)
+{
+	return -EOPNOTSUPP;
+}
+
+void pml_fs_statvfs(const struct pml_fs *fs, struct statvfs *ret_stat)
+{
+	*ret_stat = (struct statvfs){.f_frsize = PML_BLOCK_BYTES, .f_namemax = PML_NAME_BYTES_MAX};
+}
