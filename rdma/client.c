@@ -20,12 +20,15 @@
 
 #define DEFAULT_TIMEOUT_MS 30000u
 #define SEND_RETRY_MS	   10u
+#define RETRIES_MAX	   3
+#define RECONNECT_MS	   10000u
 
 /* A caller that waits for a reply; on its stack.  Under pml_client.lock. */
 struct call {
 	struct pml_list link;
 	uint32_t request_id;
 	enum pml_wire_type type;
+	uint64_t connection_number; /* that it was sent over */
 	bool is_done;
 	int status;
 	union pml_message *reply;
@@ -63,7 +66,7 @@ static void die_locked(struct pml_client *client, const char *reason)
 			call->status = -ENOTCONN;
 		}
 	}
-	pml_ep_kill(client->ep);
+	pml_ep_kill(client->connection->ep);
 	pthread_cond_broadcast(&client->changed);
 }
 
@@ -71,6 +74,14 @@ void pml_client_die(struct pml_client *client, const char *reason)
 {
 	pthread_mutex_lock(&client->lock);
 	die_locked(client, reason);
+	pthread_mutex_unlock(&client->lock);
+}
+
+void pml_client_die_of(struct pml_client *client, uint64_t number, const char *reason)
+{
+	pthread_mutex_lock(&client->lock);
+	if (number == client->connection_number)
+		die_locked(client, reason);
 	pthread_mutex_unlock(&client->lock);
 }
 
@@ -89,7 +100,9 @@ int pml_client_send_async(struct pml_client *client, union pml_message *msg, siz
 	uint32_t id = new_request_id_locked(client);
 	pthread_mutex_unlock(&client->lock);
 	pml_codec_header(&msg->h, type, bytes, id);
-	int err = pml_ep_send(client->ep, msg, bytes, timeout_ms);
+	struct pml_connection *connection = pml_connection_get(client);
+	int err = pml_ep_send(connection->ep, msg, bytes, timeout_ms);
+	pml_connection_put(connection);
 	if (err)
 		return err;
 
@@ -99,13 +112,16 @@ int pml_client_send_async(struct pml_client *client, union pml_message *msg, siz
 	return 0;
 }
 
-/* Queues @call; from then on its reply finds it. */
+/* Queues @call; from then on its reply finds it.  Who was not let in may only ask for that. */
 static int start_call(struct pml_client *client, struct call *call)
 {
+	bool is_greeting = call->type == PML_WIRE_HELLO || call->type == PML_WIRE_AUTH;
 	pthread_mutex_lock(&client->lock);
-	int err = client->dead_reason[0] ? -ENOTCONN : 0;
+	int err = client->dead_reason[0] || (!client->is_ready && !is_greeting) ? -ENOTCONN : 0;
 	if (!err) {
-		call->request_id = new_request_id_locked(client);
+		if (!call->request_id)
+			call->request_id = new_request_id_locked(client);
+		call->connection_number = client->connection_number;
 		client->sent_ms = pml_now_ms();
 		pml_list_append(&client->calls, &call->link);
 	}
@@ -144,22 +160,62 @@ static int fail_dead(struct pml_client *client, int err, const char *what)
 			       reason[0] ? reason : "the connection to the server is gone");
 }
 
-int pml_client_request(struct pml_client *client, union pml_message *msg, size_t bytes,
-		       enum pml_wire_type type, const char *what, union pml_message *ret_reply)
+/* Sends it once, and waits for the reply. */
+static int run_call(struct pml_client *client, struct call *call, union pml_message *msg,
+		    size_t bytes)
+{
+	bool is_retry = call->request_id != 0;
+	call->is_done = false;
+	int err = start_call(client, call);
+	if (err)
+		return err;
+	uint64_t deadline_ms = pml_now_ms() + client->request_timeout_ms;
+	pml_codec_header(&msg->h, call->type, bytes, call->request_id);
+	msg->h.flags = is_retry ? PML_WIRE_RETRY : 0;
+	struct pml_connection *connection = pml_connection_get(client);
+	err = pml_ep_send(connection->ep, msg, bytes, (int)client->request_timeout_ms);
+	pml_connection_put(connection);
+	if (err)
+		pml_client_die_of(client, call->connection_number,
+				  err == -ETIMEDOUT ? "the server takes no messages"
+						    : "the connection broke");
+	return finish_call(client, call, deadline_ms);
+}
+
+/* May a request that broke off with its connection be sent again over another? */
+static bool may_retry(const struct pml_client *client, enum pml_wire_type type)
+{
+	switch (type) {
+	case PML_WIRE_HELLO:
+	case PML_WIRE_AUTH:
+	case PML_WIRE_RENEW:
+	case PML_WIRE_LEASE: /* its caller asks anew */
+	case PML_WIRE_RETURN:
+	case PML_WIRE_DOWNGRADE:
+	case PML_WIRE_COMMIT:
+	case PML_WIRE_ACK:
+		return false;
+	default:
+		return atomic_load(&client->does_always_reconnect);
+	}
+}
+
+int pml_client_request_on(struct pml_client *client, union pml_message *msg, size_t bytes,
+			  enum pml_wire_type type, const char *what, union pml_message *ret_reply,
+			  uint64_t *ret_connection_number)
 {
 	struct call call = {.type = type, .reply = ret_reply};
 	pml_list_init(&call.link);
-	int err = start_call(client, &call);
-	if (err)
-		return fail_dead(client, err, what);
-
-	uint64_t deadline_ms = pml_now_ms() + client->request_timeout_ms;
-	pml_codec_header(&msg->h, type, bytes, call.request_id);
-	err = pml_ep_send(client->ep, msg, bytes, (int)client->request_timeout_ms);
-	if (err)
-		pml_client_die(client, err == -ETIMEDOUT ? "the server takes no messages"
-							 : "the connection broke");
-	err = finish_call(client, &call, deadline_ms);
+	int err = run_call(client, &call, msg, bytes);
+	/* Each connection is made within a time of its own. */
+	for (int tries = 0; tries < RETRIES_MAX && may_retry(client, type) &&
+			    (err == -ENOTCONN || err == -ETIMEDOUT);
+	     tries++) {
+		if (pml_client_reconnect(client))
+			break;
+		err = run_call(client, &call, msg, bytes);
+	}
+	*ret_connection_number = call.connection_number;
 	if (err == -ENOTCONN || err == -ETIMEDOUT)
 		return fail_dead(client, err, what);
 	if (!err)
@@ -167,6 +223,13 @@ int pml_client_request(struct pml_client *client, union pml_message *msg, size_t
 	int reason_bytes = (int)(ret_reply->h.bytes - sizeof(ret_reply->h));
 	return pml_client_fail(err, "%s: %s%s%.*s", what, strerror(-err), reason_bytes ? ": " : "",
 			       reason_bytes, (const char *)ret_reply->bytes + sizeof(ret_reply->h));
+}
+
+int pml_client_request(struct pml_client *client, union pml_message *msg, size_t bytes,
+		       enum pml_wire_type type, const char *what, union pml_message *ret_reply)
+{
+	uint64_t number;
+	return pml_client_request_on(client, msg, bytes, type, what, ret_reply, &number);
 }
 
 /* ---- the receiver thread ------------------------------------------------ */
@@ -279,13 +342,15 @@ static void *receive_messages(void *arg)
 {
 	struct pml_client *client = arg;
 	union pml_message msg;
+	/* Stays: another one takes its place only when this thread has ended. */
+	struct pml_ep *ep = client->connection->ep;
 	for (;;) {
 		uint32_t wait_ms = renew_if_due(client);
 		if (send_acks(client))
 			wait_ms = PML_MIN(wait_ms, SEND_RETRY_MS);
 
 		size_t bytes;
-		int err = pml_ep_recv(client->ep, &msg, &bytes, (int)wait_ms);
+		int err = pml_ep_recv(ep, &msg, &bytes, (int)wait_ms);
 		if (err == -ETIMEDOUT)
 			continue;
 		if (err) {
@@ -313,12 +378,6 @@ static void *receive_messages(void *arg)
 
 /* ---- connect and close -------------------------------------------------- */
 
-struct url {
-	enum pml_transport_kind kind;
-	char host[256];
-	char port[8];
-};
-
 /* Cuts @len bytes out of a string; -EINVAL when they do not fit or are none. */
 static int cut(char *ret_text, size_t room, const char *from, size_t len)
 {
@@ -329,7 +388,7 @@ static int cut(char *ret_text, size_t room, const char *from, size_t len)
 	return 0;
 }
 
-static int parse_url(const char *text, struct url *ret_url)
+static int parse_url(const char *text, struct pml_client_url *ret_url)
 {
 	const char *at = text;
 	if (strncmp(at, "rdma://", 7) == 0)
@@ -401,6 +460,8 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 	pthread_mutex_init(&client->files_lock, NULL);
 	client->next_request_id = 1;
 	client->request_timeout_ms = timeout_ms;
+	client->reconnect_ms = RECONNECT_MS;
+	client->connection_number = 1;
 	client->term_ms = timeout_ms; /* until hello is answered */
 	client->sent_ms = pml_now_ms();
 	return client;
@@ -411,8 +472,8 @@ static void free_client(struct pml_client *client)
 {
 	pml_data_end(&client->data);
 	pml_memory_end(client);
-	if (client->ep)
-		pml_ep_close(client->ep);
+	if (client->connection)
+		pml_connection_put(client->connection);
 	pthread_mutex_destroy(&client->lock);
 	pthread_mutex_destroy(&client->files_lock);
 	pthread_cond_destroy(&client->changed);
@@ -420,22 +481,30 @@ static void free_client(struct pml_client *client)
 	free(client);
 }
 
-static int start_threads(struct pml_client *client)
+static int start_receiver(struct pml_client *client)
 {
 	int err = pml_thread_new(&client->receiver, receive_messages, client);
+	pthread_mutex_lock(&client->lock);
+	client->has_receiver = !err;
+	pthread_mutex_unlock(&client->lock);
+	return err ? pml_client_fail(err, "%s: cannot start a thread: %s", client->url.text,
+				     strerror(-err))
+		   : 0;
+}
+
+int pml_client_greet(struct pml_client *client)
+{
+	int err = start_receiver(client);
+	if (!err)
+		err = say_hello(client, client->url.text);
 	if (err)
-		return err;
-	err = pml_thread_new(&client->worker, pml_client_work, client);
-	if (err) {
-		pml_client_die(client, "cannot start a thread");
-		pthread_join(client->receiver, NULL);
-	}
+		pml_client_die(client, "the server did not let it in");
 	return err;
 }
 
 static int connect_client(const char *text, uint32_t timeout_ms, struct pml_client **ret_client)
 {
-	struct url url;
+	struct pml_client_url url;
 	if (!text || parse_url(text, &url))
 		return pml_client_fail(-EINVAL,
 				       "%s: give rdma://HOST:PORT/PATH or soft://HOST:PORT/PATH",
@@ -444,21 +513,21 @@ static int connect_client(const char *text, uint32_t timeout_ms, struct pml_clie
 	struct pml_client *client = alloc_client(timeout_ms);
 	if (!client)
 		return pml_client_fail(-ENOMEM, "%s: out of memory", text);
+	client->url = url;
+	snprintf(client->url.text, sizeof(client->url.text), "%s", text);
 	char reason[PML_REASON_BYTES] = "";
-	int err =
-		pml_ep_connect(url.kind, url.host, url.port, (int)timeout_ms, &client->ep, reason);
+	int err = pml_connection_new(&url, timeout_ms, &client->connection, reason);
 	if (err) {
 		free_client(client);
 		return pml_client_fail(err, "%s", reason[0] ? reason : strerror(-err));
 	}
-
-	err = start_threads(client);
+	err = pml_thread_new(&client->worker, pml_client_work, client);
 	if (err) {
-		pml_ep_kill(client->ep);
+		pml_ep_kill(client->connection->ep);
 		free_client(client);
 		return pml_client_fail(err, "%s: cannot start a thread: %s", text, strerror(-err));
 	}
-	err = say_hello(client, text);
+	err = pml_client_greet(client);
 	if (err) {
 		pml_client_close(client); /* leaves the reason alone */
 		return err;
@@ -495,14 +564,6 @@ static struct pml_client_lease *first_lease(struct pml_client *client)
 	return lease;
 }
 
-int pml_client_reconnect(struct pml_client *client)
-{
-	pthread_mutex_lock(&client->lock);
-	bool is_dead = client->dead_reason[0];
-	pthread_mutex_unlock(&client->lock);
-	return is_dead ? fail_dead(client, -ENOTCONN, "file") : 0;
-}
-
 void pml_client_close(struct pml_client *client)
 {
 	char reason[PML_REASON_BYTES];
@@ -519,7 +580,8 @@ void pml_client_close(struct pml_client *client)
 	pthread_mutex_unlock(&client->lock);
 	pthread_join(client->worker, NULL);
 	pml_client_die(client, "closed");
-	pthread_join(client->receiver, NULL);
+	if (client->has_receiver)
+		pthread_join(client->receiver, NULL);
 	pml_queues_free(client);
 	pml_client_buffers_free(client);
 	free_client(client);

@@ -73,7 +73,7 @@ static bool post_one_locked(struct pml_client *client, struct pml_transfer *t)
 	int err = t->err ? t->err : atomic_load(&t->lease->status);
 	if (!err) {
 		t->op.cookie = (uintptr_t)t;
-		err = pml_ep_post(client->ep, &t->op);
+		err = pml_ep_post(client->connection->ep, &t->op);
 	}
 	if (err == -EAGAIN && data->in_flight > 0)
 		return false;
@@ -131,7 +131,7 @@ static void collect_locked(struct pml_client *client, int timeout_ms)
 	struct pml_client_data *data = &client->data;
 	struct pml_completion done[POLL_MAX];
 	pthread_mutex_unlock(&data->lock);
-	int count = pml_ep_poll(client->ep, done, POLL_MAX, timeout_ms);
+	int count = pml_ep_poll(client->connection->ep, done, POLL_MAX, timeout_ms);
 	pthread_mutex_lock(&data->lock);
 
 	/* -ENOTCONN is said when each completion was handed out, and then nothing is in flight. */
@@ -252,4 +252,14 @@ bool pml_data_drive(struct pml_client *client)
 	bool has_moved = data->collected != was_collected;
 	pthread_mutex_unlock(&data->lock);
 	return may_lead || has_moved;
+}
+
+bool pml_data_is_idle(struct pml_client *client)
+{
+	struct pml_client_data *data = &client->data;
+	pthread_mutex_lock(&data->lock);
+	bool is_idle =
+		data->in_flight == 0 && !data->has_leader && pml_list_is_empty(&data->waiting);
+	pthread_mutex_unlock(&data->lock);
+	return is_idle;
 }

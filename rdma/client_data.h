@@ -10,7 +10,7 @@
  * synchronous call) or to a queue.  Whoever waits for something first posts what there is
  * room for, whosever it is, and then collects, or sleeps while another thread does.
  *
- * Lock order: pml_client_data.lock, pml_client.lock, pml_client_memory.lock.
+ * Lock order: pml_client_data.lock, pml_client_memory.lock, pml_client.lock.
  */
 #ifndef PML_RDMA_CLIENT_DATA_H
 #define PML_RDMA_CLIENT_DATA_H
@@ -22,6 +22,7 @@
 #include "pml/list.h"
 
 struct pml_client;
+struct pml_connection;
 struct pml_client_lease;
 struct pml_client_queue;
 
@@ -41,11 +42,11 @@ struct pml_client_queue;
 /* A range that is registered with the client's endpoint. */
 struct pml_memory {
 	struct pml_list link; /* pml_client_memory.ranges, or on none */
-	/* Constant. */
-	uintptr_t first;
+	uintptr_t first;      /* constant, as what follows */
 	uintptr_t end;
-	struct pml_local_mr *mr;
-	void *owned; /* freed with it: a buffer, a bounce area */
+	struct pml_local_mr *mr;	   /* rebound when nothing is in flight */
+	struct pml_connection *connection; /* that mr is of */
+	void *owned;			   /* freed with it: a buffer, a bounce area */
 	/* Under pml_client_memory.lock. */
 	uint32_t uses;
 	bool is_cached; /* counts; stays when uses is 0 */
@@ -67,6 +68,12 @@ struct pml_client_memory {
 void pml_memory_init(struct pml_client_memory *memory);
 /* Frees all that is left.  Assumes: nothing is in use. */
 void pml_memory_end(struct pml_client *client);
+
+/*
+ * There is a new connection: registers buffers with it and drops what is cached.  Assumes:
+ * nothing is in flight.
+ */
+int pml_memory_rebind(struct pml_client *client) PML_MUST_CHECK;
 
 /*
  * Finds a registration that covers the range, or makes one if @may_register; the caller puts
@@ -183,6 +190,8 @@ bool pml_data_wait_locked(struct pml_client *client, bool (*is_ready)(const void
  * somebody else collects.
  */
 bool pml_data_drive(struct pml_client *client);
+/* Nothing is in flight or waits to be posted, and nobody collects. */
+bool pml_data_is_idle(struct pml_client *client);
 
 /* client_queue.c: the transfer is done.  With the data lock held. */
 void pml_queue_done_locked(struct pml_transfer *t);

@@ -2,7 +2,8 @@
 /*
  * client_i.h -- what the files of the client library share
  *
- * client.c        connection, requests, the two threads
+ * client.c        requests, the two threads
+ * client_connection.c  connections, and making a broken one again
  * client_path.c   from paths to handles
  * client_names.c  entries of directories
  * client_attrs.c  attributes, clone
@@ -13,8 +14,8 @@
  * client_file.c   files that take their leases by themselves
  * client_window.c those leases
  *
- * Lock order: files_lock, pml_windows.lock, pml_client_data.lock, pml_client.lock,
- * pml_client_memory.lock.  None is held while a callback of the program runs or while somebody
+ * Lock order: files_lock, pml_windows.lock, pml_client_data.lock, pml_client_memory.lock,
+ * pml_client.lock.  None is held while a callback of the program runs or while somebody
  * waits for the fabric.
  */
 #ifndef PML_RDMA_CLIENT_I_H
@@ -39,9 +40,29 @@ struct pml_early_notice {
 	uint32_t why;
 };
 
-struct pml_client {
+struct pml_client_url {
+	enum pml_transport_kind kind;
+	char host[256];
+	char port[8];
+	char text[512]; /* as it was given, or its begin */
+};
+
+/* An endpoint and who needs it: the client, and what is registered with it. */
+struct pml_connection {
 	struct pml_ep *ep;
-	bool is_ready; /* let in by the server; under lock */
+	atomic_uint refs;
+};
+
+struct pml_client {
+	struct pml_client_url url;
+	/* Changed under data.lock and lock, when nothing is in flight and no receiver runs. */
+	struct pml_connection *connection;
+	uint64_t connection_number;	   /* from 1; under lock */
+	bool has_receiver;		   /* it runs, or is to be joined; under lock */
+	bool is_reconnecting;		   /* under lock */
+	atomic_bool does_always_reconnect; /* not only for files */
+	uint32_t reconnect_ms;		   /* 0: never; under lock */
+	bool is_ready;			   /* let in by the server; under lock */
 	struct pml_client_attr root;
 	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES];
 	uint64_t max_lease_bytes;
@@ -88,6 +109,7 @@ struct pml_lease_owner {
 struct pml_client_lease {
 	struct pml_list link;
 	struct pml_client *client;
+	uint64_t connection_number; /* that it was granted over */
 	uint64_t id;
 	uint64_t first_byte;
 	uint64_t end_byte;
@@ -129,8 +151,26 @@ int pml_client_request(struct pml_client *client, union pml_message *msg, size_t
 int pml_client_send_async(struct pml_client *client, union pml_message *msg, size_t bytes,
 			  enum pml_wire_type type, int timeout_ms) PML_MUST_CHECK;
 
+/* The same, and which connection it was sent over. */
+int pml_client_request_on(struct pml_client *client, union pml_message *msg, size_t bytes,
+			  enum pml_wire_type type, const char *what, union pml_message *ret_reply,
+			  uint64_t *ret_connection_number) PML_MUST_CHECK;
+
 /* Declares the connection dead: every lease and waiting call ends.  First reason wins. */
 void pml_client_die(struct pml_client *client, const char *reason);
+/* The same, if it is that connection still. */
+void pml_client_die_of(struct pml_client *client, uint64_t number, const char *reason);
+
+/* Starts the receiver of a new connection and has the server let the client in. */
+int pml_client_greet(struct pml_client *client) PML_MUST_CHECK;
+
+/* ---- client_connection.c ------------------------------------------------ */
+
+int pml_connection_new(const struct pml_client_url *url, uint32_t timeout_ms,
+		       struct pml_connection **ret_connection, char *ret_reason) PML_MUST_CHECK;
+/* The current one, for a while. */
+struct pml_connection *pml_connection_get(struct pml_client *client);
+void pml_connection_put(struct pml_connection *connection);
 
 /* ---- client_path.c ------------------------------------------------------ */
 

@@ -144,7 +144,8 @@ static void end_with_connection_locked(struct pml_client_lease *lease)
 					    "answered by a return");
 		return;
 	}
-	pml_client_end_lease_locked(lease, -ENOTCONN, lease->client->dead_reason);
+	const char *why = lease->client->dead_reason;
+	pml_client_end_lease_locked(lease, -ENOTCONN, why[0] ? why : "the connection broke");
 }
 
 void pml_client_end_all_locked(struct pml_client *client)
@@ -174,10 +175,17 @@ static void put_lease_locked(struct pml_client_lease *lease)
 
 /* ---- the worker thread -------------------------------------------------- */
 
+/* Its keys died with an old connection. */
+static bool is_cut_off_locked(const struct pml_client_lease *lease)
+{
+	return lease->client->dead_reason[0] ||
+	       lease->connection_number != lease->client->connection_number;
+}
+
 static bool may_send_return(const struct pml_client_lease *lease)
 {
 	return lease->wants_return && !lease->is_returned && lease->busy == 0 &&
-	       lease->client->dead_reason[0] == 0;
+	       !is_cut_off_locked(lease);
 }
 
 static struct pml_client_lease *find_work_locked(struct pml_client *client)
@@ -351,7 +359,7 @@ static int register_lease(struct pml_client_lease *lease)
 	pthread_mutex_lock(&client->lock);
 	pml_list_append(&client->leases, &lease->link);
 	apply_early_locked(lease);
-	if (client->dead_reason[0])
+	if (is_cut_off_locked(lease))
 		end_with_connection_locked(lease);
 	/* A recall needs its acknowledgement, which the receiver sends when it wakes up. */
 	bool needs_ack = lease->needs_ack;
@@ -372,7 +380,8 @@ static int accept_grant(struct pml_client_lease *lease, const union pml_message 
 	struct pml_client *client = lease->client;
 	int err = fill_lease(lease, reply, first_byte);
 	if (err) {
-		pml_client_die(client, "the server granted a lease that contradicts itself");
+		pml_client_die_of(client, lease->connection_number,
+				  "the server granted a lease that contradicts itself");
 		return pml_client_fail(-ENOTCONN, "%s: the server granted something else", what);
 	}
 	(void)register_lease(lease); /* a dead connection shows in the lease's status */
@@ -387,7 +396,8 @@ static int ask_for_lease(struct pml_client *client, const struct pml_wire_lease 
 	union pml_message reply;
 	char what[64];
 	snprintf(what, sizeof(what), "lease on inode %llu", (unsigned long long)want->inode.ino);
-	int err = pml_client_request(client, &msg, sizeof(msg.lease), PML_WIRE_LEASE, what, &reply);
+	int err = pml_client_request_on(client, &msg, sizeof(msg.lease), PML_WIRE_LEASE, what,
+					&reply, &lease->connection_number);
 	return err ? err : accept_grant(lease, &reply, want->first_byte, what);
 }
 
@@ -432,6 +442,9 @@ int pml_client_lease_owned(struct pml_client *client, const struct pml_client_ha
 	uint64_t deadline_ms = pml_now_ms() + (wait_ms > 0 ? (uint64_t)wait_ms : 0);
 	uint32_t backoff_ms = BACKOFF_MIN_MS;
 	int err = ask_for_lease(client, &want, lease);
+	if ((err == -ENOTCONN || err == -ETIMEDOUT) &&
+	    atomic_load(&client->does_always_reconnect) && pml_client_reconnect(client) == 0)
+		err = ask_for_lease(client, &want, lease);
 	while (err == -EAGAIN && pml_now_ms() < deadline_ms) {
 		pml_sleep_ms(backoff_ms);
 		backoff_ms = PML_MIN(backoff_ms * 2, BACKOFF_MAX_MS);
@@ -533,8 +546,9 @@ int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
 	struct pml_client *client = lease->client;
 	uint64_t deadline_ms = pml_now_ms() + VERDICT_TIMEOUT_MS;
 	pthread_mutex_lock(&client->lock);
-	while (!client->has_receiver_ended && atomic_load(&lease->status) != -EKEYREVOKED &&
-	       pml_now_ms() < deadline_ms)
+	while (!client->has_receiver_ended &&
+	       lease->connection_number == client->connection_number &&
+	       atomic_load(&lease->status) != -EKEYREVOKED && pml_now_ms() < deadline_ms)
 		pml_cond_wait_until(&client->changed, &client->lock, deadline_ms);
 	int status = atomic_load(&lease->status);
 	if (err == -EACCES && status != -EKEYREVOKED) {
@@ -546,7 +560,8 @@ int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
 	pml_client_end_lease_locked(lease, -ENOTCONN, "the connection broke");
 	status = atomic_load(&lease->status);
 	pthread_mutex_unlock(&client->lock);
-	pml_client_die(client, "the connection broke when a key was refused");
+	pml_client_die_of(client, lease->connection_number,
+			  "the connection broke when a key was refused");
 	return status;
 }
 
@@ -610,10 +625,14 @@ int pml_client_return(struct pml_client_lease *lease)
 	pthread_mutex_lock(&client->lock);
 	bool is_due = stop_lease_locked(lease);
 	int err = atomic_load(&lease->status);
+	/* There is a new connection: the server knows nothing of this lease any more. */
+	bool is_old = lease->connection_number != client->connection_number;
 	pthread_mutex_unlock(&client->lock);
 
 	err = err == -ESTALE ? 0 : pml_client_lease_fail(lease, err);
-	if (is_due) {
+	if (is_due && is_old) {
+		err = pml_client_fail(-ENOTCONN, "return: the connection broke before");
+	} else if (is_due) {
 		union pml_message msg = {.ret = {.lease_id = lease->id}};
 		union pml_message reply;
 		err = pml_client_request(client, &msg, sizeof(msg.ret), PML_WIRE_RETURN, "return",
@@ -667,8 +686,8 @@ int pml_client_downgrade(struct pml_client_lease **lease)
 		return err;
 	union pml_message msg = {.ret = {.lease_id = old->id}};
 	union pml_message reply;
-	err = pml_client_request(old->client, &msg, sizeof(msg.ret), PML_WIRE_DOWNGRADE,
-				 "downgrade", &reply);
+	err = pml_client_request_on(old->client, &msg, sizeof(msg.ret), PML_WIRE_DOWNGRADE,
+				    "downgrade", &reply, &fresh->connection_number);
 	if (!err)
 		err = accept_grant(fresh, &reply, old->first_byte, "downgrade");
 	if (err) {

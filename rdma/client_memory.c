@@ -25,6 +25,7 @@ void pml_memory_init(struct pml_client_memory *memory)
 static void free_range(struct pml_memory *range)
 {
 	pml_local_mr_free(range->mr);
+	pml_connection_put(range->connection);
 	free(range->owned);
 	free(range);
 }
@@ -58,8 +59,10 @@ static int register_range(struct pml_client *client, uintptr_t first, uintptr_t 
 	range->first = first;
 	range->end = end;
 	range->uses = 1;
-	int err = pml_local_mr_new(client->ep, (void *)first, end - first, &range->mr);
+	range->connection = pml_connection_get(client);
+	int err = pml_local_mr_new(range->connection->ep, (void *)first, end - first, &range->mr);
 	if (err) {
+		pml_connection_put(range->connection);
 		free(range);
 		return err;
 	}
@@ -168,13 +171,18 @@ static void absorb_locked(struct pml_client_memory *memory, const struct pml_mem
 			drop_locked(memory, other, freed);
 }
 
-static void insert(struct pml_client_memory *memory, struct pml_memory *range)
+static void insert(struct pml_client *client, struct pml_memory *range)
 {
+	struct pml_client_memory *memory = &client->memory;
 	struct pml_list freed;
 	uint64_t bytes = range->end - range->first;
 	pml_list_init(&freed);
 	pthread_mutex_lock(&memory->lock);
-	if (memory->max_count > 0 && bytes <= memory->max_bytes) {
+	struct pml_connection *connection = pml_connection_get(client);
+	/* Not if there has been a new connection meanwhile. */
+	bool is_current = range->connection == connection;
+	pml_connection_put(connection);
+	if (is_current && memory->max_count > 0 && bytes <= memory->max_bytes) {
 		absorb_locked(memory, range, &freed);
 		range->is_cached = true;
 		memory->count++;
@@ -208,7 +216,7 @@ int pml_memory_get(struct pml_client *client, const void *addr, size_t bytes, bo
 		if (err && wide_end - wide_first > end - first)
 			err = register_range(client, first, end, &range);
 		if (!err)
-			insert(memory, range);
+			insert(client, range);
 	}
 	if (!err)
 		*ret_memory = range;
@@ -229,6 +237,48 @@ void pml_memory_put(struct pml_client *client, struct pml_memory *range)
 	free_ranges(&freed);
 	if (is_last)
 		free_range(range);
+}
+
+static int rebind(struct pml_memory *range, struct pml_connection *connection)
+{
+	struct pml_local_mr *mr;
+	int err = pml_local_mr_new(connection->ep, (void *)range->first, range->end - range->first,
+				   &mr);
+	if (err)
+		return err;
+	pml_local_mr_free(range->mr);
+	pml_connection_put(range->connection);
+	atomic_fetch_add(&connection->refs, 1);
+	range->mr = mr;
+	range->connection = connection;
+	return 0;
+}
+
+int pml_memory_rebind(struct pml_client *client)
+{
+	struct pml_client_memory *memory = &client->memory;
+	struct pml_connection *connection = pml_connection_get(client);
+	struct pml_list freed;
+	struct pml_memory *range;
+	struct pml_memory *tmp;
+	pml_list_init(&freed);
+	pthread_mutex_lock(&memory->lock);
+	int err = memory->bounce ? rebind(memory->bounce, connection) : 0;
+	pml_list_for_each_safe(range, tmp, &memory->ranges, link) {
+		if (!range->is_cached) {
+			err = err ? err : rebind(range, connection);
+		} else if (range->uses == 0) {
+			drop_locked(memory, range, &freed);
+		} else {
+			/* Of a transfer that has failed; its end frees it. */
+			uncache_locked(memory, range);
+			pml_list_remove(&range->link);
+		}
+	}
+	pthread_mutex_unlock(&memory->lock);
+	free_ranges(&freed);
+	pml_connection_put(connection);
+	return err;
 }
 
 int pml_client_cache_memory(struct pml_client *client, uint32_t max_count, uint64_t max_bytes)

@@ -82,6 +82,17 @@ int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_
  * Not from a callback; no other thread uses the client or anything of it any more.
  */
 void pml_client_close(struct pml_client *client);
+/*
+ * pml_client_set_reconnect() - when a connection that broke is made again
+ * @timeout_ms: how long to try each time; <= 0: never
+ *
+ * As at first files alone (pml_client_file_open()) make it again, and try for 10 s.  After this
+ * call requests by path and pml_client_lease() do so too: a request that broke off is sent
+ * again, and done once.  Leases end with their connection all the same, and handles when the
+ * server was mounted again: a request that meets that fails with -ESTALE, and works when it is
+ * made again.  Callbacks, buffers and queues stay.
+ */
+void pml_client_set_reconnect(struct pml_client *client, int timeout_ms);
 /* Why the last call of this thread on this client failed; valid until its next call. */
 const char *pml_client_reason(struct pml_client *client);
 

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
+#include "../../rdma/transport.h"
 #include "pml/clock.h"
 #include "service_rig.h"
 #include "tap.h"
@@ -132,7 +133,7 @@ static void play_at_random(unsigned int seed, unsigned int flags, uint32_t max_l
 	uint8_t *model = calloc(1, 2 * MIB);
 	uint8_t *data = malloc(MIB);
 	uint64_t size = 0;
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 120; i++) {
 		uint64_t at = (uint64_t)rand_r(&seed) % MIB;
 		size_t len = 1 + (size_t)rand_r(&seed) % (rand_r(&seed) % 4 ? 6000 : 300000);
 		switch (rand_r(&seed) % 8) {
@@ -385,6 +386,161 @@ static void test_idle_leases_make_room_at_a_limit(void)
 	end(&s);
 }
 
+/* ---- connections that break ------------------------------------------------ */
+
+static void tear_writes(uint32_t count)
+{
+	const struct pml_soft_faults faults = {.tear_writes = count};
+	pml_soft_set_faults(&faults);
+}
+
+static void test_broken_connection_is_made_again(void)
+{
+	struct scene s;
+	begin(&s, 200000);
+	struct pml_client_buffer *buffer;
+	REQUIRE(pml_client_buffer_new(s.client, 65536, &buffer) == 0);
+	uint8_t *memory = pml_client_buffer_data(buffer);
+	uint8_t *data = malloc(65536);
+	CHECK_EQ(pml_client_cache_memory(s.client, 8, MIB), 0);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 131072, 4096, false);
+	struct pml_client_file *file = open_file(&s, s.client, both, NULL);
+	for (int round = 0; round < 3; round++) {
+		memset(data, 'a' + round, 65536);
+		CHECK_EQ(pml_client_file_write(file, data, 100, 50000), 100);
+		tear_writes(1);
+		CHECK_EQ(pml_client_file_write(file, data, 40000, 0), 40000);
+		CHECK_EQ(pml_client_file_commit(file), -ENOTCONN);
+		CHECK(strstr(pml_client_reason(s.client), "bytes 50000 to 50099") != NULL);
+		CHECK_EQ(pml_client_file_commit(file), 0);
+		/* All kinds of memory go on. */
+		memset(memory, 0, 65536);
+		CHECK_EQ(pml_client_file_read(file, memory, 40000, 0), 40000);
+		CHECK(memory[0] == 'a' + round && memory[39999] == 'a' + round);
+		CHECK_EQ(pml_client_file_read(file, data, 40000, 0), 40000);
+		CHECK(data[0] == 'a' + round && data[39999] == 'a' + round);
+		CHECK_EQ(pml_client_file_read(file, data, 100, 199000), 100);
+		CHECK_EQ(count_wrong(data, s.ino, 199000, 100), 0);
+	}
+	/* A lease does not outlive its connection. */
+	CHECK_EQ(pml_client_lease_status(lease), -ENOTCONN);
+	CHECK_EQ(pml_client_read(lease, buffer, 0, 131072, 10), -ENOTCONN);
+	CHECK_EQ(pml_client_return(lease), -ENOTCONN);
+	lease = rig_lease(s.client, s.ino, 131072, 4096, false);
+	CHECK_EQ(pml_client_read(lease, buffer, 0, 131072, 10), 0);
+	CHECK_EQ(count_wrong(memory, s.ino, 131072, 10), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK_EQ(pml_client_file_close(file), 0);
+
+	/* Unless it is not wanted. */
+	pml_client_set_reconnect(s.client, 0);
+	file = open_file(&s, s.client, both, NULL);
+	tear_writes(1);
+	CHECK_EQ(pml_client_file_write(file, data, 40000, 0), -ENOTCONN);
+	CHECK_EQ(pml_client_file_close(file), 0);
+	free(data);
+	end(&s);
+}
+
+static void *restart_server(void *arg)
+{
+	struct scene *s = arg;
+	usleep(150000);
+	if (rig_start_server(&s->rig))
+		BAIL_OUT("no server");
+	return NULL;
+}
+
+static void test_requests_wait_for_a_server_that_comes_back(void)
+{
+	struct scene s;
+	begin(&s, 100000);
+	struct pml_client_file *file = open_file(&s, s.client, both, NULL);
+	uint8_t data[10];
+	CHECK_EQ(pml_client_file_read(file, data, 10, 0), 10);
+	struct pml_client_attr attr;
+	rig_stop_server(&s.rig);
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), -ENOTCONN);
+	pml_client_set_reconnect(s.client, 100);
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), -ENOTCONN);
+	pml_client_set_reconnect(s.client, 10000);
+	pthread_t thread;
+	pthread_create(&thread, NULL, restart_server, &s);
+	/* It knows the handles no more that the path begins with; then the new ones. */
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), -ESTALE);
+	pthread_join(thread, NULL);
+	REQUIRE(pml_client_stat(s.client, "file", &attr) == 0);
+	CHECK_EQ(attr.ino, s.ino);
+	/* Its handles are of the time before. */
+	CHECK_EQ(pml_client_file_read(file, data, 10, 0), -ESTALE);
+	CHECK_EQ(pml_client_file_close(file), 0);
+	REQUIRE(pml_client_file_open(s.client, &attr.handle, both, NULL, &file) == 0);
+	CHECK_EQ(pml_client_file_read(file, data, 10, 0), 10);
+	CHECK_EQ(count_wrong(data, s.ino, 0, 10), 0);
+	CHECK_EQ(pml_client_file_close(file), 0);
+	end(&s);
+}
+
+struct reader {
+	struct pml_client_file *file;
+	uint64_t ino;
+	pthread_t thread;
+	atomic_bool *is_over;
+	unsigned int rounds;
+	size_t wrong;
+	ssize_t err;
+};
+
+static void *read_on(void *arg)
+{
+	struct reader *r = arg;
+	uint8_t data[30000];
+	for (uint64_t at = 0; !atomic_load(r->is_over); at = (at + 7777) % 70000) {
+		ssize_t n = pml_client_file_read(r->file, data, sizeof(data), at);
+		if (n != (ssize_t)sizeof(data))
+			r->err = n < 0 ? n : -ENODATA;
+		else
+			r->wrong += count_wrong(data, r->ino, at, sizeof(data));
+		r->rounds++;
+	}
+	return NULL;
+}
+
+static void test_readers_do_not_notice_that_connections_break(void)
+{
+	struct scene s;
+	begin(&s, 100000);
+	uint64_t other = fake_fs_make(s.rig.fs, PML_ROOT_INO, "other", S_IFREG | 0644, 0);
+	struct pml_client_file *file =
+		open_file(&s, s.client, PML_CLIENT_FILE_READ, &small_windows);
+	struct pml_client_file *torn;
+	REQUIRE(pml_client_file_open(s.client, rig_handle(s.client, other), both, NULL, &torn) ==
+		0);
+	struct reader readers[3] = {0};
+	atomic_bool is_over = false;
+	for (size_t i = 0; i < PML_ARRAY_LEN(readers); i++) {
+		readers[i] = (struct reader){.file = file, .ino = s.ino, .is_over = &is_over};
+		pthread_create(&readers[i].thread, NULL, read_on, &readers[i]);
+	}
+	static uint8_t data[100000];
+	for (int i = 0; i < 8; i++) {
+		tear_writes(1);
+		CHECK_EQ(pml_client_file_write(torn, data, sizeof(data), 0), sizeof(data));
+		usleep(20000);
+	}
+	atomic_store(&is_over, true);
+	for (size_t i = 0; i < PML_ARRAY_LEN(readers); i++) {
+		pthread_join(readers[i].thread, NULL);
+		CHECK_EQ(readers[i].err, 0);
+		CHECK_EQ(readers[i].wrong, 0);
+		CHECK(readers[i].rounds > 8);
+	}
+	int err = pml_client_file_close(torn);
+	CHECK(err == 0 || err == -ENOTCONN);
+	CHECK_EQ(pml_client_file_close(file), 0);
+	end(&s);
+}
+
 /* ---- threads --------------------------------------------------------------- */
 
 struct worker {
@@ -466,6 +622,9 @@ int main(void)
 	TAP_RUN(test_what_is_in_the_way_is_told);
 	TAP_RUN(test_two_clients_hand_a_file_to_and_fro);
 	TAP_RUN(test_idle_leases_make_room_at_a_limit);
+	TAP_RUN(test_broken_connection_is_made_again);
+	TAP_RUN(test_requests_wait_for_a_server_that_comes_back);
+	TAP_RUN(test_readers_do_not_notice_that_connections_break);
 	TAP_RUN(test_threads_share_a_file_that_is_recalled);
 	return tap_done();
 }
