@@ -8,7 +8,7 @@
  * One test function is one TAP line; failed checks are printed as comments with
  * file and line.  The plan comes last, so a program that dies without it is an
  * error for prove and meson; tap_done() makes a failure the exit status too.
- * Threads: checks may be made from any thread.
+ * Threads: checks may be made from any thread.  Several files of a program may include it.
  */
 #ifndef TAP_H
 #define TAP_H
@@ -19,9 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int tap_count, tap_failed_count;
-static atomic_int tap_bad;
-static const char *tap_skip_reason;
+/* One for the whole program: a check in a helper's file fails the test that called it. */
+#define TAP_COMMON __attribute__((weak))
+TAP_COMMON int tap_count, tap_failed_count;
+TAP_COMMON atomic_int tap_bad;
+TAP_COMMON const char *tap_skip_reason;
 
 #define TAP_FAIL(...)                                                                              \
 	do {                                                                                       \
