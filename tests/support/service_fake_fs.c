@@ -2,6 +2,8 @@
 /*
  * service_fake_fs.c -- a filesystem of a few arrays; see service_fake_fs.h
  *
+ * A full device: what a local write has no block for is lost.
+ *
  * Threads: safe; everything is under one lock, which the guard's admit() is
  * called with, as the real one holds the inode's lock.
  */
@@ -154,11 +156,11 @@ static void copy_locked(struct pml_inode *inode, uint64_t first_byte, uint8_t *d
 		size_t in_block = first_byte % PML_BLOCK_BYTES;
 		size_t n = PML_MIN(bytes, PML_BLOCK_BYTES - in_block);
 		uint32_t block = block_of(inode, first_byte, is_write);
-		if (is_write)
+		if (is_write && block != NO_BLOCK)
 			memcpy(block_addr(inode->fs, block) + in_block, data, n);
-		else if (block == NO_BLOCK)
+		else if (block == NO_BLOCK && !is_write)
 			memset(data, 0, n);
-		else
+		else if (!is_write)
 			memcpy(data, block_addr(inode->fs, block) + in_block, n);
 		data += n;
 		first_byte += n;
@@ -216,7 +218,7 @@ uint64_t fake_fs_stained(struct pml_fs *fs)
 	return stained;
 }
 
-/* ---- truncate, with the guard --------------------------------------------- */
+/* ---- changes, with the guard --------------------------------------------- */
 
 struct parked {
 	struct pml_waiter waiter;
@@ -242,37 +244,75 @@ static void cut_locked(struct pml_inode *inode, uint64_t size_bytes)
 	inode->size = size_bytes;
 }
 
-static int try_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_waiter *w)
+static void punch_locked(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)
+{
+	uint64_t end = PML_MIN(end_byte >> PML_BLOCK_SHIFT, (uint64_t)FAKE_FILE_BLOCKS);
+	for (uint64_t at = first_byte >> PML_BLOCK_SHIFT; at < end; at++) {
+		uint32_t block = inode->blocks[at];
+		if (block == NO_BLOCK)
+			continue;
+		inode->blocks[at] = NO_BLOCK;
+		inode->fs->is_mapped[block] = false;
+		poison_if_free(inode->fs, block);
+	}
+}
+
+/* Makes @change once the guard lets it: a truncation to its first byte, or a punch. */
+static int try_change(struct pml_inode *inode, const struct pml_layout_change *change,
+		      struct pml_waiter *w)
 {
 	struct pml_fs *fs = inode->fs;
 	pthread_mutex_lock(&fs->lock);
-	const struct pml_layout_change change = {
-		.ino = inode->ino,
-		.first_byte = PML_MIN(size_bytes, inode->size),
-		.end_byte = UINT64_MAX,
-		.op = PML_OP_TRUNCATE,
-	};
-	int err = fs->guard ? fs->guard->admit(fs->guard_arg, &change, w) : 0;
-	if (!err)
-		cut_locked(inode, size_bytes);
+	struct pml_layout_change asked = *change;
+	if (change->op == PML_OP_TRUNCATE)
+		asked.first_byte = PML_MIN(change->first_byte, inode->size);
+	int err = fs->guard ? fs->guard->admit(fs->guard_arg, &asked, w) : 0;
+	if (!err && change->op == PML_OP_TRUNCATE)
+		cut_locked(inode, change->first_byte);
+	else if (!err)
+		punch_locked(inode, change->first_byte, change->end_byte);
 	pthread_mutex_unlock(&fs->lock);
 	return err;
 }
 
-int fake_fs_truncate(struct pml_fs *fs, uint64_t ino, uint64_t size_bytes)
+static int change_layout(struct pml_fs *fs, const struct pml_layout_change *change)
 {
 	struct parked parked = {.waiter = {.resume = resume, .name = "test"}};
 	sem_init(&parked.resumed, 0, 0);
-	int err = try_truncate(&fs->inodes[ino], size_bytes, &parked.waiter);
+	int err = try_change(&fs->inodes[change->ino], change, &parked.waiter);
 	while (err == -EINPROGRESS) {
 		while (sem_wait(&parked.resumed))
 			;
-		err = try_truncate(&fs->inodes[ino], size_bytes, &parked.waiter);
+		err = try_change(&fs->inodes[change->ino], change, &parked.waiter);
 	}
 	if (fs->guard)
 		fs->guard->done(fs->guard_arg, &parked.waiter);
 	sem_destroy(&parked.resumed);
 	return err;
+}
+
+static struct pml_layout_change truncation(uint64_t ino, uint64_t size_bytes)
+{
+	return (struct pml_layout_change){.ino = ino,
+					  .first_byte = size_bytes,
+					  .end_byte = UINT64_MAX,
+					  .op = PML_OP_TRUNCATE};
+}
+
+int fake_fs_truncate(struct pml_fs *fs, uint64_t ino, uint64_t size_bytes)
+{
+	const struct pml_layout_change change = truncation(ino, size_bytes);
+	return change_layout(fs, &change);
+}
+
+int fake_fs_punch(struct pml_fs *fs, uint64_t ino, uint64_t first_block, uint64_t nblocks)
+{
+	const struct pml_layout_change change = {.ino = ino,
+						 .first_byte = first_block << PML_BLOCK_SHIFT,
+						 .end_byte = (first_block + nblocks)
+							     << PML_BLOCK_SHIFT,
+						 .op = PML_OP_PUNCH};
+	return change_layout(fs, &change);
 }
 
 /* ---- pml/fs.h ------------------------------------------------------------ */
@@ -433,6 +473,10 @@ static void pin_locked(struct pml_inode *inode, uint64_t first, uint64_t end, bo
 		size_t in_block = first % PML_BLOCK_BYTES;
 		uint64_t n = PML_MIN(end - first, (uint64_t)(PML_BLOCK_BYTES - in_block));
 		uint32_t block = block_of(inode, first, for_write);
+		if (block == NO_BLOCK && for_write) {
+			*ret_end = first; /* the device is full */
+			return;
+		}
 		if (block != NO_BLOCK) {
 			const struct pml_segment piece = {
 				.first_byte = first,
@@ -465,6 +509,8 @@ int pml_file_pin(struct pml_inode *inode, uint64_t first_byte, uint64_t len_byte
 	else
 		pin_locked(inode, first_byte, for_write ? end : PML_MIN(end, inode->size),
 			   kind != PML_PIN_READ, segments, max, ret_count, ret_end);
+	if (!err && *ret_end == first_byte)
+		err = -ENOSPC;
 	pthread_mutex_unlock(&inode->fs->lock);
 	return err;
 }
@@ -500,7 +546,8 @@ bool pml_inode_is_orphan(const struct pml_inode *inode)
 
 int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_waiter *w)
 {
-	return try_truncate(inode, size_bytes, w);
+	const struct pml_layout_change change = truncation(inode->ino, size_bytes);
+	return try_change(inode, &change, w);
 }
 
 void pml_fs_wait_cancel(struct pml_fs *fs, struct pml_waiter *w)

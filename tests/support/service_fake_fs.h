@@ -10,7 +10,9 @@
 
 #include "pml/fs.h"
 
-#define FAKE_BLOCKS	8192u
+#ifndef FAKE_BLOCKS
+#define FAKE_BLOCKS 8192u
+#endif
 #define FAKE_RUN_BLOCKS 16u /* longest contiguous piece of a file */
 #define FAKE_POISON	0xdb
 
@@ -28,6 +30,8 @@ void fake_fs_read(struct pml_fs *fs, uint64_t ino, uint64_t first_byte, void *da
 uint64_t fake_fs_size(struct pml_fs *fs, uint64_t ino);
 /* Asks the guard, and waits as it says, then truncates.  0 or the guard's error. */
 int fake_fs_truncate(struct pml_fs *fs, uint64_t ino, uint64_t size_bytes);
+/* The same, then frees these blocks. */
+int fake_fs_punch(struct pml_fs *fs, uint64_t ino, uint64_t first_block, uint64_t nblocks);
 
 uint64_t fake_fs_pins(struct pml_fs *fs);
 /* Free blocks whose poison was overwritten. */
