@@ -267,7 +267,7 @@ static bool serve_pending(struct soft_fabric *fabric, struct pml_ep **ret_ep)
 		}
 		struct pending ready = *p;
 		forget_pending(fabric, i);
-		if (pml_soft_ep_new(ready.fd, true, ready.peer, ret_ep) == 0)
+		if (pml_soft_ep_new(ready.fd, &fabric->base, ready.peer, ret_ep) == 0)
 			return true;
 	}
 	return false;
@@ -327,6 +327,17 @@ static void soft_close_fabric(struct pml_fabric *base)
 	(void)close(fabric->listen_fd);
 	(void)close(fabric->wake_fd);
 	free(fabric);
+}
+
+static void soft_ep_device(const struct pml_ep *ep, struct pml_fence_device *ret)
+{
+	pml_transport_device("soft", "soft", "", PML_VERSION, true, ret);
+}
+
+static bool soft_fabric_device(const struct pml_fabric *fabric, struct pml_fence_device *ret)
+{
+	soft_ep_device(NULL, ret);
+	return true;
 }
 
 /* ---- client ------------------------------------------------------------- */
@@ -418,7 +429,7 @@ static int soft_connect(const char *host, const char *port, int timeout_ms, stru
 		(void)close(fd);
 		return err;
 	}
-	err = pml_soft_ep_new(fd, false, peer, ret_ep);
+	err = pml_soft_ep_new(fd, NULL, peer, ret_ep);
 	if (err)
 		pml_transport_reason(ret_reason, "cannot start the connection to %s: %s", peer,
 				     strerrordesc_np(-err));
@@ -459,6 +470,19 @@ const struct pml_transport_ops pml_soft_ops = {
 	.recv = pml_soft_ep_recv,
 	.kill = pml_soft_ep_kill,
 	.close = pml_soft_ep_close,
-	.fence_text = "the software fabric forgets the segment's key and waits until its own "
-		      "last access through it has ended",
+	.destroy = pml_soft_ep_destroy,
+	.ep_device = soft_ep_device,
+	.fabric_device = soft_fabric_device,
+	.fence_texts =
+		{
+			[PML_BY_WINDOW] =
+				"the software fabric invalidates the segment's window and waits "
+				"until its own last access through it has ended",
+			[PML_BY_REGION] =
+				"the software fabric forgets the segment's key and waits until "
+				"its own last access through it has ended",
+			[PML_BY_CONNECTION] =
+				"the software fabric ends the connection and waits until its "
+				"own last access has ended",
+		},
 };

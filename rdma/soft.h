@@ -59,6 +59,7 @@ enum pml_soft_key_state {
 	PML_SOFT_KEY_FREE,
 	PML_SOFT_KEY_LIVE,
 	PML_SOFT_KEY_DYING, /* a fence has begun: no new access, one may still be under way */
+	PML_SOFT_KEY_GHOST, /* fenced, by a fault that did not wait for the access under way */
 };
 
 /* All under pml_soft_ep.lock. */
@@ -70,6 +71,7 @@ struct pml_soft_key {
 	uint8_t tag;	    /* changes at each use of the slot */
 	uint8_t state;
 	bool for_write;
+	bool is_window;
 	bool in_access; /* the receive thread touches the memory right now */
 };
 
@@ -125,6 +127,7 @@ struct pml_soft_ep {
 
 	/* Server: keys. */
 	pthread_cond_t access_cond; /* an access has ended, or the endpoint died */
+	bool is_in_access;	    /* through any key */
 	struct pml_soft_key *keys;  /* PML_SOFT_KEYS_MAX, index 0 unused */
 	uint32_t keys_fresh;	    /* first slot that was never used */
 	uint32_t keys_free_head, keys_free_tail;
@@ -138,8 +141,11 @@ struct pml_soft_ep {
 	char staged[4096]; /* read ahead of the current header */
 };
 
-/* soft.c, soft_ep.c: an endpoint on a connected socket, which it owns even on failure. */
-int pml_soft_ep_new(int fd, bool is_server, const char *peer,
+/*
+ * soft.c, soft_ep.c: an endpoint on a connected socket, which it owns even on failure.
+ * @fabric: that accepted it; NULL: the client's side
+ */
+int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 		    struct pml_ep **ret_ep) PML_MUST_CHECK;
 void pml_soft_ep_kill(struct pml_ep *base);
 void pml_soft_ep_close(struct pml_ep *base);
@@ -176,8 +182,8 @@ int pml_soft_rx_bytes(struct pml_soft_ep *ep, void *buf, size_t bytes) PML_MUST_
 
 int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
 		     uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
-int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how,
-		       bool is_cooperative) PML_MUST_CHECK;
+int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how) PML_MUST_CHECK;
+int pml_soft_ep_destroy(struct pml_ep *base) PML_MUST_CHECK;
 /* Serve one frame.  An error ends the connection; the initiator was told. */
 int pml_soft_nic_read(struct pml_soft_ep *ep, const struct pml_soft_frame *frame) PML_MUST_CHECK;
 int pml_soft_nic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *frame) PML_MUST_CHECK;
@@ -188,6 +194,13 @@ enum pml_soft_fault {
 	PML_SOFT_FAULT_FAIL_KEY_FENCE,
 	PML_SOFT_FAULT_DROP_SERVER_MSG,
 	PML_SOFT_FAULT_TEAR_WRITE,
+	PML_SOFT_FAULT_LATE_LOCAL_INV_US,
+	PML_SOFT_FAULT_LOSE_LOCAL_INV,
+	PML_SOFT_FAULT_FAIL_LOCAL_INV,
+	PML_SOFT_FAULT_LATE_INVALIDATE_US,
+	PML_SOFT_FAULT_FAIL_DEREG,
+	PML_SOFT_FAULT_FAIL_DESTROY,
+	PML_SOFT_FAULT_SLOW_DESTROY_US,
 	PML_SOFT_FAULT_COUNT,
 };
 uint32_t pml_soft_fault_value(enum pml_soft_fault fault);

@@ -627,8 +627,10 @@ static void free_ep(struct pml_soft_ep *ep)
 	free(ep);
 }
 
-int pml_soft_ep_new(int fd, bool is_server, const char *peer, struct pml_ep **ret_ep)
+int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
+		    struct pml_ep **ret_ep)
 {
+	bool is_server = fabric;
 	struct pml_soft_ep *ep = calloc(1, sizeof(*ep));
 	if (ep) {
 		ep->msgs = calloc(PML_MSG_DEPTH, sizeof(ep->msgs[0]));
@@ -642,8 +644,10 @@ int pml_soft_ep_new(int fd, bool is_server, const char *peer, struct pml_ep **re
 		ep->is_server = is_server;
 		ep->credits = PML_MSG_DEPTH;
 		ep->keys_fresh = 1;
-		err = init_sync(ep);
+		err = is_server ? pml_transport_plan(fabric, &ep->base) : 0;
 	}
+	if (!err)
+		err = init_sync(ep);
 	if (!err)
 		err = pml_transport_thread(&ep->rx_thread, run_rx, ep);
 	if (err) {

@@ -10,6 +10,12 @@
  * client that stalls half way through a transfer holds nothing up.  Bytes that
  * a read has put into the socket's buffer were the file's when they were taken.
  *
+ * Windows and regions differ as they do on a device: a window lies inside the probed
+ * area and is ended by a work request, which can be late, lost or fail and then ends
+ * the connection; a region is deregistered by a call.  Both change the tag of their
+ * slot, and the slot that is free for the longest time is used first, so a tag comes
+ * back after 255 uses of all the others.
+ *
  * A bad key, range or direction is answered with NAK and ends the connection,
  * as a remote access error ends a queue pair.
  */
@@ -36,6 +42,13 @@ void pml_soft_set_faults(const struct pml_soft_faults *f)
 	atomic_store(&faults[PML_SOFT_FAULT_FAIL_KEY_FENCE], f->fail_key_fences);
 	atomic_store(&faults[PML_SOFT_FAULT_DROP_SERVER_MSG], f->drop_server_msgs);
 	atomic_store(&faults[PML_SOFT_FAULT_TEAR_WRITE], f->tear_writes);
+	atomic_store(&faults[PML_SOFT_FAULT_LATE_LOCAL_INV_US], f->late_local_inv_us);
+	atomic_store(&faults[PML_SOFT_FAULT_LOSE_LOCAL_INV], f->lost_local_invs);
+	atomic_store(&faults[PML_SOFT_FAULT_FAIL_LOCAL_INV], f->fail_local_invs);
+	atomic_store(&faults[PML_SOFT_FAULT_LATE_INVALIDATE_US], f->late_invalidate_us);
+	atomic_store(&faults[PML_SOFT_FAULT_FAIL_DEREG], f->fail_deregs);
+	atomic_store(&faults[PML_SOFT_FAULT_FAIL_DESTROY], f->fail_destroys);
+	atomic_store(&faults[PML_SOFT_FAULT_SLOW_DESTROY_US], f->slow_destroy_us);
 }
 
 uint32_t pml_soft_fault_value(enum pml_soft_fault fault)
@@ -87,14 +100,16 @@ static void free_slot_locked(struct pml_soft_ep *ep, struct pml_soft_key *key)
 	else
 		ep->keys_free_head = index;
 	ep->keys_free_tail = index;
-	ep->keys_count--;
 }
 
 int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
 		     uint32_t *ret_rkey, struct pml_key **ret_key)
 {
 	struct pml_soft_ep *ep = ep_of(base);
+	bool is_window = base->plan.method == PML_BY_WINDOW;
 	assert(ep->is_server);
+	if (is_window && !pml_transport_in_area(base, addr, bytes))
+		return -EINVAL;
 	pthread_mutex_lock(&ep->lock);
 	int err = ep->is_dead ? -ENOTCONN : 0;
 	struct pml_soft_key *key = err ? NULL : take_slot_locked(ep);
@@ -106,6 +121,7 @@ int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_wri
 		key->addr = addr;
 		key->bytes = bytes;
 		key->for_write = for_write;
+		key->is_window = is_window;
 		key->tag++;
 		key->state = PML_SOFT_KEY_LIVE;
 		*ret_rkey = (uint32_t)(key - ep->keys) << 8 | key->tag;
@@ -115,33 +131,93 @@ int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_wri
 	return err;
 }
 
-int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how, bool is_cooperative)
+static void pause_us(uint32_t us)
 {
-	struct pml_soft_key *key = PML_CONTAINER_OF(base, struct pml_soft_key, base);
-	struct pml_soft_ep *ep = ep_of(base->ep);
-	if (how == PML_EP_FENCE_CONNECTION)
-		pml_soft_ep_kill(&ep->base);
+	if (us > 0)
+		(void)usleep(us);
+}
 
-	uint32_t late_us = pml_soft_fault_value(PML_SOFT_FAULT_LATE_FENCE_US);
-	if (late_us > 0)
-		(void)usleep(late_us);
-	if (how == PML_EP_FENCE_KEY && pml_soft_fault_take(PML_SOFT_FAULT_FAIL_KEY_FENCE))
-		return -EIO;
+/* The work request that ends a window, as its completion tells: 0, -EIO, -ETIMEDOUT. */
+static int local_inv(struct pml_soft_ep *ep)
+{
+	if (pml_soft_fault_take(PML_SOFT_FAULT_LOSE_LOCAL_INV)) {
+		pause_us(FENCE_KEY_MS * 1000u);
+		return -ETIMEDOUT;
+	}
+	pause_us(pml_soft_fault_value(PML_SOFT_FAULT_LATE_LOCAL_INV_US));
+	if (!pml_soft_fault_take(PML_SOFT_FAULT_FAIL_LOCAL_INV))
+		return 0;
+	/* A work request that fails moves the queue pair to error. */
+	pml_soft_ep_kill(&ep->base);
+	return -EIO;
+}
 
-	uint64_t deadline_ns = pml_transport_deadline_ns(
-		how == PML_EP_FENCE_CONNECTION ? FENCE_CONNECTION_MS : FENCE_KEY_MS);
+/* Waits until nobody touches the memory, and frees the key. */
+static int end_key(struct pml_soft_ep *ep, struct pml_soft_key *key, int timeout_ms, bool must_wait)
+{
+	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
 	pthread_mutex_lock(&ep->lock);
-	assert(key->state != PML_SOFT_KEY_FREE);
+	assert(key->state != PML_SOFT_KEY_FREE && key->state != PML_SOFT_KEY_GHOST);
 	key->state = PML_SOFT_KEY_DYING;
 	int err = 0;
-	while (key->in_access && !err)
+	while (key->in_access && must_wait && !err)
 		err = pml_transport_cond_wait(&ep->access_cond, &ep->lock, deadline_ns);
 	if (!key->in_access) {
 		free_slot_locked(ep, key);
+		ep->keys_count--;
 		err = 0;
+	} else if (!err) {
+		key->state = PML_SOFT_KEY_GHOST; /* access_end() frees the slot */
+		ep->keys_count--;
 	}
 	pthread_mutex_unlock(&ep->lock);
 	return err;
+}
+
+int pml_soft_ep_destroy(struct pml_ep *base)
+{
+	pml_soft_ep_kill(base);
+	pause_us(pml_soft_fault_value(PML_SOFT_FAULT_SLOW_DESTROY_US));
+	if (pml_soft_fault_take(PML_SOFT_FAULT_FAIL_DESTROY))
+		return -EIO;
+	/* No access begins any more; one that is under way must end. */
+	struct pml_soft_ep *ep = ep_of(base);
+	uint64_t deadline_ns = pml_transport_deadline_ns(FENCE_CONNECTION_MS);
+	pthread_mutex_lock(&ep->lock);
+	int err = 0;
+	while (ep->is_in_access && !err)
+		err = pml_transport_cond_wait(&ep->access_cond, &ep->lock, deadline_ns);
+	if (!ep->is_in_access)
+		err = 0;
+	pthread_mutex_unlock(&ep->lock);
+	return err;
+}
+
+int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how)
+{
+	struct pml_soft_key *key = PML_CONTAINER_OF(base, struct pml_soft_key, base);
+	struct pml_soft_ep *ep = ep_of(base->ep);
+	bool is_hard = how == PML_EP_FENCE_CONNECTION;
+	pause_us(pml_soft_fault_value(PML_SOFT_FAULT_LATE_FENCE_US));
+	if (!is_hard && pml_soft_fault_take(PML_SOFT_FAULT_FAIL_KEY_FENCE))
+		return -EIO;
+
+	pthread_mutex_lock(&ep->lock);
+	bool is_dead = ep->is_dead;
+	pthread_mutex_unlock(&ep->lock);
+	/* On a dead connection no work request is executed, and ending it costs nobody. */
+	if (key->is_window && is_dead)
+		is_hard = true;
+	int err = is_hard ? pml_soft_ep_destroy(base->ep) : 0;
+	if (!err && key->is_window && !is_hard)
+		err = local_inv(ep);
+	if (!err && !key->is_window && pml_soft_fault_take(PML_SOFT_FAULT_FAIL_DEREG))
+		err = -EIO;
+	if (err)
+		return err;
+	bool must_wait = is_hard || !key->is_window ||
+			 pml_soft_fault_value(PML_SOFT_FAULT_LATE_INVALIDATE_US) == 0;
+	return end_key(ep, key, is_hard ? FENCE_CONNECTION_MS : FENCE_KEY_MS, must_wait);
 }
 
 /* ---- accesses ----------------------------------------------------------- */
@@ -179,18 +255,24 @@ static int access_begin(struct pml_soft_ep *ep, const struct access *a,
 	else if (!is_allowed(key, a))
 		err = -EACCES;
 	else
-		key->in_access = true;
+		key->in_access = ep->is_in_access = true;
 	pthread_mutex_unlock(&ep->lock);
-	if (!err)
-		*ret_key = key;
-	return err;
+	if (err)
+		return err;
+	*ret_key = key;
+	/* The fault needs an access that takes its time. */
+	uint32_t us = key->is_window ? pml_soft_fault_value(PML_SOFT_FAULT_LATE_INVALIDATE_US) : 0;
+	pause_us(us);
+	return 0;
 }
 
 static void access_end(struct pml_soft_ep *ep, struct pml_soft_key *key)
 {
 	pthread_mutex_lock(&ep->lock);
-	key->in_access = false;
-	if (key->state == PML_SOFT_KEY_DYING)
+	key->in_access = ep->is_in_access = false;
+	if (key->state == PML_SOFT_KEY_GHOST)
+		free_slot_locked(ep, key);
+	if (key->state == PML_SOFT_KEY_DYING || ep->is_dead)
 		pthread_cond_broadcast(&ep->access_cond);
 	pthread_mutex_unlock(&ep->lock);
 }

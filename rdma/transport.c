@@ -11,8 +11,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <time.h>
 
+#include "pml/log.h"
 #include "transport_impl.h"
 
 static const struct pml_transport_ops *ops_of(enum pml_transport_kind kind)
@@ -47,7 +49,48 @@ int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes, char *
 {
 	assert(bytes > 0);
 	ret_reason[0] = '\0';
-	return fabric->ops->probe(fabric, base, bytes, ret_reason);
+	int err = fabric->ops->probe(fabric, base, bytes, ret_reason);
+	if (!err) {
+		fabric->area = base;
+		fabric->area_bytes = bytes;
+	}
+	return err;
+}
+
+/* What is known of the fabric's device, or without a file of verdicts: nothing. */
+static int decide(const struct pml_fabric *fabric, const struct pml_fence_device *device,
+		  struct pml_fence_plan *ret_plan, char *ret_text)
+{
+	static const struct pml_verdicts none;
+	return pml_fence_decide(fabric->choice, fabric->verdicts ? fabric->verdicts : &none, device,
+				ret_plan, ret_text);
+}
+
+int pml_fabric_set_fence(struct pml_fabric *fabric, enum pml_fence_choice choice,
+			 const struct pml_verdicts *verdicts, char *ret_text)
+{
+	struct pml_verdicts *copy = malloc(sizeof(*copy));
+	if (!copy) {
+		pml_transport_reason(ret_text, "fence verdicts: %s", strerrordesc_np(ENOMEM));
+		return -ENOMEM;
+	}
+	*copy = *verdicts;
+	free(fabric->verdicts);
+	fabric->verdicts = copy;
+	fabric->choice = choice;
+
+	struct pml_fence_device device;
+	struct pml_fence_plan plan;
+	if (fabric->ops->fabric_device(fabric, &device))
+		return decide(fabric, &device, &plan, ret_text);
+	pml_transport_reason(ret_text, "how a lease ends is decided by each client's device");
+	return 0;
+}
+
+void pml_fabric_force_fence(struct pml_fabric *fabric, const struct pml_fence_plan *plan)
+{
+	fabric->is_forced = true;
+	fabric->forced = *plan;
 }
 
 int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms, struct pml_ep **ret_ep)
@@ -62,8 +105,10 @@ void pml_fabric_shutdown(struct pml_fabric *fabric)
 
 void pml_fabric_close(struct pml_fabric *fabric)
 {
-	if (fabric)
-		fabric->ops->close_fabric(fabric);
+	if (!fabric)
+		return;
+	free(fabric->verdicts);
+	fabric->ops->close_fabric(fabric);
 }
 
 int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
@@ -73,9 +118,23 @@ int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uin
 	return ep->ops->key_new(ep, addr, bytes, for_write, ret_rkey, ret_key);
 }
 
+/* Ending a key by a step that is no fence would free what can still be reached (I3). */
 int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative)
 {
-	return key->ep->ops->key_fence(key, how, is_cooperative);
+	const struct pml_fence_plan *plan = &key->ep->plan;
+	if (how == PML_EP_FENCE_KEY ? !plan->is_key_proven : !plan->is_connection_proven)
+		return -EOPNOTSUPP;
+	return key->ep->ops->key_fence(key, how);
+}
+
+int pml_ep_destroy(struct pml_ep *ep)
+{
+	return ep->ops->destroy(ep);
+}
+
+void pml_ep_device(const struct pml_ep *ep, struct pml_fence_device *ret_device)
+{
+	ep->ops->ep_device(ep, ret_device);
 }
 
 int pml_ep_connect(enum pml_transport_kind kind, const char *host, const char *port, int timeout_ms,
@@ -150,10 +209,59 @@ const char *pml_ep_peer(const struct pml_ep *ep)
 
 const char *pml_ep_fence_text(const struct pml_ep *ep)
 {
-	return ep->ops->fence_text;
+	return ep->ops->fence_texts[ep->plan.method];
 }
 
 /* ---- shared by the fabrics ---------------------------------------------- */
+
+int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
+{
+	ep->area = fabric->area;
+	ep->area_bytes = fabric->area_bytes;
+	if (fabric->is_forced) {
+		ep->plan = fabric->forced;
+		return 0;
+	}
+	struct pml_fence_device device;
+	char text[PML_REASON_BYTES];
+	ep->ops->ep_device(ep, &device);
+	int rc = decide(fabric, &device, &ep->plan, text);
+	if (rc < 0)
+		pml_log_error("%s", text);
+	return rc < 0 ? rc : 0;
+}
+
+bool pml_transport_in_area(const struct pml_ep *ep, const void *addr, size_t bytes)
+{
+	uintptr_t first = (uintptr_t)ep->area;
+	uintptr_t at = (uintptr_t)addr;
+	return ep->area && at >= first && bytes <= ep->area_bytes &&
+	       at - first <= ep->area_bytes - bytes;
+}
+
+/* Printable and in one piece, as the file of verdicts needs it. */
+static void set_word(char *to, size_t room, const char *from)
+{
+	size_t n = 0;
+	for (; from[n] && n < room - 1; n++)
+		to[n] = from[n] > ' ' && from[n] <= '~' ? from[n] : '_';
+	if (n == 0)
+		to[n++] = '-';
+	to[n] = 0;
+}
+
+void pml_transport_device(const char *name, const char *driver, const char *guid,
+			  const char *firmware, bool has_windows, struct pml_fence_device *ret)
+{
+	struct utsname os;
+	memset(ret, 0, sizeof(*ret));
+	set_word(ret->name, sizeof(ret->name), name);
+	set_word(ret->driver, sizeof(ret->driver), driver);
+	set_word(ret->guid, sizeof(ret->guid), guid);
+	set_word(ret->firmware, sizeof(ret->firmware), firmware);
+	set_word(ret->kernel, sizeof(ret->kernel), uname(&os) ? "" : os.release);
+	ret->has_windows = has_windows;
+}
 
 uint64_t pml_transport_now_ns(void)
 {

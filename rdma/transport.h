@@ -14,6 +14,7 @@
 #define PML_RDMA_TRANSPORT_H
 
 #include "pml/base.h"
+#include "pml/fence.h"
 
 struct pml_fabric;   /* a listening address, or the client's way to connect */
 struct pml_ep;	     /* one connection */
@@ -46,9 +47,26 @@ enum pml_ep_fence {
 int pml_fabric_listen(enum pml_transport_kind kind, const char *host, const char *port,
 		      struct pml_fabric **ret_fabric, char *ret_reason) PML_MUST_CHECK;
 uint16_t pml_fabric_port(const struct pml_fabric *fabric);
-/* Can @base..+@bytes be registered here, and if not why, in words?  0 or -EOPNOTSUPP. */
+/*
+ * Can @base..+@bytes be registered here, and if not why, in words?  0 or -EOPNOTSUPP.
+ * The range is also what memory windows are cut from: a fabric that was not probed has
+ * no windows to offer (pml_key_new() fails with -EINVAL).
+ */
 int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes,
 		     char *ret_reason) PML_MUST_CHECK;
+/*
+ * pml_fabric_set_fence() - how keys are made and ended, on what was measured
+ * @verdicts: copied
+ * @ret_text: PML_REASON_BYTES; what is done on this fabric's device, for the log
+ *
+ * Before the first accept; without it: regions.  Returns as pml_fence_decide(): 1 asks
+ * for a warning.  Listening on every address: the device is known only when a client has
+ * come, and one whose device has no fence is refused then.
+ */
+int pml_fabric_set_fence(struct pml_fabric *fabric, enum pml_fence_choice choice,
+			 const struct pml_verdicts *verdicts, char *ret_text) PML_MUST_CHECK;
+/* For measuring: this plan, on any device, whatever is known of it.  Before accept. */
+void pml_fabric_force_fence(struct pml_fabric *fabric, const struct pml_fence_plan *plan);
 /* Waits for a client.  -ETIMEDOUT; -ESHUTDOWN after pml_fabric_shutdown(). */
 int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms,
 		      struct pml_ep **ret_ep) PML_MUST_CHECK;
@@ -59,6 +77,13 @@ void pml_fabric_close(struct pml_fabric *fabric);
  * pml_key_new() - grant remote access to exactly @bytes at @addr over this connection (I6)
  * @for_write: remote write and nothing else; otherwise remote read and nothing else
  * Everything that the fence needs is reserved here (I7).
+ *
+ *   -ENOTCONN   the connection has ended
+ *   -ETIMEDOUT  a window was not bound in time, because the client takes no messages or
+ *               the device hangs; the connection was destroyed, so nothing is bound later
+ *   -EINVAL     windows: the range is outside the probed memory
+ *   -ENOSPC     this connection has as many keys as it may have
+ *   -errno      of the device: no memory, no more regions or windows
  */
 int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
 		struct pml_key **ret_key) PML_MUST_CHECK;
@@ -70,8 +95,21 @@ int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uin
  * that was under way; the key is freed.  An error leaves it valid to try the next step;
  * PML_EP_FENCE_CONNECTION implies pml_ep_kill().  May be called after pml_ep_kill() and
  * after the peer has gone, but before pml_ep_close().
+ * @is_cooperative changes nothing: who returned a lease may be lying.
+ *
+ *   -EOPNOTSUPP  this step is no fence on this device (pml_fence_decide()): take the next
+ *   -ETIMEDOUT   the device did not confirm in time
+ *   -errno       of the device
  */
 int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative) PML_MUST_CHECK;
+
+/*
+ * Kills the connection and destroys its queue pair, whatever keys there are: these stay
+ * to be fenced.  0, or -errno of the device: try again.
+ */
+int pml_ep_destroy(struct pml_ep *ep) PML_MUST_CHECK;
+/* The device of a connection. */
+void pml_ep_device(const struct pml_ep *ep, struct pml_fence_device *ret_device);
 
 /* ---- client side -------------------------------------------------------- */
 
@@ -125,7 +163,7 @@ void pml_ep_kill(struct pml_ep *ep);
 void pml_ep_close(struct pml_ep *ep);
 /* "127.0.0.1:34567" */
 const char *pml_ep_peer(const struct pml_ep *ep);
-/* What a proven fence is on this device, in words; constant text. */
+/* How this connection's keys end, in words; constant text. */
 const char *pml_ep_fence_text(const struct pml_ep *ep);
 
 /*
@@ -133,12 +171,22 @@ const char *pml_ep_fence_text(const struct pml_ep *ep);
  * made afterwards and before.  All zero: none.
  */
 struct pml_soft_faults {
-	uint32_t delay_data_us; /* server side: each one-sided operation takes this long, in pieces
-				 */
-	uint32_t fail_key_fences;  /* the next N fences with PML_EP_FENCE_KEY fail with -EIO */
-	uint32_t late_fence_us;	   /* a fence takes this long */
-	uint32_t drop_server_msgs; /* the next N server-sent messages are lost */
-	uint32_t tear_writes;	   /* the next N writes stop half way and break the connection */
+	uint32_t delay_data_us;	    /* server: each one-sided operation takes so long, in pieces */
+	uint32_t fail_key_fences;   /* the next N fences with PML_EP_FENCE_KEY fail with -EIO */
+	uint32_t late_fence_us;	    /* a fence takes this long */
+	uint32_t drop_server_msgs;  /* the next N server-sent messages are lost */
+	uint32_t tear_writes;	    /* the next N writes stop half way and break the connection */
+	uint32_t late_local_inv_us; /* windows: LOCAL_INV completes so much later */
+	uint32_t lost_local_invs;   /* windows: the next N LOCAL_INV do nothing, never complete */
+	uint32_t fail_local_invs; /* windows: the next N complete in error and end the connection */
+	/*
+	 * Windows: LOCAL_INV does not wait for the access under way, which touches memory
+	 * up to so much later; what soft-RoCE does.
+	 */
+	uint32_t late_invalidate_us;
+	uint32_t fail_deregs;	  /* regions: the next N deregistrations fail, in any step */
+	uint32_t fail_destroys;	  /* the next N PML_EP_FENCE_CONNECTION fail */
+	uint32_t slow_destroy_us; /* PML_EP_FENCE_CONNECTION takes so much longer */
 };
 void pml_soft_set_faults(const struct pml_soft_faults *faults);
 

@@ -28,7 +28,11 @@ struct pml_transport_ops {
 
 	int (*key_new)(struct pml_ep *ep, void *addr, size_t bytes, bool for_write,
 		       uint32_t *ret_rkey, struct pml_key **ret_key);
-	int (*key_fence)(struct pml_key *key, enum pml_ep_fence how, bool is_cooperative);
+	int (*key_fence)(struct pml_key *key, enum pml_ep_fence how);
+	int (*destroy)(struct pml_ep *ep);
+	void (*ep_device)(const struct pml_ep *ep, struct pml_fence_device *ret_device);
+	/* False: not known before a client comes. */
+	bool (*fabric_device)(const struct pml_fabric *fabric, struct pml_fence_device *ret_device);
 
 	int (*connect)(const char *host, const char *port, int timeout_ms, struct pml_ep **ret_ep,
 		       char *ret_reason);
@@ -42,7 +46,7 @@ struct pml_transport_ops {
 	int (*recv)(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms);
 	void (*kill)(struct pml_ep *ep);
 	void (*close)(struct pml_ep *ep);
-	const char *fence_text;
+	const char *fence_texts[PML_FENCE_METHODS];
 };
 
 extern const struct pml_transport_ops pml_soft_ops;
@@ -51,11 +55,22 @@ extern const struct pml_transport_ops pml_verbs_ops;
 /* Each fabric's own structures begin with these. */
 struct pml_fabric {
 	const struct pml_transport_ops *ops;
+	/* Set before the first accept. */
+	void *area; /* what windows are cut from; NULL: not probed */
+	size_t area_bytes;
+	enum pml_fence_choice choice;
+	struct pml_verdicts *verdicts; /* NULL: none */
+	bool is_forced;
+	struct pml_fence_plan forced;
 };
 
 struct pml_ep {
 	const struct pml_transport_ops *ops;
 	char peer[PML_PEER_BYTES];
+	/* Server side; constant once the endpoint is handed out. */
+	void *area;
+	size_t area_bytes;
+	struct pml_fence_plan plan;
 };
 
 struct pml_key {
@@ -67,6 +82,17 @@ struct pml_local_mr {
 	void *buf;
 	size_t bytes;
 };
+
+/*
+ * Gives a new endpoint of @fabric its plan; ops->ep_device() must work on it.
+ * -EOPNOTSUPP: no fence on its device, logged.
+ */
+int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep) PML_MUST_CHECK;
+/* Is the range in the memory that windows are cut from? */
+bool pml_transport_in_area(const struct pml_ep *ep, const void *addr, size_t bytes);
+/* A device's identity from the bits that the fabric knows; "" becomes "-". */
+void pml_transport_device(const char *name, const char *driver, const char *guid,
+			  const char *firmware, bool has_windows, struct pml_fence_device *ret);
 
 /* A deadline that never comes. */
 #define PML_NEVER_NS UINT64_MAX

@@ -7,8 +7,12 @@
  *
  * Threads: one at a time accepts; shutdown from any.
  */
+#include <endian.h>
+#include <ifaddrs.h>
+#include <limits.h>
 #include <netdb.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -25,6 +29,9 @@
 /* Receiver not ready: no limit (7), for the sender has one. */
 #define RNR_RETRY 7
 #define ACK_RETRY 7
+/* Of devices without a bus: drivers/infiniband/sw/rxe/rxe_param.h, sw/siw/siw.h. */
+#define VENDOR_RXE 0xffffffu
+#define VENDOR_SIW 0x626d74u
 
 /* Private data of connection requests and replies: keeps strangers out. */
 struct hello {
@@ -212,6 +219,102 @@ static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *r
 	return -EOPNOTSUPP;
 }
 
+/* ---- devices ------------------------------------------------------------ */
+
+/* The kernel driver's name, of PATH_MAX at most. */
+static const char *driver_of(const struct ibv_context *verbs, const struct ibv_device_attr *attr,
+			     char *buf, size_t room)
+{
+	if (attr->vendor_id == VENDOR_RXE)
+		return "rdma_rxe";
+	if (attr->vendor_id == VENDOR_SIW)
+		return "siw";
+	char link[PATH_MAX];
+	int n = snprintf(link, sizeof(link), "%s/device/driver", verbs->device->ibdev_path);
+	if (n < 0 || (size_t)n >= sizeof(link))
+		return "";
+	ssize_t bytes = readlink(link, buf, room - 1);
+	if (bytes < 0)
+		return "";
+	buf[bytes] = 0;
+	const char *slash = strrchr(buf, '/');
+	return slash ? slash + 1 : buf;
+}
+
+static void describe(struct ibv_context *verbs, struct pml_fence_device *ret)
+{
+	struct ibv_device_attr attr = {0};
+	char path[PATH_MAX], guid[24];
+	if (ibv_query_device(verbs, &attr))
+		memset(&attr, 0, sizeof(attr));
+	uint64_t id = be64toh(attr.node_guid);
+	(void)snprintf(guid, sizeof(guid), "%016llx", (unsigned long long)id);
+	pml_transport_device(ibv_get_device_name(verbs->device),
+			     driver_of(verbs, &attr, path, sizeof(path)), guid, attr.fw_ver,
+			     attr.device_cap_flags & IBV_DEVICE_MEM_WINDOW_TYPE_2B, ret);
+}
+
+static void verbs_ep_device(const struct pml_ep *base, struct pml_fence_device *ret)
+{
+	const struct pml_verbs_ep *ep = (const struct pml_verbs_ep *)base; /* its first member */
+	describe(ep->id->verbs, ret);
+}
+
+static bool verbs_fabric_device(const struct pml_fabric *base, struct pml_fence_device *ret)
+{
+	const struct verbs_fabric *fabric = (const struct verbs_fabric *)base;
+	if (fabric->id->verbs)
+		describe(fabric->id->verbs, ret);
+	return fabric->id->verbs;
+}
+
+/* Is there an RDMA device behind the address? */
+static bool has_device(struct rdma_event_channel *cm, struct sockaddr *addr)
+{
+	struct rdma_cm_id *id;
+	if (rdma_create_id(cm, &id, NULL, RDMA_PS_TCP))
+		return false;
+	bool has = rdma_bind_addr(id, addr) == 0 && id->verbs;
+	(void)rdma_destroy_id(id);
+	return has;
+}
+
+int pml_fencetest_find_host(char *ret_host, char *ret_reason)
+{
+	struct ifaddrs *list, *ifa;
+	struct rdma_event_channel *cm = rdma_create_event_channel();
+	if (!cm) {
+		int err = -errno;
+		explain_no_cm(ret_reason, err);
+		return err;
+	}
+	if (getifaddrs(&list)) {
+		int err = -errno;
+		explain_setup(ret_reason, "cannot list the addresses of this machine", err);
+		rdma_destroy_event_channel(cm);
+		return err;
+	}
+	int err = -ENODEV;
+	for (ifa = list; ifa && err; ifa = ifa->ifa_next) {
+		sa_family_t family = ifa->ifa_addr ? ifa->ifa_addr->sa_family : AF_UNSPEC;
+		if ((family != AF_INET && family != AF_INET6) || !has_device(cm, ifa->ifa_addr))
+			continue;
+		socklen_t bytes = family == AF_INET ? sizeof(struct sockaddr_in)
+						    : sizeof(struct sockaddr_in6);
+		if (getnameinfo(ifa->ifa_addr, bytes, ret_host, PML_FENCE_HOST_BYTES, NULL, 0,
+				NI_NUMERICHOST) == 0)
+			err = 0;
+	}
+	freeifaddrs(list);
+	rdma_destroy_event_channel(cm);
+	if (err)
+		pml_transport_reason(ret_reason,
+				     "no address of this machine belongs to an RDMA device: see "
+				     "rdma link; soft-RoCE: rdma link add rxe0 type rxe netdev "
+				     "INTERFACE");
+	return err;
+}
+
 /* ---- accepting ---------------------------------------------------------- */
 
 static struct pml_verbs_ep *take_pending(struct verbs_fabric *fabric, const struct rdma_cm_id *id)
@@ -242,6 +345,7 @@ static int accept_request(struct pml_verbs_ep *ep, const struct rdma_conn_param 
 	int rc = ibv_query_device(ep->id->verbs, &device);
 	if (rc)
 		return -rc;
+	ep->is_rxe = device.vendor_id == VENDOR_RXE;
 	struct rdma_conn_param param = {
 		.private_data = &our_hello,
 		.private_data_len = sizeof(our_hello),
@@ -265,8 +369,11 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 		err = pml_verbs_ep_new(&ep);
 	if (!err) {
 		ep->id = id;
-		err = accept_request(ep, asked);
+		ep->is_server = true;
+		err = pml_transport_plan(&fabric->base, &ep->base);
 	}
+	if (!err)
+		err = accept_request(ep, asked);
 	if (err) {
 		(void)rdma_reject(id, &our_hello, sizeof(our_hello));
 		if (err != -EPROTO)
@@ -509,6 +616,20 @@ const struct pml_transport_ops pml_verbs_ops = {
 	.recv = pml_verbs_recv,
 	.kill = pml_verbs_kill,
 	.close = pml_verbs_close,
-	.fence_text = "the segment's own memory region is deregistered (ibv_dereg_mr): the device "
-		      "has dropped it before the call returns",
+	.destroy = pml_verbs_destroy,
+	.ep_device = verbs_ep_device,
+	.fabric_device = verbs_fabric_device,
+	.fence_texts =
+		{
+			[PML_BY_WINDOW] =
+				"the segment's memory window is invalidated (LOCAL_INV), and "
+				"the device confirms it",
+			[PML_BY_REGION] =
+				"the segment's own memory region is deregistered "
+				"(ibv_dereg_mr): the device has dropped it before the call "
+				"returns",
+			[PML_BY_CONNECTION] =
+				"the client's queue pair is destroyed, and the segment's "
+				"own memory region deregistered",
+		},
 };

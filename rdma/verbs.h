@@ -2,14 +2,15 @@
 /*
  * verbs.h -- RDMA devices: endpoints
  *
- * verbs.c makes connections, verbs_ep.c uses them.  The only file that includes
- * <infiniband/verbs.h> and <rdma/rdma_cma.h>; private to verbs*.c.
+ * verbs.c makes connections, verbs_ep.c uses them, verbs_key.c gives access.  The only file that
+ * includes <infiniband/verbs.h> and <rdma/rdma_cma.h>; private to verbs*.c.
  *
  * The end of a connection shows as an event of the connection manager, as a
  * failed completion, or as pml_ep_kill(); each leads to pml_verbs_ep_end(),
  * which makes dead_fd readable for good, and so wakes every sleeper.
  *
- * Lock order: sq_lock, rq_lock, cm_lock.  No lock is held while sleeping.
+ * Lock order: key_lock, sq_lock, rq_lock, cm_lock.  None but key_lock is held while
+ * sleeping, and that only while the device frees something.
  */
 #ifndef PML_RDMA_VERBS_H
 #define PML_RDMA_VERBS_H
@@ -19,6 +20,14 @@
 #include <stdatomic.h>
 
 #include "transport_impl.h"
+
+/* Work-request id: the address of a window, and this. */
+#define PML_VERBS_WR_IS_WINDOW (UINT64_C(1) << 62)
+/* Places in the send queue and its completion queue for work on windows (I7). */
+#define PML_VERBS_BIND_SLOTS 16
+#define PML_VERBS_INV_SLOTS  48
+
+struct pml_verbs_window;
 
 struct pml_verbs_op {
 	uint64_t cookie;
@@ -33,7 +42,7 @@ struct pml_verbs_look {
 };
 
 struct pml_verbs_ep {
-	struct pml_ep base;
+	struct pml_ep base;	       /* first: see verbs_ep_device() */
 	struct rdma_event_channel *cm; /* events of this connection alone */
 	struct rdma_cm_id *id;
 	struct ibv_pd *pd;
@@ -46,13 +55,22 @@ struct pml_verbs_ep {
 	atomic_bool is_killed;	  /* by this side: nothing more is delivered */
 	_Atomic uint64_t dead_ns; /* since when; set before is_dead */
 	atomic_uint keys_count;
+	bool is_server;
+	bool is_rxe; /* soft-RoCE, with habits of its own */
+
+	pthread_mutex_t key_lock;
+	struct ibv_mr *base_mr; /* of the whole area, without remote rights; made on first need */
+	struct pml_verbs_window *windows, *windows_free;
+	uint32_t windows_count;
+	bool are_windows_gone; /* the connection is destroyed, and they are proven dead */
 
 	pthread_mutex_t sq_lock; /* send queue and its completions */
 	uint32_t free_slots[PML_MSG_DEPTH];
 	uint32_t free_count;
 	struct pml_verbs_op ops[PML_DATA_DEPTH]; /* index modulo PML_DATA_DEPTH */
 	uint64_t ops_posted, ops_done, ops_collected;
-	bool is_flushed; /* completions that still come are of no interest */
+	uint32_t bind_slots, inv_slots; /* free ones */
+	bool is_flushed;		/* completions that still come are of no interest */
 
 	pthread_mutex_t rq_lock; /* receive queue and its completions */
 	bool is_drained;	 /* the receive queue was flushed: no more messages */
@@ -80,11 +98,22 @@ int pml_verbs_nonblocking(int fd) PML_MUST_CHECK;
 /* @fd: an eventfd(2). */
 void pml_verbs_make_readable(int fd);
 
+/* With sq_lock: takes all completions of the send queue that are there. */
+void pml_verbs_reap_locked(struct pml_verbs_ep *ep);
+/* With sq_lock: posts one work request, signaled.  -ENOTCONN. */
+int pml_verbs_post_locked(struct pml_verbs_ep *ep, struct ibv_send_wr *wr) PML_MUST_CHECK;
+/* A work request of a window has completed. */
+void pml_verbs_window_done_locked(struct pml_verbs_ep *ep, uint64_t wr_id, int status);
+/* After it nobody touches the queue pair; the completion queues stay. */
+int pml_verbs_destroy_qp(struct pml_verbs_ep *ep) PML_MUST_CHECK;
+/* Frees what pml_verbs_destroy() has left of them. */
+void pml_verbs_forget_windows(struct pml_verbs_ep *ep);
+
 /* transport.h on an endpoint */
 int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
 		      uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
-int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how,
-			bool is_cooperative) PML_MUST_CHECK;
+int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how) PML_MUST_CHECK;
+int pml_verbs_destroy(struct pml_ep *base) PML_MUST_CHECK;
 int pml_verbs_local_mr_new(struct pml_ep *base, void *buf, size_t bytes,
 			   struct pml_local_mr **ret_mr) PML_MUST_CHECK;
 void pml_verbs_local_mr_free(struct pml_local_mr *base);

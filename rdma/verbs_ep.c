@@ -3,16 +3,12 @@
  * verbs_ep.c -- endpoints on RDMA devices
  *
  * Each connection has a protection domain, completion queues and a queue pair
- * of its own.  A key is a memory region of exactly its range in that domain,
- * so it is worth nothing on any other connection (I6).  The fence is
- * ibv_dereg_mr(3): it returns after the device has dropped the region.  On
- * soft-RoCE that is measured to be a fence against a client that goes on, and
- * completed invalidations and queue pairs in error are measured not to be.
- * Message buffers are registered without remote rights.
+ * of its own.  Its keys, and their ends, are in verbs_key.c.  Message buffers are
+ * registered without remote rights.
  *
- * Messages and one-sided operations share the send queue.  Its completions are
- * taken by whoever needs them, under sq_lock; those of operations are kept in
- * the ring until pml_ep_poll() hands them out.
+ * Messages, one-sided operations and the work on memory windows share the send
+ * queue.  Its completions are taken by whoever needs them, under sq_lock; those of
+ * operations are kept in the ring until pml_ep_poll() hands them out.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -41,13 +37,8 @@
 /* How often a caller that never sleeps looks for a disconnect. */
 #define GLANCE_NS 1000000u
 
-/* Work-request ids on the send queue: a message's slot, or a data operation. */
+/* Work-request ids on the send queue: a message's slot, a window, or a data operation. */
 #define WR_IS_MSG (UINT64_C(1) << 63)
-
-struct verbs_key {
-	struct pml_key base;
-	struct ibv_mr *mr;
-};
 
 struct verbs_local_mr {
 	struct pml_local_mr base;
@@ -94,21 +85,6 @@ void pml_verbs_kill(struct pml_ep *base)
 	struct pml_verbs_ep *ep = ep_of(base);
 	atomic_store(&ep->is_killed, true);
 	pml_verbs_ep_end(ep);
-}
-
-/* After it nobody touches the queue pair; the completion queues stay. */
-static void destroy_qp(struct pml_verbs_ep *ep)
-{
-	pthread_mutex_lock(&ep->sq_lock);
-	pthread_mutex_lock(&ep->rq_lock);
-	pthread_mutex_lock(&ep->cm_lock);
-	if (ep->has_qp) {
-		ep->has_qp = false;
-		rdma_destroy_qp(ep->id);
-	}
-	pthread_mutex_unlock(&ep->cm_lock);
-	pthread_mutex_unlock(&ep->rq_lock);
-	pthread_mutex_unlock(&ep->sq_lock);
 }
 
 /* Has the connection been dead for so long that the device has no more to say? */
@@ -231,7 +207,14 @@ static int status_of(const struct ibv_wc *wc)
 	return wc->status == IBV_WC_REM_ACCESS_ERR ? -EACCES : -ENOTCONN;
 }
 
-static void reap_locked(struct pml_verbs_ep *ep)
+static int window_status(const struct ibv_wc *wc)
+{
+	if (wc->status == IBV_WC_SUCCESS)
+		return 0;
+	return wc->status == IBV_WC_WR_FLUSH_ERR ? -ENOTCONN : -EIO;
+}
+
+void pml_verbs_reap_locked(struct pml_verbs_ep *ep)
 {
 	struct ibv_wc wc[16];
 	bool has_failed = false;
@@ -242,6 +225,9 @@ static void reap_locked(struct pml_verbs_ep *ep)
 			has_failed |= wc[i].status != IBV_WC_SUCCESS;
 			if (wc[i].wr_id & WR_IS_MSG) {
 				ep->free_slots[ep->free_count++] = (uint32_t)wc[i].wr_id;
+			} else if (wc[i].wr_id & PML_VERBS_WR_IS_WINDOW) {
+				pml_verbs_window_done_locked(ep, wc[i].wr_id,
+							     window_status(&wc[i]));
 			} else if (!ep->is_flushed) {
 				/* A send queue completes in order. */
 				assert(wc[i].wr_id == ep->ops_done);
@@ -253,7 +239,7 @@ static void reap_locked(struct pml_verbs_ep *ep)
 		pml_verbs_ep_end(ep);
 }
 
-static int post_locked(struct pml_verbs_ep *ep, struct ibv_send_wr *wr)
+int pml_verbs_post_locked(struct pml_verbs_ep *ep, struct ibv_send_wr *wr)
 {
 	if (atomic_load(&ep->is_dead) || !ep->has_qp)
 		return -ENOTCONN;
@@ -268,7 +254,7 @@ static int post_locked(struct pml_verbs_ep *ep, struct ibv_send_wr *wr)
 static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes)
 {
 	if (ep->free_count < PML_MSG_DEPTH / 2)
-		reap_locked(ep);
+		pml_verbs_reap_locked(ep);
 	if (atomic_load(&ep->is_dead))
 		return -ENOTCONN;
 	if (ep->free_count == 0)
@@ -287,7 +273,7 @@ static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes)
 		.num_sge = 1,
 		.opcode = IBV_WR_SEND,
 	};
-	int err = post_locked(ep, &wr);
+	int err = pml_verbs_post_locked(ep, &wr);
 	if (!err)
 		ep->free_count--;
 	return err;
@@ -329,7 +315,7 @@ int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op)
 	int err = -EAGAIN;
 	if (ep->ops_posted - ep->ops_collected < PML_DATA_DEPTH) {
 		wr.wr_id = ep->ops_posted;
-		err = post_locked(ep, &wr);
+		err = pml_verbs_post_locked(ep, &wr);
 	} else if (atomic_load(&ep->is_dead)) {
 		err = -ENOTCONN;
 	}
@@ -342,9 +328,11 @@ int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op)
 /* What the device has not flushed in time: without a queue pair it touches no buffer. */
 static void flush(struct pml_verbs_ep *ep)
 {
-	destroy_qp(ep);
+	/* A client's: it has no windows. */
+	if (pml_verbs_destroy_qp(ep))
+		return;
 	pthread_mutex_lock(&ep->sq_lock);
-	reap_locked(ep);
+	pml_verbs_reap_locked(ep);
 	while (ep->ops_done < ep->ops_posted)
 		ep->ops[ep->ops_done++ % PML_DATA_DEPTH].status = -ENOTCONN;
 	ep->is_flushed = true;
@@ -357,7 +345,7 @@ static int collect(struct pml_verbs_ep *ep, struct pml_completion *ret, int max)
 	int n = 0;
 	bool is_dead = atomic_load(&ep->is_dead);
 	pthread_mutex_lock(&ep->sq_lock);
-	reap_locked(ep);
+	pml_verbs_reap_locked(ep);
 	for (; n < max && ep->ops_collected < ep->ops_done; n++) {
 		const struct pml_verbs_op *op = &ep->ops[ep->ops_collected++ % PML_DATA_DEPTH];
 		ret[n] = (struct pml_completion){.cookie = op->cookie, .status = op->status};
@@ -479,48 +467,7 @@ int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int timeou
 	return n > 0 ? 0 : n < 0 ? n : -ETIMEDOUT;
 }
 
-/* ---- keys and buffers --------------------------------------------------- */
-
-int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
-		      uint32_t *ret_rkey, struct pml_key **ret_key)
-{
-	struct pml_verbs_ep *ep = ep_of(base);
-	if (atomic_load(&ep->is_dead))
-		return -ENOTCONN;
-	struct verbs_key *key = malloc(sizeof(*key));
-	if (!key)
-		return -ENOMEM;
-	/* Remote write needs local write.  ibv_reg_mr(3) */
-	key->mr = ibv_reg_mr(ep->pd, addr, bytes,
-			     for_write ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE
-				       : IBV_ACCESS_REMOTE_READ);
-	if (!key->mr) {
-		int err = -errno;
-		free(key);
-		return err;
-	}
-	key->base.ep = base;
-	atomic_fetch_add(&ep->keys_count, 1);
-	*ret_rkey = key->mr->rkey;
-	*ret_key = &key->base;
-	return 0;
-}
-
-int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how, bool is_cooperative)
-{
-	struct verbs_key *key = PML_CONTAINER_OF(base, struct verbs_key, base);
-	struct pml_verbs_ep *ep = ep_of(base->ep);
-	if (how == PML_EP_FENCE_CONNECTION) {
-		pml_verbs_kill(base->ep);
-		destroy_qp(ep);
-	}
-	int rc = ibv_dereg_mr(key->mr);
-	if (rc)
-		return -rc;
-	atomic_fetch_sub(&ep->keys_count, 1);
-	free(key);
-	return 0;
-}
+/* ---- buffers ------------------------------------------------------------ */
 
 int pml_verbs_local_mr_new(struct pml_ep *base, void *buf, size_t bytes,
 			   struct pml_local_mr **ret_mr)
@@ -554,9 +501,15 @@ void pml_verbs_local_mr_free(struct pml_local_mr *base)
 void pml_verbs_close(struct pml_ep *base)
 {
 	struct pml_verbs_ep *ep = ep_of(base);
-	pml_verbs_kill(base);
-	destroy_qp(ep);
+	int err = pml_verbs_destroy(base);
 	assert(atomic_load(&ep->keys_count) == 0);
+	if (err) {
+		/* Freeing what a device still uses would be worse than to lose it. */
+		pml_log_error("%s: the connection cannot be destroyed: %s", base->peer,
+			      strerrordesc_np(-err));
+		return;
+	}
+	pml_verbs_forget_windows(ep);
 	if (ep->msgs_mr)
 		(void)ibv_dereg_mr(ep->msgs_mr);
 	if (ep->send_cq)
@@ -578,6 +531,7 @@ void pml_verbs_close(struct pml_ep *base)
 	pthread_mutex_destroy(&ep->rq_lock);
 	pthread_mutex_destroy(&ep->cm_lock);
 	pthread_mutex_destroy(&ep->event_lock);
+	pthread_mutex_destroy(&ep->key_lock);
 	free(ep->msgs);
 	free(ep);
 }
@@ -600,6 +554,7 @@ int pml_verbs_ep_new(struct pml_verbs_ep **ret_ep)
 	pthread_mutex_init(&ep->rq_lock, NULL);
 	pthread_mutex_init(&ep->cm_lock, NULL);
 	pthread_mutex_init(&ep->event_lock, NULL);
+	pthread_mutex_init(&ep->key_lock, NULL);
 	ep->cm = rdma_create_event_channel();
 	int err = ep->cm ? pml_verbs_nonblocking(ep->cm->fd) : -errno;
 	if (err)
@@ -613,6 +568,11 @@ static int make_queues(struct pml_verbs_ep *ep)
 {
 	struct ibv_context *verbs = ep->id->verbs;
 	int send_depth = PML_DATA_DEPTH + PML_MSG_DEPTH;
+	if (ep->base.plan.method == PML_BY_WINDOW && ep->is_server) {
+		ep->bind_slots = PML_VERBS_BIND_SLOTS;
+		ep->inv_slots = PML_VERBS_INV_SLOTS;
+		send_depth += PML_VERBS_BIND_SLOTS + PML_VERBS_INV_SLOTS;
+	}
 	ep->pd = ibv_alloc_pd(verbs);
 	if (!ep->pd)
 		return -errno;

@@ -158,7 +158,7 @@ static void test_a_write_that_changes_its_size_is_refused(void)
 	CHECK(is_all(area + sizeof(piece.data), AREA - sizeof(piece.data), POISON));
 	fence_ok(key, PML_EP_FENCE_KEY);
 	raw_close(fd, ep);
-	free(area);
+	area_free(area);
 }
 
 static void test_messages_without_credit_end_the_connection(void)
@@ -274,7 +274,7 @@ static void test_a_client_that_stalls_in_a_write_cannot_stall_the_fence(void)
 	CHECK(is_ended(ep));
 	CHECK(is_all(area, PIECE, POISON));
 	raw_close(fd, ep);
-	free(area);
+	area_free(area);
 }
 
 /* Reads to the end of the stream: no poison in it, and a refusal last. */
@@ -330,7 +330,7 @@ static void test_a_client_that_reads_nothing_cannot_stall_fence_or_sender(void)
 	check_stream_end(fd);
 	CHECK(is_ended(ep));
 	raw_close(fd, ep);
-	free(area);
+	area_free(area);
 }
 
 /* ---- faults ------------------------------------------------------------- */
@@ -375,8 +375,8 @@ static void rig_close(struct rig *r)
 		fence_ok(r->key, PML_EP_FENCE_CONNECTION);
 	pml_local_mr_free(r->mr);
 	pair_close(&r->p);
-	free(r->area);
-	free(r->buf);
+	area_free(r->area);
+	area_free(r->buf);
 }
 
 static void test_fault_delay_stretches_an_operation(void)
@@ -531,7 +531,7 @@ static void test_keys_run_out_with_an_error_and_slots_change_their_tag(void)
 	for (uint32_t i = 0; i < count; i++)
 		fence_ok(keys[i], PML_EP_FENCE_KEY);
 	pair_close(&p);
-	free(area);
+	area_free(area);
 }
 
 static void test_ipv6_works(void)
@@ -613,6 +613,9 @@ int main(int argc, char **argv)
 	TAP_RUN(test_keys_run_out_with_an_error_and_slots_change_their_tag);
 	TAP_RUN(test_ipv6_works);
 	TAP_RUN(test_speed);
-	pml_fabric_close(suite.fabric);
+	suite_close();
+	suite.is_window_fence = true;
+	suite.fence_rounds = 100;
+	suite_run_windows();
 	return tap_done();
 }

@@ -79,8 +79,8 @@ static void test_speed(void)
 	pml_local_mr_free(mr);
 	fence_ok(key, PML_EP_FENCE_KEY);
 	pair_close(&p);
-	free(area);
-	free(buf);
+	area_free(area);
+	area_free(buf);
 }
 
 int main(int argc, char **argv)
@@ -97,6 +97,8 @@ int main(int argc, char **argv)
 	suite_run();
 	SUITE_RUN(test_a_foreign_client_is_refused);
 	SUITE_RUN(test_speed);
-	pml_fabric_close(suite.fabric);
+	suite_close();
+	suite.is_window_fence = false; /* not on soft-RoCE: pmemlease fencetest */
+	suite_run_windows();
 	return tap_done();
 }

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "../../rdma/transport.h"
@@ -22,6 +23,7 @@
 #define PIECE	  65536u
 #define POISON	  0xd5
 #define IN_FLIGHT 16
+#define AREAS_MAX 8
 
 static struct {
 	enum pml_transport_kind kind;
@@ -30,6 +32,10 @@ static struct {
 	const char *skip; /* reason not to run anything */
 	struct pml_fabric *fabric;
 	char port[8];
+	/* Keys are windows; invalidating one is a fence there. */
+	bool has_windows, is_window_fence;
+	uint8_t *arena; /* AREAS_MAX areas; what windows are cut from */
+	atomic_bool is_area_used[AREAS_MAX];
 } suite;
 
 /* One connection, both ends in this process. */
@@ -67,11 +73,19 @@ static void pair_close(struct pair *p)
 
 static uint8_t *area_new(uint8_t fill)
 {
-	void *area = NULL;
-	if (posix_memalign(&area, 4096, AREA))
-		abort();
-	memset(area, fill, AREA);
-	return area;
+	for (int i = 0; i < AREAS_MAX; i++) {
+		if (atomic_exchange(&suite.is_area_used[i], true))
+			continue;
+		uint8_t *area = suite.arena + (size_t)i * AREA;
+		memset(area, fill, AREA);
+		return area;
+	}
+	abort();
+}
+
+static void area_free(const uint8_t *area)
+{
+	atomic_store(&suite.is_area_used[(size_t)(area - suite.arena) / AREA], false);
 }
 
 static bool is_all(const uint8_t *bytes, size_t n, uint8_t value)
@@ -259,8 +273,8 @@ static void test_reads_and_writes_move_the_right_bytes(void)
 	}
 	pml_local_mr_free(mr);
 	pair_close(&p);
-	free(area);
-	free(buf);
+	area_free(area);
+	area_free(buf);
 }
 
 static void test_a_full_queue_completes_in_posting_order(void)
@@ -306,8 +320,8 @@ static void test_a_full_queue_completes_in_posting_order(void)
 	}
 	pml_local_mr_free(mr);
 	pair_close(&p);
-	free(area);
-	free(buf);
+	area_free(area);
+	area_free(buf);
 }
 
 /* ---- what a key does not allow ------------------------------------------ */
@@ -434,8 +448,8 @@ static void test_misuse_is_refused_and_ends_that_connection_only(void)
 	CHECK_EQ(pml_ep_recv(other.server, msg, &bytes, WAIT_MS), 0);
 	CHECK_EQ(bytes, 5);
 	pair_close(&other);
-	free(area);
-	free(buf);
+	area_free(area);
+	area_free(buf);
 }
 
 static void test_a_fence_without_use_leaves_the_connection_alive(void)
@@ -463,8 +477,88 @@ static void test_a_fence_without_use_leaves_the_connection_alive(void)
 	CHECK(is_all(buf, 4096, 0x44));
 	pml_local_mr_free(mr);
 	pair_close(&p);
-	free(area);
-	free(buf);
+	area_free(area);
+	area_free(buf);
+}
+
+/* More than a window has tags, so that it has to be given back and replaced. */
+static void test_tags_change_and_come_back_late(void)
+{
+	enum { BINDS = 600, WINDOW = 200 };
+	static uint32_t seen[BINDS];
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	uint8_t *area = area_new(0x44);
+	for (unsigned i = 0; i < BINDS; i++) {
+		struct pml_key *key;
+		REQUIRE(pml_key_new(p.server, area, 4096, i % 2, &seen[i], &key) == 0);
+		for (unsigned j = i > WINDOW ? i - WINDOW : 0; j < i; j++)
+			REQUIRE(seen[j] != seen[i]);
+		REQUIRE(pml_key_fence(key, PML_EP_FENCE_KEY, true) == 0);
+	}
+	pair_close(&p);
+	area_free(area);
+}
+
+/* Keys of one connection end in any order, some with it and some before. */
+static void test_many_keys_end_in_any_order(void)
+{
+	enum { KEYS = 100 };
+	struct pml_key *keys[KEYS];
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	uint8_t *area = area_new(0);
+	uint32_t rkey;
+	for (unsigned i = 0; i < KEYS; i++)
+		REQUIRE(pml_key_new(p.server, area + i * 4096, 4096, i % 2, &rkey, &keys[i]) == 0);
+	for (unsigned i = 0; i < KEYS / 2; i++)
+		fence_ok(keys[i * 2], PML_EP_FENCE_KEY);
+	fence_ok(keys[1], PML_EP_FENCE_CONNECTION);
+	for (unsigned i = 1; i < KEYS / 2; i++)
+		fence_ok(keys[i * 2 + 1], i % 2 ? PML_EP_FENCE_KEY : PML_EP_FENCE_CONNECTION);
+	CHECK_EQ(pml_key_new(p.server, area, 4096, false, &rkey, &keys[0]), -ENOTCONN);
+	pair_close(&p);
+	area_free(area);
+}
+
+static void test_windows_lie_inside_the_probed_memory(void)
+{
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	uint8_t *end = suite.arena + (size_t)AREAS_MAX * AREA;
+	struct pml_key *key;
+	uint32_t rkey;
+	CHECK_EQ(pml_key_new(p.server, suite.arena - 4096, 8192, false, &rkey, &key), -EINVAL);
+	CHECK_EQ(pml_key_new(p.server, end - 4096, 8192, false, &rkey, &key), -EINVAL);
+	CHECK_EQ(pml_key_new(p.server, end, 1, false, &rkey, &key), -EINVAL);
+	REQUIRE(pml_key_new(p.server, end - 4096, 4096, false, &rkey, &key) == 0);
+	fence_ok(key, PML_EP_FENCE_KEY);
+	pair_close(&p);
+}
+
+/* A step that is no fence there must not be taken for one: the next has to be. */
+static void test_an_unproven_step_is_refused(void)
+{
+	static const struct pml_fence_plan plans[] = {
+		{PML_BY_REGION, false, true},
+		{PML_BY_WINDOW, false, true},
+		{PML_BY_CONNECTION, false, true},
+	};
+	for (size_t i = suite.has_windows ? 0 : 2; i < PML_ARRAY_LEN(plans); i++) {
+		struct pair p;
+		struct pml_key *key;
+		uint32_t rkey;
+		pml_fabric_force_fence(suite.fabric, &plans[i]);
+		REQUIRE(pair_open(&p));
+		uint8_t *area = area_new(0);
+		REQUIRE(pml_key_new(p.server, area, 4096, true, &rkey, &key) == 0);
+		CHECK_EQ(pml_key_fence(key, PML_EP_FENCE_KEY, true), -EOPNOTSUPP);
+		CHECK_EQ(pml_ep_send(p.server, "x", 1, WAIT_MS), 0);
+		fence_ok(key, PML_EP_FENCE_CONNECTION);
+		CHECK_EQ(pml_ep_send(p.server, "x", 1, WAIT_MS), -ENOTCONN);
+		pair_close(&p);
+		area_free(area);
+	}
 }
 
 /* ---- fences against a client that goes on (I3) --------------------------- */
@@ -529,7 +623,7 @@ static void *attack_main(void *arg)
 		attack_once(a, ep, buf);
 		pml_ep_close(ep);
 	}
-	free(buf);
+	area_free(buf);
 	return NULL;
 }
 
@@ -548,7 +642,8 @@ static unsigned defend_once(struct attack *a, uint8_t *area, unsigned round)
 	if (pml_key_new(ep, area, PIECE, a->is_write, &grant.rkey, &key)) {
 		TAP_FAIL("round %u: no key", round);
 	} else {
-		enum pml_ep_fence how = round % 3 == 2 ? PML_EP_FENCE_CONNECTION : PML_EP_FENCE_KEY;
+		bool is_hard = round % 3 == 2 || (suite.has_windows && !suite.is_window_fence);
+		enum pml_ep_fence how = is_hard ? PML_EP_FENCE_CONNECTION : PML_EP_FENCE_KEY;
 		CHECK_EQ(pml_ep_send(ep, &grant, sizeof(grant), WAIT_MS), 0);
 		uint64_t start = pml_now_ms();
 		while (atomic_load(&a->done_ops) < 2 && pml_now_ms() - start < 2000)
@@ -583,7 +678,7 @@ static void attack_and_defend(bool is_write)
 	pthread_join(thread, NULL);
 	CHECK_EQ(violations, 0);
 	CHECK_EQ(atomic_load(&a.late_reads), 0);
-	free(area);
+	area_free(area);
 }
 
 static void test_no_byte_changes_after_a_fence(void)
@@ -709,9 +804,12 @@ static void child_server(void)
 		sleep(60);
 }
 
+static void suite_arena(void);
+
 /* True: this process was a child, and is done. */
 static bool suite_child(int argc, char **argv)
 {
+	suite_arena();
 	if (argc < 3)
 		return false;
 	if (strcmp(argv[1], "--client") == 0)
@@ -770,7 +868,7 @@ static void read_until_killed(struct pml_ep *ep, pid_t pid)
 	CHECK(pml_now_ms() - start < 5000);
 	CHECK_EQ(pml_ep_recv(ep, buf, &bytes, WAIT_MS), -ENOTCONN);
 	pml_local_mr_free(mr);
-	free(buf);
+	area_free(buf);
 }
 
 static void test_a_server_that_was_killed_is_noticed(void)
@@ -820,7 +918,7 @@ static void test_memory_of_the_process_can_be_registered(void)
 	char reason[PML_REASON_BYTES];
 	CHECK_EQ(pml_fabric_probe(suite.fabric, area, AREA, reason), 0);
 	CHECK(is_all(area, AREA, 0x12));
-	free(area);
+	area_free(area);
 }
 
 static void *shutdown_main(void *arg)
@@ -845,6 +943,14 @@ static void test_shutdown_ends_accept(void)
 	pml_fabric_close(fabric);
 }
 
+static void suite_arena(void)
+{
+	suite.arena = mmap(NULL, (size_t)AREAS_MAX * AREA, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (suite.arena == MAP_FAILED)
+		abort();
+}
+
 static void suite_open(void)
 {
 	char reason[PML_REASON_BYTES];
@@ -853,6 +959,18 @@ static void suite_open(void)
 	if (pml_fabric_listen(suite.kind, suite.host, "0", &suite.fabric, reason))
 		BAIL_OUT("%s", reason);
 	snprintf(suite.port, sizeof(suite.port), "%u", pml_fabric_port(suite.fabric));
+	if (suite.has_windows) {
+		const struct pml_fence_plan plan = {PML_BY_WINDOW, true, true};
+		if (pml_fabric_probe(suite.fabric, suite.arena, (size_t)AREAS_MAX * AREA, reason))
+			BAIL_OUT("%s", reason);
+		pml_fabric_force_fence(suite.fabric, &plan);
+	}
+}
+
+static void suite_close(void)
+{
+	pml_fabric_close(suite.fabric);
+	suite.fabric = NULL;
 }
 
 /* Runs @fn, or reports why not. */
@@ -876,12 +994,33 @@ static void suite_run(void)
 	SUITE_RUN(test_a_full_queue_completes_in_posting_order);
 	SUITE_RUN(test_misuse_is_refused_and_ends_that_connection_only);
 	SUITE_RUN(test_a_fence_without_use_leaves_the_connection_alive);
+	SUITE_RUN(test_many_keys_end_in_any_order);
 	SUITE_RUN(test_no_byte_changes_after_a_fence);
 	SUITE_RUN(test_no_read_returns_bytes_from_after_a_fence);
 	SUITE_RUN(test_kill_wakes_everybody);
 	SUITE_RUN(test_kill_wakes_a_sender);
 	SUITE_RUN(test_a_client_that_was_killed_is_noticed);
 	SUITE_RUN(test_a_server_that_was_killed_is_noticed);
+}
+
+#define WINDOW_RUN(fn) tap_run("windows: " #fn, suite.skip ? suite_skipped : fn)
+
+/* What has to do with keys, once more with windows.  Its own fabric. */
+static void suite_run_windows(void)
+{
+	suite.has_windows = true;
+	suite_open();
+	WINDOW_RUN(test_windows_lie_inside_the_probed_memory);
+	WINDOW_RUN(test_reads_and_writes_move_the_right_bytes);
+	WINDOW_RUN(test_a_full_queue_completes_in_posting_order);
+	WINDOW_RUN(test_misuse_is_refused_and_ends_that_connection_only);
+	WINDOW_RUN(test_a_fence_without_use_leaves_the_connection_alive);
+	WINDOW_RUN(test_tags_change_and_come_back_late);
+	WINDOW_RUN(test_many_keys_end_in_any_order);
+	WINDOW_RUN(test_no_byte_changes_after_a_fence);
+	WINDOW_RUN(test_no_read_returns_bytes_from_after_a_fence);
+	WINDOW_RUN(test_an_unproven_step_is_refused);
+	suite_close();
 }
 
 #endif
