@@ -6,7 +6,7 @@
  * but root or ourselves can have written it, and only as a whole: one line that is not
  * ours spoils it.  It is replaced by rename(2), under a lock file beside it.
  *
- * Format: a first line of its own, then one line for each verdict: nine fields in the
+ * Format: a first line of its own, then one line for each verdict: ten fields in the
  * order of write_verdict(), "name=value", separated by single blanks.
  * Threads: any; processes wait for each other.
  */
@@ -134,6 +134,8 @@ static int parse_line(char *line, struct pml_verdict *ret)
 	if (!err)
 		err = take_number(&line, "violations", &v.violations);
 	if (!err)
+		err = take_number(&line, "unbounded", &v.unbounded);
+	if (!err)
 		err = take_word(&line, "date", v.date, sizeof(v.date));
 	if (!err && (line || v.violations > v.trials))
 		err = -EINVAL;
@@ -147,9 +149,10 @@ static int write_verdict(FILE *f, const struct pml_verdict *v)
 	const struct pml_fence_device *d = &v->device;
 	int n = fprintf(f,
 			"device=%s driver=%s guid=%s firmware=%s kernel=%s method=%s "
-			"trials=%" PRIu64 " violations=%" PRIu64 " date=%s\n",
+			"trials=%" PRIu64 " violations=%" PRIu64 " unbounded=%" PRIu64 " date=%s\n",
 			d->name, d->driver, d->guid, d->firmware, d->kernel,
-			pml_fence_method_name(v->method), v->trials, v->violations, v->date);
+			pml_fence_method_name(v->method), v->trials, v->violations, v->unbounded,
+			v->date);
 	return n < 0 ? -EIO : 0;
 }
 
@@ -277,6 +280,7 @@ static int add(struct pml_verdicts *verdicts, const struct pml_verdict *verdict)
 			continue;
 		v->trials += verdict->trials;
 		v->violations += verdict->violations;
+		v->unbounded += verdict->unbounded;
 		memcpy(v->date, verdict->date, sizeof(v->date));
 		return 0;
 	}
@@ -370,19 +374,41 @@ static enum proof proof_of(const struct pml_verdicts *verdicts,
 	const struct pml_verdict *v = pml_verdict_find(verdicts, device, method);
 	if (!v)
 		return UNKNOWN;
-	if (v->violations > 0)
+	if (v->violations > 0 || v->unbounded > 0)
 		return DISPROVEN;
 	return v->trials >= PML_VERDICT_TRIALS_MIN ? PROVEN : UNKNOWN;
 }
 
+/*
+ * May windows be used at all (I6)?  soft-RoCE checks an access through a window against the
+ * registration behind it, not against the window (drivers/infiniband/sw/rxe/rxe_resp.c,
+ * check_rkey()): until it is seen to have been mended there, they are none.
+ */
+static bool are_bounds_kept(const struct pml_verdicts *verdicts,
+			    const struct pml_fence_device *device)
+{
+	const struct pml_verdict *v = pml_verdict_find(verdicts, device, PML_BY_WINDOW);
+	if (v && v->trials > 0)
+		return v->unbounded == 0;
+	return strcmp(device->driver, "rdma_rxe") != 0;
+}
+
 /* Windows were asked for.  What they lack, the connection has to give. */
-static int decide_windows(const struct pml_fence_device *device, enum proof window,
+static int decide_windows(const struct pml_verdicts *verdicts,
+			  const struct pml_fence_device *device, enum proof window,
 			  struct pml_fence_plan *plan, char *ret_text)
 {
 	if (!device->has_windows) {
 		say(ret_text,
 		    "device %s (%s) has no memory windows of type 2B: use fence=region or "
 		    "fence=auto",
+		    device->name, device->driver);
+		return -EOPNOTSUPP;
+	}
+	if (!are_bounds_kept(verdicts, device)) {
+		say(ret_text,
+		    "device %s (%s) lets a client reach beyond its memory window: windows are not "
+		    "used there; use fence=region or fence=auto",
 		    device->name, device->driver);
 		return -EOPNOTSUPP;
 	}
@@ -445,7 +471,7 @@ int pml_fence_decide(enum pml_fence_choice choice, const struct pml_verdicts *ve
 		choice == PML_FENCE_WINDOW || (choice == PML_FENCE_AUTO && window == PROVEN &&
 					       device->has_windows && plan.is_connection_proven);
 	if (wants_windows)
-		rc = decide_windows(device, window, &plan, ret_text);
+		rc = decide_windows(verdicts, device, window, &plan, ret_text);
 	else if (choice == PML_FENCE_BY_CONNECTION || region == DISPROVEN)
 		rc = decide_connection(device, &plan, ret_text);
 	else

@@ -26,6 +26,7 @@ static const char help_text[] =
 	"       pmemlease get [OPTION]... URL FILE\n"
 	"       pmemlease put [OPTION]... FILE URL\n"
 	"       pmemlease bench [OPTION]... URL\n"
+	"       pmemlease fencetest --help\n"
 	"Reads and writes files of a pmemleasefs server by one-sided RDMA.\n"
 	"URL is rdma://HOST:PORT/PATH, or soft://HOST:PORT/PATH for the software\n"
 	"fabric.  FILE \"-\" of get is standard output.\n"
@@ -447,6 +448,9 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
+	/* It has no server, and options of its own. */
+	if (argc > 1 && strcmp(argv[1], "fencetest") == 0)
+		return main_fencetest(argc - 1, argv + 1);
 	struct options opt = {
 		.lease_bytes = DEFAULT_LEASE_BYTES,
 		.wait_ms = 30000,

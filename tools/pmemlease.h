@@ -6,6 +6,7 @@
  * pmemlease_copy.c   get, put
  * pmemlease_tree.c   get -r
  * pmemlease_bench.c  bench
+ * pmemlease_fencetest.c  fencetest
  */
 #ifndef PML_TOOLS_PMEMLEASE_H
 #define PML_TOOLS_PMEMLEASE_H
@@ -61,5 +62,7 @@ int run_get(struct pml_client *client, const struct options *opt);
 int run_get_tree(struct pml_client *client, const struct options *opt);
 int run_put(struct pml_client *client, const struct options *opt);
 int run_bench(struct pml_client *client, const struct options *opt);
+/* The command line from "fencetest" on. */
+int main_fencetest(int argc, char **argv);
 
 #endif

@@ -55,7 +55,8 @@ struct pml_verdict {
 	enum pml_fence_method method;
 	uint64_t trials;
 	uint64_t violations;
-	char date[32]; /* of the newest trial, UTC: "2026-05-31T12:00:00Z" */
+	uint64_t unbounded; /* times that a key of this method reached beyond its range */
+	char date[32];	    /* of the newest trial, UTC: "2026-05-31T12:00:00Z" */
 };
 
 struct pml_verdicts {
@@ -113,11 +114,13 @@ struct pml_fence_plan {
  *
  * A step with violations on @device is never taken for a fence.  Without a verdict,
  * deregistering a region and destroying a queue pair are: every driver has to make them
- * one (docs/design.md).  Windows are proven by a verdict only.  Every ending of a key
- * counts as untrusted, for a client that returned a lease may be lying (I3).
+ * one (docs/design.md).  Windows are proven by a verdict only, and not used at all where
+ * one reached beyond its range, or soft-RoCE is not proven to keep them in it (I6).  Every ending
+ * of a key counts as untrusted, for a client that returned a lease may be lying (I3).
  *
  * Returns 1 when it works but somebody should know (ret_text is a warning), 0, or
- *   -EOPNOTSUPP  no step is left that is a fence there, or no windows when they were asked for
+ *   -EOPNOTSUPP  no step is left that is a fence there; windows were asked for and there
+ *                are none, or their bounds are not kept
  */
 int pml_fence_decide(enum pml_fence_choice choice, const struct pml_verdicts *verdicts,
 		     const struct pml_fence_device *device, struct pml_fence_plan *ret_plan,
@@ -139,6 +142,7 @@ struct pml_fencetest_result {
 	struct pml_fence_device device;
 	uint32_t trials;     /* in which the client was in mid-stream when the fence began */
 	uint32_t idle;	     /* attempts that were none: nothing was under way */
+	uint32_t unbounded;  /* directions in which a key reached beyond its range (I6) */
 	uint32_t violations; /* trials with a changed byte, or a read from after the fence */
 	uint32_t writes;     /* of the violations: memory changed after the fence */
 	uint32_t reads;	     /* of the violations: a read that succeeded shows later bytes */
