@@ -32,10 +32,14 @@
 #define RANGE_OFFSET (8 * RANGE_BYTES)
 #define DEPTH	     32u
 #define WAIT_MS	     10000
-/* A client whose connection ended in silence is waited for no longer than this. */
-#define STREAM_END_MS 8000u
+/* The first look; then the connection is ended. */
+#define WATCH_MS 10u
+/* Until a client that is thrown out has collected what there is. */
+#define CLIENT_END_MS 20000u
+/* A client that has nothing done after so long is no trial. */
+#define IN_FLIGHT_MS 700u
 /* Attempts, also those that were no trial, for each trial that is asked for. */
-#define ATTEMPTS_EACH 4u
+#define ATTEMPTS_EACH 8u
 
 #define CLEAN  0x55
 #define POISON 0xd5
@@ -64,6 +68,7 @@ struct test {
 	atomic_uint late_reads; /* of the present connection */
 	atomic_uint ended;	/* connections that the client is through with */
 	atomic_int one_status;	/* how the one access ended */
+	atomic_bool is_gone;	/* the client has ended for good */
 };
 
 /* ---- the client --------------------------------------------------------- */
@@ -110,7 +115,7 @@ static void take(struct stream *s, const struct pml_completion *done)
 static void run_stream(struct stream *s)
 {
 	uint32_t depth = s->grant.task == TASK_STREAM ? DEPTH : 1;
-	uint64_t end_ms = pml_now_ms() + STREAM_END_MS + WAIT_MS;
+	uint64_t end_ms = pml_now_ms() + CLIENT_END_MS;
 	bool can_post = true;
 	while (pml_now_ms() < end_ms && !(depth == 1 && s->done == 1)) {
 		while (can_post && s->posted - s->done < depth)
@@ -158,6 +163,7 @@ static void *run_client(void *arg)
 		atomic_fetch_add(&t->ended, 1);
 	}
 	free(s.buf);
+	atomic_store(&t->is_gone, true);
 	return NULL;
 }
 
@@ -170,6 +176,7 @@ struct trial {
 	uint32_t number;
 	uint32_t ended_before; /* test->ended when it began */
 	bool is_write;
+	bool is_changed; /* after the fence */
 	char *reason;
 };
 
@@ -254,49 +261,59 @@ static int fence(struct trial *trial)
 static bool is_in_flight(const struct trial *trial)
 {
 	struct test *t = trial->test;
-	uint64_t end_ms = pml_now_ms() + 2000;
-	while (atomic_load(&t->done_ops) < 2 && pml_now_ms() < end_ms)
+	uint64_t start_ns = pml_transport_now_ns();
+	uint64_t end_ns = start_ns + IN_FLIGHT_MS * 1000000ull;
+	while (atomic_load(&t->done_ops) < 2 && pml_transport_now_ns() < end_ns)
 		(void)usleep(50);
-	/* Not always at the same point of its cycle. */
-	(void)usleep(trial->number * 7919u % 2000u);
+	/* At any point of an operation's life: within the time that two of them took. */
+	uint64_t cycle_us = (pml_transport_now_ns() - start_ns) / 1000u + 2000u;
+	(void)usleep((useconds_t)(trial->number * 2654435761u % PML_MIN(cycle_us, 200000u)));
 	return atomic_load(&t->done_ops) >= 2 && atomic_load(&t->ended) == trial->ended_before;
 }
 
-/* Looks until the client is through.  True: the range changed. */
-static bool watch(const struct trial *trial)
+static bool has_client_ended(const struct trial *trial)
 {
-	struct test *t = trial->test;
-	uint64_t end_ms = pml_now_ms() + STREAM_END_MS;
-	bool is_changed = false, is_over = false;
-	while (!is_over) {
-		/* Once more after the last access. */
-		is_over = atomic_load(&t->ended) != trial->ended_before || pml_now_ms() >= end_ms;
-		is_changed |= !is_all(range_of(t), RANGE_BYTES, POISON);
-		(void)usleep(200);
-	}
-	return is_changed;
+	return atomic_load(&trial->test->ended) != trial->ended_before;
 }
 
-/* Of a trial in full flight.  The result's counters say how it went. */
-static void measure(struct trial *trial, struct pml_fencetest_result *ret)
+static void look(struct trial *trial)
 {
-	struct test *t = trial->test;
+	trial->is_changed |= !is_all(range_of(trial->test), RANGE_BYTES, POISON);
+}
+
+/* Fences a client in full flight.  True: that was a trial, to be judged at its end. */
+static bool fence_and_watch(struct trial *trial, struct pml_fencetest_result *ret)
+{
 	uint64_t start_ns = pml_transport_now_ns();
 	int err = fence(trial);
 	uint64_t took_ns = pml_transport_now_ns() - start_ns;
 	if (err) {
 		ret->failed++;
-		return;
+		return false;
 	}
-	memset(range_of(t), POISON, RANGE_BYTES);
-	ret->trials++;
+	memset(range_of(trial->test), POISON, RANGE_BYTES);
 	ret->fence_ns += took_ns;
 	ret->fence_max_ns = PML_MAX(ret->fence_max_ns, took_ns);
-	bool is_changed = watch(trial);
-	bool is_read_late = atomic_load(&t->late_reads) > 0;
-	ret->writes += is_changed;
+	uint64_t end_ms = pml_now_ms() + WATCH_MS;
+	while (pml_now_ms() < end_ms && !has_client_ended(trial)) {
+		look(trial);
+		(void)usleep(200);
+	}
+	return true;
+}
+
+/* The connection is gone: when the client has collected what there is, all has been seen. */
+static void judge(struct trial *trial, struct pml_fencetest_result *ret)
+{
+	uint64_t end_ms = pml_now_ms() + CLIENT_END_MS;
+	while (!has_client_ended(trial) && pml_now_ms() < end_ms)
+		(void)usleep(200);
+	look(trial);
+	bool is_read_late = atomic_load(&trial->test->late_reads) > 0;
+	ret->trials++;
+	ret->writes += trial->is_changed;
 	ret->reads += is_read_late;
-	ret->violations += is_changed || is_read_late;
+	ret->violations += trial->is_changed || is_read_late;
 }
 
 static int run_trial(struct test *t, uint32_t number, struct pml_fencetest_result *ret,
@@ -305,11 +322,12 @@ static int run_trial(struct test *t, uint32_t number, struct pml_fencetest_resul
 	struct trial trial = {
 		.test = t, .number = number, .is_write = number % 2 == 0, .reason = ret_reason};
 	int err = begin(&trial, TASK_STREAM, keys_of(&trial, &ret->device));
-	if (!err && is_in_flight(&trial))
-		measure(&trial, ret);
-	else
-		ret->idle++;
+	bool is_flying = !err && is_in_flight(&trial);
+	bool is_trial = is_flying && fence_and_watch(&trial, ret);
+	ret->idle += !is_flying;
 	int rc = end(&trial);
+	if (is_trial && !rc)
+		judge(&trial, ret);
 	return err ? err : rc;
 }
 
@@ -370,8 +388,10 @@ static void stop_client(struct test *t, pthread_t thread)
 {
 	struct pml_ep *ep;
 	atomic_store(&t->must_stop, true);
-	while (pml_fabric_accept(t->fabric, 1100, &ep) == 0)
-		pml_ep_close(ep);
+	while (!atomic_load(&t->is_gone)) {
+		if (pml_fabric_accept(t->fabric, 20, &ep) == 0)
+			pml_ep_close(ep);
+	}
 	pthread_join(thread, NULL);
 }
 
