@@ -30,14 +30,14 @@
 /* The range lies in the middle of as much that nobody may touch. */
 #define AREA_BYTES   (16 * RANGE_BYTES)
 #define RANGE_OFFSET (8 * RANGE_BYTES)
-#define DEPTH	     32u
+#define DEPTH	     8u
 #define WAIT_MS	     10000
 /* The first look; then the connection is ended. */
 #define WATCH_MS 10u
 /* Until a client that is thrown out has collected what there is. */
 #define CLIENT_END_MS 20000u
 /* A client that has nothing done after so long is no trial. */
-#define IN_FLIGHT_MS 700u
+#define IN_FLIGHT_MS 2000u
 /* Attempts, also those that were no trial, for each trial that is asked for. */
 #define ATTEMPTS_EACH 8u
 
@@ -276,6 +276,14 @@ static bool has_client_ended(const struct trial *trial)
 	return atomic_load(&trial->test->ended) != trial->ended_before;
 }
 
+/* Until the client is through with this connection, so that it is not mixed up with the next. */
+static void await_client(const struct trial *trial)
+{
+	uint64_t end_ms = pml_now_ms() + CLIENT_END_MS;
+	while (!has_client_ended(trial) && pml_now_ms() < end_ms)
+		(void)usleep(200);
+}
+
 static void look(struct trial *trial)
 {
 	trial->is_changed |= !is_all(range_of(trial->test), RANGE_BYTES, POISON);
@@ -302,12 +310,9 @@ static bool fence_and_watch(struct trial *trial, struct pml_fencetest_result *re
 	return true;
 }
 
-/* The connection is gone: when the client has collected what there is, all has been seen. */
+/* The connection is gone, and the client has collected what there is: all has been seen. */
 static void judge(struct trial *trial, struct pml_fencetest_result *ret)
 {
-	uint64_t end_ms = pml_now_ms() + CLIENT_END_MS;
-	while (!has_client_ended(trial) && pml_now_ms() < end_ms)
-		(void)usleep(200);
 	look(trial);
 	bool is_read_late = atomic_load(&trial->test->late_reads) > 0;
 	ret->trials++;
@@ -326,6 +331,8 @@ static int run_trial(struct test *t, uint32_t number, struct pml_fencetest_resul
 	bool is_trial = is_flying && fence_and_watch(&trial, ret);
 	ret->idle += !is_flying;
 	int rc = end(&trial);
+	if (trial.ep)
+		await_client(&trial);
 	if (is_trial && !rc)
 		judge(&trial, ret);
 	return err ? err : rc;

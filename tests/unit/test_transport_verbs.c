@@ -98,7 +98,8 @@ int main(int argc, char **argv)
 	SUITE_RUN(test_a_foreign_client_is_refused);
 	SUITE_RUN(test_speed);
 	suite_close();
-	suite.is_window_fence = false; /* not on soft-RoCE: pmemlease fencetest */
+	/* Not on soft-RoCE: pmemlease fencetest. */
+	suite.is_window_fence = false;
 	suite_run_windows();
 	return tap_done();
 }
