@@ -26,8 +26,10 @@
 #include "soft.h"
 
 /* One access is a short copy; longer than this and something holds it. */
-#define FENCE_KEY_MS	    200
+#define FENCE_KEY_MS	    1000
 #define FENCE_CONNECTION_MS 5000
+/* A work request that never completes is waited for so long. */
+#define LOCAL_INV_MS 200
 /* Under DELAY_DATA_US an operation is cut into about so many steps. */
 #define DELAY_STEPS 16u
 
@@ -141,7 +143,7 @@ static void pause_us(uint32_t us)
 static int local_inv(struct pml_soft_ep *ep)
 {
 	if (pml_soft_fault_take(PML_SOFT_FAULT_LOSE_LOCAL_INV)) {
-		pause_us(FENCE_KEY_MS * 1000u);
+		pause_us(LOCAL_INV_MS * 1000u);
 		return -ETIMEDOUT;
 	}
 	pause_us(pml_soft_fault_value(PML_SOFT_FAULT_LATE_LOCAL_INV_US));
