@@ -238,13 +238,9 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 {
 	if (msg->h.request_id == client->renew_id)
 		client->renew_id = 0;
-	if (msg->h.reply_to == PML_WIRE_AUTH && msg->h.status == 0) {
-		/* Here and not in the caller: the next wait depends on it. */
-		pml_client_take_attr(&msg->auth_reply.root, &client->root);
-		client->max_lease_bytes = msg->auth_reply.max_lease_bytes;
-		client->term_ms = msg->auth_reply.term_ms;
-		client->is_ready = true;
-	}
+	/* Here and not in the caller: the next wait depends on it. */
+	if (msg->h.reply_to == PML_WIRE_AUTH && msg->h.status == 0)
+		pml_client_take_auth_locked(client, msg);
 	struct call *call;
 	pml_list_for_each(call, &client->calls, link) {
 		if (call->request_id != msg->h.request_id)
@@ -378,64 +374,6 @@ static void *receive_messages(void *arg)
 
 /* ---- connect and close -------------------------------------------------- */
 
-/* Cuts @len bytes out of a string; -EINVAL when they do not fit or are none. */
-static int cut(char *ret_text, size_t room, const char *from, size_t len)
-{
-	if (len == 0 || len >= room)
-		return -EINVAL;
-	memcpy(ret_text, from, len);
-	ret_text[len] = 0;
-	return 0;
-}
-
-static int parse_url(const char *text, struct pml_client_url *ret_url)
-{
-	const char *at = text;
-	if (strncmp(at, "rdma://", 7) == 0)
-		ret_url->kind = PML_TRANSPORT_VERBS;
-	else if (strncmp(at, "soft://", 7) == 0)
-		ret_url->kind = PML_TRANSPORT_SOFT;
-	else
-		return -EINVAL;
-	at += 7;
-
-	bool is_bracketed = *at == '[';
-	if (is_bracketed)
-		at++;
-	size_t len = strcspn(at, is_bracketed ? "]/" : ":/");
-	int err = cut(ret_url->host, sizeof(ret_url->host), at, len);
-	if (err)
-		return err;
-	at += len;
-	if (is_bracketed && *at++ != ']')
-		return -EINVAL;
-	if (*at++ != ':')
-		return -EINVAL;
-
-	len = strspn(at, "0123456789");
-	if (at[len] != 0 && at[len] != '/')
-		return -EINVAL;
-	return cut(ret_url->port, sizeof(ret_url->port), at, len);
-}
-
-static int say_hello(struct pml_client *client, const char *url)
-{
-	union pml_message msg = {.hello = {.path_bytes = 0}};
-	union pml_message reply;
-	memcpy(msg.hello.client_id, client->client_id, sizeof(client->client_id));
-	randombytes_buf(msg.hello.nonce, sizeof(msg.hello.nonce));
-	int err = pml_client_request(client, &msg, sizeof(msg.hello), PML_WIRE_HELLO, url, &reply);
-	if (err)
-		return err;
-	if (reply.hello_reply.method != PML_WIRE_AUTH_NONE)
-		return pml_client_fail(-EACCES, "%s: the server wants a proof of identity", url);
-	msg = (union pml_message){.auth = {.proof = {0}}};
-	err = pml_client_request(client, &msg, sizeof(msg.auth), PML_WIRE_AUTH, url, &reply);
-	if (err == -EUSERS)
-		return pml_client_fail(err, "%s: the server has as many clients as it allows", url);
-	return err;
-}
-
 static struct pml_client *alloc_client(uint32_t timeout_ms)
 {
 	if (sodium_init() < 0)
@@ -474,6 +412,7 @@ static void free_client(struct pml_client *client)
 	pml_memory_end(client);
 	if (client->connection)
 		pml_connection_put(client->connection);
+	pml_client_claim_end(&client->claim);
 	pthread_mutex_destroy(&client->lock);
 	pthread_mutex_destroy(&client->files_lock);
 	pthread_cond_destroy(&client->changed);
@@ -496,54 +435,100 @@ int pml_client_greet(struct pml_client *client)
 {
 	int err = start_receiver(client);
 	if (!err)
-		err = say_hello(client, client->url.text);
+		err = pml_client_hello(client, client->url.text);
 	if (err)
 		pml_client_die(client, "the server did not let it in");
 	return err;
 }
 
-static int connect_client(const char *text, uint32_t timeout_ms, struct pml_client **ret_client)
+/* Connects, and is let in.  Frees @client on error. */
+static int start_client(struct pml_client *client)
 {
-	struct pml_client_url url;
-	if (!text || parse_url(text, &url))
-		return pml_client_fail(-EINVAL,
-				       "%s: give rdma://HOST:PORT/PATH or soft://HOST:PORT/PATH",
-				       text ? text : "(none)");
-
-	struct pml_client *client = alloc_client(timeout_ms);
-	if (!client)
-		return pml_client_fail(-ENOMEM, "%s: out of memory", text);
-	client->url = url;
-	snprintf(client->url.text, sizeof(client->url.text), "%s", text);
+	const char *text = client->url.text;
 	char reason[PML_REASON_BYTES] = "";
-	int err = pml_connection_new(&url, timeout_ms, &client->connection, reason);
+	int err = pml_connection_new(&client->url, client->request_timeout_ms, &client->connection,
+				     reason);
 	if (err) {
 		free_client(client);
 		return pml_client_fail(err, "%s", reason[0] ? reason : strerror(-err));
 	}
 	err = pml_thread_new(&client->worker, pml_client_work, client);
 	if (err) {
+		(void)pml_client_fail(err, "%s: cannot start a thread: %s", text, strerror(-err));
 		pml_ep_kill(client->connection->ep);
 		free_client(client);
-		return pml_client_fail(err, "%s: cannot start a thread: %s", text, strerror(-err));
-	}
-	err = pml_client_greet(client);
-	if (err) {
-		pml_client_close(client); /* leaves the reason alone */
 		return err;
 	}
-	*ret_client = client;
+	err = pml_client_greet(client);
+	if (err)
+		pml_client_close(client); /* leaves the reason alone */
+	return err;
+}
+
+static int open_client(const struct pml_client_args *args, struct pml_client **ret_client)
+{
+	const char *text = args->url ? args->url : "(none)";
+	struct pml_client *client = alloc_client(args->timeout_ms > 0 ? (uint32_t)args->timeout_ms
+								      : DEFAULT_TIMEOUT_MS);
+	if (!client)
+		return pml_client_fail(-ENOMEM, "%s: out of memory", text);
+	int err = pml_client_url_parse(text, &client->url);
+	if (err)
+		(void)pml_client_fail(err,
+				      err == -ENAMETOOLONG
+					      ? "%s: the path is longer than 4095 bytes"
+					      : "%s: give rdma://HOST:PORT/PATH or "
+						"soft://HOST:PORT/PATH, with IDENTITY@ before HOST "
+						"to prove who you are",
+				      text);
+	if (!err)
+		err = pml_client_claim_init(&client->claim, args, &client->url);
+	if (err) {
+		free_client(client);
+		return err;
+	}
+	err = start_client(client);
+	if (!err)
+		*ret_client = client;
+	return err;
+}
+
+/* What a program of another version has set, as this one knows it. */
+static int take_args(const struct pml_client_args *args, struct pml_client_args *ret_args)
+{
+	struct pml_client_args known = {0};
+	if (args->size_bytes < offsetof(struct pml_client_args, identity))
+		return pml_client_fail(-EINVAL, "size_bytes is not set");
+	const uint8_t *bytes = (const uint8_t *)args;
+	for (size_t i = sizeof(known); i < args->size_bytes; i++)
+		if (bytes[i])
+			return pml_client_fail(-E2BIG, "an argument that this version has not");
+	memcpy(&known, args, PML_MIN(args->size_bytes, sizeof(known)));
+	*ret_args = known;
 	return 0;
+}
+
+int pml_client_open(const struct pml_client_args *args, struct pml_client **ret_client,
+		    char *ret_reason)
+{
+	struct pml_client_args known;
+	int err = take_args(args, &known);
+	if (!err)
+		err = open_client(&known, ret_client);
+	if (err && ret_reason)
+		memcpy(ret_reason, last_reason, sizeof(last_reason));
+	return err;
 }
 
 int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
 		       char *ret_reason)
 {
-	uint32_t ms = timeout_ms > 0 ? (uint32_t)timeout_ms : DEFAULT_TIMEOUT_MS;
-	int err = connect_client(url, ms, ret_client);
-	if (err && ret_reason)
-		memcpy(ret_reason, last_reason, sizeof(last_reason));
-	return err;
+	const struct pml_client_args args = {
+		.size_bytes = sizeof(args),
+		.url = url,
+		.timeout_ms = timeout_ms,
+	};
+	return pml_client_open(&args, ret_client, ret_reason);
 }
 
 void pml_client_set_events(struct pml_client *client, const struct pml_client_events *events)

@@ -117,8 +117,8 @@ static int try_once(struct pml_client *client, uint32_t timeout_ms)
 /* Does it make sense to try again? */
 static bool is_passing(int err)
 {
-	return err != -EACCES && err != -EPERM && err != -ENOMEM && err != -EPROTONOSUPPORT &&
-	       err != -EINVAL && err != -ENOENT;
+	return err != -EACCES && err != -EKEYREJECTED && err != -EPERM && err != -ENOMEM &&
+	       err != -EPROTONOSUPPORT && err != -EINVAL && err != -ENOENT;
 }
 
 static int reconnect(struct pml_client *client)

@@ -4,6 +4,7 @@
  *
  * client.c        requests, the two threads
  * client_connection.c  connections, and making a broken one again
+ * client_hello.c  who this client is, proofs
  * client_path.c   from paths to handles
  * client_names.c  entries of directories
  * client_attrs.c  attributes, clone
@@ -25,6 +26,8 @@
 #include <stdatomic.h>
 
 #include "client_data.h"
+#include "client_hello.h"
+#include "client_url.h"
 #include "codec.h"
 #include "pmemleasefs/client.h"
 #include "pml/list.h"
@@ -38,13 +41,6 @@ struct pml_early_notice {
 	bool is_revoked;   /* else recalled */
 	uint32_t drain_ms;
 	uint32_t why;
-};
-
-struct pml_client_url {
-	enum pml_transport_kind kind;
-	char host[256];
-	char port[8];
-	char text[512]; /* as it was given, or its begin */
 };
 
 /* An endpoint and who needs it: the client, and what is registered with it. */
@@ -65,6 +61,7 @@ struct pml_client {
 	bool is_ready;			   /* let in by the server; under lock */
 	struct pml_client_attr root;
 	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES];
+	struct pml_client_claim claim;
 	uint64_t max_lease_bytes;
 	uint32_t term_ms;
 	uint32_t request_timeout_ms;

@@ -44,7 +44,10 @@ static void take_name(const char *name, int bytes, char *ret_name)
 
 int pml_client_walk(struct pml_client *client, const char *path, struct pml_client_attr *ret_attr)
 {
-	const char *rest = path;
+	const char *rest;
+	int err = pml_client_strip(client, path, &rest);
+	if (err)
+		return err;
 	const char *name;
 	int len = next_name(&rest, &name);
 	if (len == 0)
@@ -54,7 +57,7 @@ int pml_client_walk(struct pml_client *client, const char *path, struct pml_clie
 	struct pml_client_attr attr = client->root;
 	for (; len > 0; len = next_name(&rest, &name)) {
 		take_name(name, len, place.name);
-		int err = pml_client_look_up(client, &place, &attr);
+		err = pml_client_look_up(client, &place, &attr);
 		if (err)
 			return err;
 		place.dir = attr.handle;
@@ -69,7 +72,10 @@ int pml_client_walk_to(struct pml_client *client, const char *path,
 		       struct pml_client_place *ret_place)
 {
 	struct pml_client_place place = {.dir = client->root.handle, .what = path};
-	const char *rest = path;
+	const char *rest;
+	int err = pml_client_strip(client, path, &rest);
+	if (err)
+		return err;
 	const char *name;
 	int len = next_name(&rest, &name);
 	if (len == 0)
@@ -81,7 +87,7 @@ int pml_client_walk_to(struct pml_client *client, const char *path,
 		if (next_len == 0)
 			break;
 		struct pml_client_attr attr;
-		int err = pml_client_look_up(client, &place, &attr);
+		err = pml_client_look_up(client, &place, &attr);
 		if (err)
 			return err;
 		place.dir = attr.handle;

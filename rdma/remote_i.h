@@ -2,7 +2,8 @@
 /*
  * remote_i.h -- what the files that serve one client share
  *
- * session.c        the connection: hello, requests in, replies out, the end
+ * hello.c          lets it in, or not
+ * session.c        the connection: requests in, replies out, the end
  * serve_names.c    requests that look at names and attributes
  * serve_changes.c  requests that change them
  * errands.c        those that may have to wait for leases of others
@@ -18,6 +19,7 @@
 #include "codec.h"
 #include "errands.h"
 #include "notices.h"
+#include "secrets.h"
 #include "session.h"
 
 struct pml_remote {
@@ -34,7 +36,8 @@ struct pml_remote {
 	struct pml_errands errands;
 
 	/* Set when the client was let in, constant afterwards. */
-	struct pml_cred cred; /* whom it acts as */
+	struct pml_cred cred;	      /* whom it acts as */
+	gid_t groups[PML_GROUPS_MAX]; /* its further ones */
 	bool is_read_only;
 	struct pml_handle_scope scope;
 	uint32_t term_ms; /* the session's, whatever others get later */
@@ -57,6 +60,14 @@ struct pml_remote {
 int pml_remote_reply(struct pml_remote *remote, const struct pml_wire_header *to,
 		     union pml_message *out, size_t bytes, int status,
 		     const char *reason) PML_MUST_CHECK;
+
+/* The same of the request in remote->in, out of remote->out.  In the serving thread. */
+int pml_remote_answer(struct pml_remote *remote, int status) PML_MUST_CHECK;
+/* Receives one message into remote->in and checks it.  An error ends the session. */
+int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms) PML_MUST_CHECK;
+
+/* hello.c: takes hello and auth, and opens the session.  An error ends the connection. */
+int pml_remote_greet(struct pml_remote *remote) PML_MUST_CHECK;
 
 /*
  * Each pml_serve_ function answers the request in remote->in and returns the status of its

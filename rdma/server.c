@@ -3,15 +3,13 @@
  * server.c -- listens, and gives each client a thread of its own
  *
  * The accepting thread is also the one that joins threads of clients that have
- * gone, so a connection is freed by exactly one place.  What a client may ask
- * is in session.c.
+ * gone, so a connection is freed by exactly one place.  Who gets in is in hello.c, what a
+ * client may ask in session.c.
  *
  * Threads: pml_server.lock guards the list of connections; it is taken before
  * none and held across nothing that blocks.
  */
-#include <arpa/inet.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,8 +20,6 @@
 #include "session.h"
 #include "thread.h"
 
-/* Connections in all, also those that have not said hello yet (I9). */
-#define CONNECTIONS_MAX	  256u
 #define ACCEPT_TIMEOUT_MS 500
 #define STOP_TIMEOUT_MS	  30000u
 
@@ -31,6 +27,7 @@ struct connection {
 	struct pml_list link;
 	struct pml_server *server;
 	struct pml_remote *remote;
+	struct pml_address host; /* that its place is counted for */
 	pthread_t thread;
 	bool is_finished; /* its thread is about to end; under the server's lock */
 };
@@ -38,6 +35,7 @@ struct connection {
 struct pml_server {
 	struct pml_fabric *fabric;
 	struct pml_remote_env env;
+	struct pml_access *own_access; /* NULL: that of all is used */
 	pthread_t accepter;
 
 	pthread_mutex_t lock;
@@ -75,6 +73,14 @@ static struct connection *take_finished_locked(struct pml_server *server)
 	return NULL;
 }
 
+/* Assumes: its thread has ended, or never began. */
+static void free_connection(struct connection *conn)
+{
+	pml_remote_free(conn->remote);
+	pml_hosts_leave(pml_access_hosts(conn->server->env.access), &conn->host);
+	free(conn);
+}
+
 static void reap_finished(struct pml_server *server)
 {
 	for (;;) {
@@ -84,8 +90,7 @@ static void reap_finished(struct pml_server *server)
 		if (!conn)
 			return;
 		pthread_join(conn->thread, NULL);
-		pml_remote_free(conn->remote);
-		free(conn);
+		free_connection(conn);
 	}
 }
 
@@ -94,8 +99,6 @@ static int start_connection_locked(struct pml_server *server, struct connection 
 {
 	if (server->is_stopping)
 		return -ESHUTDOWN;
-	if (server->nconnections == CONNECTIONS_MAX)
-		return -EUSERS;
 	int err = pml_thread_new(&conn->thread, run_connection, conn);
 	if (err)
 		return err;
@@ -104,27 +107,54 @@ static int start_connection_locked(struct pml_server *server, struct connection 
 	return 0;
 }
 
+/* Takes a place for who has connected; who gets none is hung up on (I9). */
+static int take_place(struct pml_server *server, const char *peer, struct pml_address *ret_host)
+{
+	uint64_t turned_away;
+	pml_address_of_peer(peer, ret_host);
+	int err = pml_hosts_enter(pml_access_hosts(server->env.access), ret_host, pml_now_ms(),
+				  &turned_away);
+	if (err && turned_away)
+		pml_log_warning("client %s: hung up on: %s (%llu clients since this was last said)",
+				peer,
+				err == -EDQUOT ? "its host has as many connections as it may"
+					       : "there are as many connections as may be",
+				(unsigned long long)turned_away);
+	return err;
+}
+
+/* Owns @ep on success. */
+static int new_connection(struct pml_server *server, struct pml_ep *ep, struct connection *conn)
+{
+	conn->server = server;
+	pml_list_init(&conn->link);
+	int err = take_place(server, pml_ep_peer(ep), &conn->host);
+	if (err)
+		return err;
+	err = pml_remote_new(&server->env, ep, &conn->remote);
+	if (err)
+		pml_hosts_leave(pml_access_hosts(server->env.access), &conn->host);
+	return err;
+}
+
 /* Owns @ep from here on. */
 static int serve_endpoint(struct pml_server *server, struct pml_ep *ep)
 {
 	struct connection *conn = calloc(1, sizeof(*conn));
-	int err = conn ? pml_remote_new(&server->env, ep, &conn->remote) : -ENOMEM;
+	int err = conn ? new_connection(server, ep, conn) : -ENOMEM;
 	if (err) {
 		free(conn);
 		pml_ep_kill(ep);
 		pml_ep_close(ep);
-		return err;
+		/* It has been said, and others are not to wait for that. */
+		return err == -EDQUOT || err == -EUSERS ? 0 : err;
 	}
 
-	conn->server = server;
-	pml_list_init(&conn->link);
 	pthread_mutex_lock(&server->lock);
 	err = start_connection_locked(server, conn);
 	pthread_mutex_unlock(&server->lock);
-	if (err) {
-		pml_remote_free(conn->remote);
-		free(conn);
-	}
+	if (err)
+		free_connection(conn);
 	return err;
 }
 
@@ -150,21 +180,11 @@ static void *accept_clients(void *arg)
 
 /* ---- start -------------------------------------------------------------- */
 
-static bool is_loopback_addr(const struct sockaddr *addr)
+static bool is_loopback(const struct sockaddr *addr)
 {
-	if (addr->sa_family == AF_INET) {
-		struct sockaddr_in in;
-		memcpy(&in, addr, sizeof(in));
-		return ntohl(in.sin_addr.s_addr) >> 24 == 127;
-	}
-	if (addr->sa_family == AF_INET6) {
-		struct sockaddr_in6 in6;
-		memcpy(&in6, addr, sizeof(in6));
-		const uint8_t *b = in6.sin6_addr.s6_addr;
-		return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr) ||
-		       (IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr) && b[12] == 127);
-	}
-	return false;
+	struct pml_address address;
+	pml_address_of(addr, &address);
+	return pml_address_is_loopback(&address);
 }
 
 /* 0: every address that @host stands for is this machine's loopback; -EPERM: not. */
@@ -180,27 +200,46 @@ static int check_loopback(const char *host, char *ret_reason)
 		return -EADDRNOTAVAIL;
 	}
 	for (const struct addrinfo *ai = list; ai; ai = ai->ai_next)
-		if (!is_loopback_addr(ai->ai_addr))
-			err = -EPERM;
+		err = is_loopback(ai->ai_addr) ? err : -EPERM;
 	freeaddrinfo(list);
 	if (err)
 		snprintf(ret_reason, PML_REASON_BYTES,
-			 "%s: clients are not authenticated: listen on 127.0.0.1, or allow it "
-			 "explicitly on a network where every host is trusted",
+			 "%s: clients are not authenticated: give secrets=FILE, listen on "
+			 "127.0.0.1, or allow it explicitly on a network where every host is "
+			 "trusted",
 			 host);
 	return err;
 }
 
-static int init_env(struct pml_remote_env *ret_env, const struct pml_server_args *args)
+/* Who gets in: by the rules of all servers, or by some for this one alone. */
+static int init_access(struct pml_server *server, const struct pml_server_args *args,
+		       char *ret_reason)
 {
-	*ret_env = (struct pml_remote_env){
-		.fs = args->fs,
-		.leases = args->leases,
-		.cred = args->client_cred,
+	const struct pml_access_args own = {
+		.allow_unauthenticated = args->allow_unauthenticated,
+		.client_cred = args->client_cred,
 		.is_read_only = args->is_read_only,
-		.hooks = args->hooks,
 	};
-	return pml_handle_maker_init(&ret_env->handles);
+	server->env.access = args->access;
+	if (args->access)
+		return 0;
+	int err = pml_access_new(&own, &server->own_access, ret_reason);
+	if (!err)
+		server->env.access = server->own_access;
+	return err;
+}
+
+static int init_env(struct pml_server *server, const struct pml_server_args *args, char *ret_reason)
+{
+	int err = init_access(server, args, ret_reason);
+	if (err)
+		return err;
+	struct pml_remote_env *env = &server->env;
+	env->fs = args->fs;
+	env->leases = args->leases;
+	env->handles = *pml_access_handles(env->access);
+	env->hooks = args->hooks;
+	return 0;
 }
 
 /* Listens on a fabric that can reach the device's memory. */
@@ -240,9 +279,17 @@ static int start_accepting(struct pml_server *server)
 	return err;
 }
 
+/* Others can reach an address that is not loopback: do clients prove who they are? */
+static int check_address(const struct pml_server_args *args, char *ret_reason)
+{
+	bool is_open =
+		args->access ? pml_access_is_open(args->access) : args->allow_unauthenticated;
+	return is_open ? 0 : check_loopback(args->host, ret_reason);
+}
+
 int pml_server_check(const struct pml_server_args *args, char *ret_reason)
 {
-	int err = args->allow_unauthenticated ? 0 : check_loopback(args->host, ret_reason);
+	int err = check_address(args, ret_reason);
 	if (err)
 		return err;
 	struct pml_fabric *fabric;
@@ -253,23 +300,11 @@ int pml_server_check(const struct pml_server_args *args, char *ret_reason)
 	return err;
 }
 
-int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,
-		     char *ret_reason)
+static int start(struct pml_server *server, const struct pml_server_args *args, char *ret_reason)
 {
-	if (!args->allow_unauthenticated) {
-		int err = check_loopback(args->host, ret_reason);
-		if (err)
-			return err;
-	}
-
-	pml_auto_free struct pml_server *server = calloc(1, sizeof(*server));
-	int err = server ? init_env(&server->env, args) : -ENOMEM;
-	if (err) {
-		snprintf(ret_reason, PML_REASON_BYTES, "%s:%s: %s", args->host, args->port,
-			 strerror(-err));
-		return err;
-	}
-	err = open_fabric(args, &server->fabric, ret_reason);
+	int err = init_env(server, args, ret_reason);
+	if (!err)
+		err = open_fabric(args, &server->fabric, ret_reason);
 	if (err)
 		return err;
 	err = start_accepting(server);
@@ -277,9 +312,29 @@ int pml_server_start(const struct pml_server_args *args, struct pml_server **ret
 		snprintf(ret_reason, PML_REASON_BYTES, "%s:%s: cannot start a thread: %s",
 			 args->host, args->port, strerror(-err));
 		pml_fabric_close(server->fabric);
+	}
+	return err;
+}
+
+int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,
+		     char *ret_reason)
+{
+	int err = check_address(args, ret_reason);
+	if (err)
+		return err;
+	struct pml_server *server = calloc(1, sizeof(*server));
+	if (!server) {
+		snprintf(ret_reason, PML_REASON_BYTES, "%s:%s: out of memory", args->host,
+			 args->port);
+		return -ENOMEM;
+	}
+	err = start(server, args, ret_reason);
+	if (err) {
+		pml_access_free(server->own_access);
+		free(server);
 		return err;
 	}
-	*ret_server = pml_take_ptr(&server);
+	*ret_server = server;
 	return 0;
 }
 
@@ -331,5 +386,6 @@ void pml_server_stop(struct pml_server *server)
 	pml_fabric_close(server->fabric);
 	pthread_cond_destroy(&server->changed);
 	pthread_mutex_destroy(&server->lock);
+	pml_access_free(server->own_access);
 	free(server);
 }

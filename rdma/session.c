@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * session.c -- the connection of one client: lets it in, answers its requests
+ * session.c -- the connection of one client: answers its requests
  *
- * One thread per client receives a message, has it checked (codec.c), has it done
- * (serve_*.c) and sends the reply.  What may have to wait for leases is done by another one
- * (errands.c).
+ * One thread per client lets it in (hello.c), then receives a message, has it checked
+ * (codec.c), has it done (serve_*.c) and sends the reply.  What may have to wait for leases is
+ * done by another one (errands.c).
  *
  * Protocol: docs/lease-protocol.md.
  */
@@ -15,10 +15,7 @@
 #include "remote_i.h"
 #include "thread.h"
 
-#define HELLO_TIMEOUT_MS 5000u
-#define SEND_TIMEOUT_MS	 10000
-/* How long a client that was refused may take to read why and hang up. */
-#define LINGER_MS 1000u
+#define SEND_TIMEOUT_MS 10000
 
 /* Assumes: the message is checked, and neither hello nor auth. */
 static int serve_request(struct pml_remote *remote)
@@ -90,14 +87,13 @@ int pml_remote_reply(struct pml_remote *remote, const struct pml_wire_header *to
 	return pml_ep_send(remote->ep, out, bytes, SEND_TIMEOUT_MS);
 }
 
-static int send_reply(struct pml_remote *remote, int status)
+int pml_remote_answer(struct pml_remote *remote, int status)
 {
 	return pml_remote_reply(remote, &remote->in.h, &remote->out, remote->out_bytes, status,
 				remote->reason);
 }
 
-/* Receives one message and checks it.  An error ends the session. */
-static int receive(struct pml_remote *remote, uint32_t timeout_ms)
+int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms)
 {
 	size_t bytes;
 	int err = pml_ep_recv(remote->ep, &remote->in, &bytes, (int)timeout_ms);
@@ -114,100 +110,11 @@ static int receive(struct pml_remote *remote, uint32_t timeout_ms)
 	return err;
 }
 
-/* Says no, and gives the client time to hear it before the connection goes. */
-static void refuse(struct pml_remote *remote, int status)
-{
-	if (send_reply(remote, status))
-		return;
-	uint64_t deadline_ms = pml_now_ms() + LINGER_MS;
-	for (uint64_t now_ms = pml_now_ms(); now_ms < deadline_ms; now_ms = pml_now_ms()) {
-		size_t bytes;
-		int left_ms = (int)(deadline_ms - now_ms);
-		if (pml_ep_recv(remote->ep, &remote->in, &bytes, left_ms))
-			return;
-	}
-}
-
-/* Receives the message that must come now; an error ends the connection. */
-static int expect(struct pml_remote *remote, enum pml_wire_type type)
-{
-	int err = receive(remote, HELLO_TIMEOUT_MS);
-	if (err == -EPROTONOSUPPORT)
-		refuse(remote, err);
-	if (err)
-		return err;
-	if (remote->in.h.type == type)
-		return 0;
-	pml_log_warning("client %s: %s instead of %s", pml_ep_peer(remote->ep),
-			pml_codec_request_name(remote->in.h.type), pml_codec_request_name(type));
-	return -EPROTO;
-}
-
-/* Opens the manager's session. */
-static int open_session(struct pml_remote *remote)
-{
-	int err = pml_session_new(remote->env->leases, &pml_remote_holder_ops, remote,
-				  pml_ep_peer(remote->ep), (uint32_t)remote->cred.uid,
-				  &remote->session);
-	if (err) {
-		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
-		refuse(remote, err);
-		return err;
-	}
-	remote->term_ms = pml_session_term_ms(remote->env->leases, remote->session);
-	return remote->term_ms == 0 ? -ESHUTDOWN : 0;
-}
-
-static int reply_hello(struct pml_remote *remote)
-{
-	struct pml_wire_hello_reply *m = &remote->out.hello_reply;
-	memset(m, 0, sizeof(*m));
-	m->epoch = remote->env->handles.epoch;
-	m->method = PML_WIRE_AUTH_NONE;
-	remote->out_bytes = sizeof(*m);
-	return send_reply(remote, 0);
-}
-
-static int reply_auth(struct pml_remote *remote)
-{
-	struct pml_inode *root;
-	int err = pml_inode_get(remote->env->fs, PML_ROOT_INO, &root);
-	if (err)
-		return err;
-	struct pml_wire_auth_reply *m = &remote->out.auth_reply;
-	memset(m, 0, sizeof(*m));
-	pml_remote_attr(remote, root, &m->root);
-	pml_inode_put(root, 1);
-	m->term_ms = remote->term_ms;
-	m->durability = PML_WIRE_DURABLE_COMMIT;
-	m->flags = remote->is_read_only ? PML_WIRE_SESSION_READ_ONLY : 0;
-	m->credits = PML_MSG_DEPTH;
-	m->max_lease_bytes = PML_LEASE_BYTES_MAX;
-	remote->out_bytes = sizeof(*m);
-	return send_reply(remote, 0);
-}
-
-/* Lets the client in, or not. */
-static int greet(struct pml_remote *remote)
-{
-	int err = expect(remote, PML_WIRE_HELLO);
-	if (!err)
-		err = reply_hello(remote);
-	if (!err)
-		err = expect(remote, PML_WIRE_AUTH);
-	if (err)
-		return err;
-	remote->cred = remote->env->cred;
-	remote->is_read_only = remote->env->is_read_only;
-	err = open_session(remote);
-	return err ? err : reply_auth(remote);
-}
-
 /* Returns when the session must end. */
 static void answer_requests(struct pml_remote *remote)
 {
 	for (;;) {
-		int err = receive(remote, remote->term_ms);
+		int err = pml_remote_receive(remote, remote->term_ms);
 		if (err == -ETIMEDOUT)
 			atomic_store(&remote->why, PML_END_EXPIRED);
 		if (err)
@@ -225,14 +132,14 @@ static void answer_requests(struct pml_remote *remote)
 		/* There is no reply to an ACK, and an errand answers for itself. */
 		if (remote->in.h.type == PML_WIRE_ACK || status == -EINPROGRESS)
 			continue;
-		if (send_reply(remote, status))
+		if (pml_remote_answer(remote, status))
 			return;
 	}
 }
 
 void pml_remote_serve(struct pml_remote *remote)
 {
-	if (greet(remote) == 0)
+	if (pml_remote_greet(remote) == 0)
 		answer_requests(remote);
 	pml_ep_kill(remote->ep);
 	pml_errands_stop(&remote->errands);

@@ -12,6 +12,7 @@
 #include "pml/fs.h"
 #include "pml/lease.h"
 #include "pml/rdma.h"
+#include "access.h"
 #include "handle.h"
 #include "transport.h"
 
@@ -21,8 +22,7 @@ struct pml_remote;
 struct pml_remote_env {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
-	struct pml_cred cred; /* whom every client acts as */
-	bool is_read_only;
+	struct pml_access *access;
 	struct pml_handle_maker handles;
 	struct pml_server_hooks hooks;
 };

@@ -67,13 +67,48 @@ struct pml_client_attr {
 	uint32_t rdev_minor;
 };
 
+struct pml_client_args {
+	size_t size_bytes; /* sizeof(struct pml_client_args) */
+	/*
+	 * "rdma://[IDENTITY@]HOST:PORT[/PATH]" or "soft://...".  The path says which of the
+	 * server's exports is wanted: the one that it lies in.
+	 */
+	const char *url;
+	/* NULL: that of the URL, or none.  It takes precedence. */
+	const char *identity;
+	/*
+	 * Its secret, 32 bytes.  NULL: that of its line in the file that the environment
+	 * variable PMEMLEASE_SECRETS names, else in ~/.config/pmemleasefs/secrets.
+	 */
+	const uint8_t *secret;
+	/*
+	 * How long the server may take, now and for each later request; 0: 30000.  A server
+	 * that does not answer in time is given up: -ETIMEDOUT, then -ENOTCONN.
+	 */
+	int timeout_ms;
+};
+
 /*
- * pml_client_connect() - open a session
- * @url: "rdma://HOST:PORT[/PATH]" or "soft://HOST:PORT[/PATH]"; the path is left to the caller
- * @timeout_ms: how long the server may take, now and for each later request; 0: 30000.
- *              A server that does not answer in time is given up: -ETIMEDOUT, then -ENOTCONN
+ * pml_client_open() - open a session
  * @ret_reason: NULL, or at least 256 bytes for an explanation
+ *
+ * With an identity both sides prove that they know its secret, the client first; a server that
+ * does not is left before anything else is sent.
+ *   -EINVAL        the URL, the identity, or a line of the file of secrets
+ *   -E2BIG         an argument of a later version is set
+ *   -ENOKEY        the file has no line for the identity
+ *   -EPERM         its group or others may read the file
+ *   -EACCES        the server does not let this client in, or wants a proof and there is no
+ *                  identity, or wants none and there is one
+ *   -EKEYREJECTED  the server does not know the secret
+ *   -EUSERS        the server has as many clients as it allows
+ *   -ENOENT, -ENOTDIR  the directory of the export is not there; or no file of secrets
+ *   -ENAMETOOLONG  the path
+ *   -ETIMEDOUT, -ENOTCONN, -ECONNREFUSED, -ENOMEM, -errno of the connection
  */
+int pml_client_open(const struct pml_client_args *args, struct pml_client **ret_client,
+		    char *ret_reason);
+/* The same with a URL and a timeout alone. */
 int pml_client_connect(const char *url, int timeout_ms, struct pml_client **ret_client,
 		       char *ret_reason);
 /*
@@ -98,9 +133,9 @@ const char *pml_client_reason(struct pml_client *client);
 
 /* ---- names and attributes ----------------------------------------------- */
 /*
- * By path, or by handle where the name ends in _at.  A path leads from the root of what the
- * server shows; "" and "/" are that root.  It means what it says: symbolic links in it are
- * shown and not followed (-ENOTDIR in the middle), and ".." is refused (-EINVAL).  A @name is
+ * By path, or by handle where the name ends in _at.  A path leads from the root of the server's
+ * filesystem, whatever the export; "" and "/" are that root.  It means what it says: symbolic
+ * links in it are shown and not followed (-ENOTDIR in the middle), and ".." is refused (-EINVAL).  A @name is
  * one entry of a directory: 1 to 255 bytes without slash.
  *
  * The server does all of this as the user that it takes the client for, by the rules that
@@ -111,7 +146,8 @@ const char *pml_client_reason(struct pml_client *client);
  *   -ENOENT, -ENOTDIR  a name that is not there, or in something that is no directory
  *   -ENAMETOOLONG      a name of more than 255 bytes
  *   -EINVAL            ".." or "." or an empty name, or a slash in a name
- *   -EACCES            the user may not search a directory on the way
+ *   -EACCES            the user may not search a directory on the way; or the path lies outside
+ *                      of the export
  *   -ESTALE            of handles: the file is gone, or the server was mounted again
  *   -ENOTCONN, -ETIMEDOUT  the connection is gone, or the server silent
  *   -EIO               the server's device contradicts itself

@@ -15,6 +15,49 @@
 #include "pml/fs.h"
 #include "pml/lease.h"
 
+/* ---- who gets in --------------------------------------------------------- */
+
+/*
+ * Who gets in, where to and as whom; and how many.  One for all servers of a filesystem: a
+ * handle that one of them made is taken by all, and limits hold for all of them together.
+ */
+struct pml_access;
+
+struct pml_access_args {
+	/*
+	 * Path of the file of identities and secrets; NULL: nobody proves anything, and every
+	 * client acts as @client_cred.
+	 */
+	const char *secrets;
+	const char *exports;	     /* path of the file of exports; NULL: all of the filesystem */
+	bool allow_unauthenticated;  /* let in who proves nothing, from other hosts too */
+	struct pml_cred client_cred; /* who proves nothing or is squashed; 64 groups */
+	bool is_read_only;	     /* refuse all changes and write leases with -EROFS */
+	uint32_t max_connections;    /* 0: 256; up to 4096 */
+	uint32_t max_host_connections; /* of one host; 0: three quarters of them */
+};
+
+/*
+ * pml_access_new() - read the rules
+ * @ret_reason: PML_REASON_BYTES; a line that names file, line and remedy
+ *
+ *   -EPERM   others may read the secrets, or write the exports
+ *   -EINVAL  a line is wrong
+ *   -EFBIG, -ENOMEM, -EIO (no random numbers), -errno of the files
+ */
+int pml_access_new(const struct pml_access_args *args, struct pml_access **ret_access,
+		   char *ret_reason) PML_MUST_CHECK;
+/*
+ * Reads the rules anew, for clients that come later; on error they stay as they were.  Any
+ * thread.  Paths as above, errors too.
+ */
+int pml_access_reload(struct pml_access *access, const char *secrets, const char *exports,
+		      char *ret_reason) PML_MUST_CHECK;
+/* After the last server has stopped.  NULL is allowed. */
+void pml_access_free(struct pml_access *access);
+
+/* ---- one address --------------------------------------------------------- */
+
 struct pml_server;
 
 /*
@@ -33,12 +76,14 @@ struct pml_server_hooks {
 struct pml_server_args {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
-	bool is_soft;		     /* the software fabric over TCP; else verbs */
-	const char *host;	     /* address to listen on */
-	const char *port;	     /* decimal; "0": any (soft) */
-	bool allow_unauthenticated;  /* needed for an address that is not loopback */
-	struct pml_cred client_cred; /* whom every client acts as: nothing authenticates it yet */
-	bool is_read_only;	     /* refuse all changes and write leases with -EROFS */
+	bool is_soft;	  /* the software fabric over TCP; else verbs */
+	const char *host; /* address to listen on */
+	const char *port; /* decimal; "0": any (soft) */
+	/* Outlives the server.  NULL: one of its own, by the next three and without files. */
+	struct pml_access *access;
+	bool allow_unauthenticated;
+	struct pml_cred client_cred;
+	bool is_read_only;
 	struct pml_server_hooks hooks;
 };
 
@@ -46,7 +91,7 @@ struct pml_server_args {
  * pml_server_start() - listen and serve
  * @ret_reason: PML_REASON_BYTES; a line that names the address and the remedy
  *
- *   -EPERM       not a loopback address and no allow_unauthenticated
+ *   -EPERM       not a loopback address, and clients need prove nothing
  *   -EOPNOTSUPP  the device's memory cannot be registered (ret_reason says why)
  *   -errno       of the failing call
  */

@@ -386,11 +386,19 @@ void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
 	};
 }
 
+static bool has_group(const struct pml_cred *cred, gid_t gid)
+{
+	bool is_in = cred->gid == gid;
+	for (size_t i = 0; i < cred->ngroups; i++)
+		is_in |= cred->groups[i] == gid;
+	return is_in;
+}
+
 int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int mask)
 {
 	if (cred->uid == 0)
 		return 0;
-	unsigned int shift = cred->uid == inode->uid ? 6 : cred->gid == inode->gid ? 3 : 0;
+	unsigned int shift = cred->uid == inode->uid ? 6 : has_group(cred, inode->gid) ? 3 : 0;
 	return (inode->mode >> shift & (unsigned int)mask) == (unsigned int)mask ? 0 : -EACCES;
 }
 
