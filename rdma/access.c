@@ -18,7 +18,7 @@
 
 #define CONNECTIONS_DEFAULT 256u
 
-struct rules {
+struct pml_access_rules {
 	struct pml_secrets *secrets; /* NULL: nobody proves anything */
 	struct pml_exports *exports;
 };
@@ -32,15 +32,18 @@ struct pml_access {
 	struct pml_hosts *hosts;
 
 	pthread_mutex_t lock;
-	struct rules rules; /* under lock */
+	struct pml_access_rules *rules; /* under lock */
 };
 
 /* ---- rules -------------------------------------------------------------- */
 
-static void free_rules(struct rules *rules)
+void pml_access_free_rules(struct pml_access_rules *rules)
 {
+	if (!rules)
+		return;
 	pml_secrets_free(rules->secrets);
 	pml_exports_free(rules->exports);
+	free(rules);
 }
 
 /* Without a file: the whole filesystem for all, who act as the mount says or as they prove. */
@@ -54,44 +57,49 @@ static struct pml_exports *whole_fs(const struct pml_access *access, bool has_se
 	return pml_exports_of_root(&rule);
 }
 
-static int load_rules(const struct pml_access *access, const char *secrets, const char *exports,
-		      struct rules *ret_rules, char *ret_reason)
+static int load(const struct pml_access *access, const char *secrets, const char *exports,
+		struct pml_access_rules *rules, char *ret_reason)
 {
-	struct rules rules = {.secrets = NULL};
-	int err = secrets ? pml_secrets_load(secrets, false, &rules.secrets, ret_reason) : 0;
+	int err = secrets ? pml_secrets_load(secrets, false, &rules->secrets, ret_reason) : 0;
+	if (err)
+		return err;
 	const struct pml_exports_defaults defaults = {
 		.anon_uid = access->client_cred.uid,
 		.anon_gid = access->client_cred.gid,
 		.has_secrets = secrets,
 	};
-	if (!err && exports) {
-		err = pml_exports_load(exports, &defaults, &rules.exports, ret_reason);
-	} else if (!err) {
-		rules.exports = whole_fs(access, secrets);
-		err = rules.exports ? 0 : -ENOMEM;
-		if (err)
-			(void)snprintf(ret_reason, PML_REASON_BYTES, "out of memory");
+	if (exports)
+		return pml_exports_load(exports, &defaults, &rules->exports, ret_reason);
+	rules->exports = whole_fs(access, secrets);
+	if (rules->exports)
+		return 0;
+	(void)snprintf(ret_reason, PML_REASON_BYTES, "out of memory");
+	return -ENOMEM;
+}
+
+int pml_access_read_rules(const struct pml_access *access, const char *secrets, const char *exports,
+			  struct pml_access_rules **ret_rules, char *ret_reason)
+{
+	struct pml_access_rules *rules = calloc(1, sizeof(*rules));
+	if (!rules) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES, "out of memory");
+		return -ENOMEM;
 	}
+	int err = load(access, secrets, exports, rules, ret_reason);
 	if (err)
-		free_rules(&rules);
+		pml_access_free_rules(rules);
 	else
 		*ret_rules = rules;
 	return err;
 }
 
-int pml_access_reload(struct pml_access *access, const char *secrets, const char *exports,
-		      char *ret_reason)
+void pml_access_use_rules(struct pml_access *access, struct pml_access_rules *rules)
 {
-	struct rules rules;
-	int err = load_rules(access, secrets, exports, &rules, ret_reason);
-	if (err)
-		return err;
 	pthread_mutex_lock(&access->lock);
-	struct rules old = access->rules;
+	struct pml_access_rules *old = access->rules;
 	access->rules = rules;
 	pthread_mutex_unlock(&access->lock);
-	free_rules(&old);
-	return 0;
+	pml_access_free_rules(old);
 }
 
 /* ---- one client --------------------------------------------------------- */
@@ -114,7 +122,7 @@ static const struct pml_identity *prove_locked(const struct pml_access *access,
 	};
 	const uint8_t *secret;
 	const struct pml_identity *identity =
-		pml_secrets_find(access->rules.secrets, admission->identity, &secret);
+		pml_secrets_find(access->rules->secrets, admission->identity, &secret);
 	pml_proof_make(secret, PML_PROOF_CLIENT, &facts, admission->client_proof);
 	pml_proof_make(secret, PML_PROOF_SERVER, &facts, admission->server_proof);
 	return identity;
@@ -163,7 +171,7 @@ static bool apply_rule_locked(const struct pml_access *access, const char *path,
 	const char *root;
 	size_t bytes;
 	const struct pml_export_rule *rule =
-		pml_exports_find(access->rules.exports, path, address,
+		pml_exports_find(access->rules->exports, path, address,
 				 identity ? identity->name : NULL, &root, &bytes, &admission->why);
 	if (!rule)
 		return false;
@@ -182,13 +190,13 @@ static void ask_locked(const struct pml_access *access, const struct pml_address
 		       struct pml_admission *admission)
 {
 	/* Who proves nothing, or could not. */
-	bool is_anonymous = !admission->identity[0] || !access->rules.secrets;
+	bool is_anonymous = !admission->identity[0] || !access->rules->secrets;
 	bool is_trusted = access->allow_unauthenticated || pml_address_is_loopback(address);
 	admission->method = PML_WIRE_AUTH_NONE;
 	admission->why = "it proves no identity, and comes from another host";
 	bool is_let_in = is_anonymous && is_trusted &&
 			 apply_rule_locked(access, path, address, NULL, admission);
-	if (is_let_in || !access->rules.secrets) {
+	if (is_let_in || !access->rules->secrets) {
 		memset(admission->identity, 0, sizeof(admission->identity));
 		return;
 	}
@@ -236,7 +244,7 @@ struct pml_hosts *pml_access_hosts(struct pml_access *access)
 bool pml_access_is_open(struct pml_access *access)
 {
 	pthread_mutex_lock(&access->lock);
-	bool is_open = access->allow_unauthenticated || access->rules.secrets;
+	bool is_open = access->allow_unauthenticated || access->rules->secrets;
 	pthread_mutex_unlock(&access->lock);
 	return is_open;
 }
@@ -262,13 +270,13 @@ int pml_access_new(const struct pml_access_args *args, struct pml_access **ret_a
 	if (err)
 		(void)snprintf(ret_reason, PML_REASON_BYTES, "no random numbers");
 	if (!err)
-		err = load_rules(access, args->secrets, args->exports, &access->rules, ret_reason);
+		err = pml_access_read_rules(access, args->secrets, args->exports, &access->rules,
+					    ret_reason);
 	access->hosts = err ? NULL : pml_hosts_new(max, share);
-	if (!err && !access->hosts) {
-		free_rules(&access->rules);
+	if (!err && !access->hosts)
 		err = -ENOMEM;
-	}
 	if (err) {
+		pml_access_free_rules(access->rules);
 		free(access);
 		return err;
 	}
@@ -281,7 +289,7 @@ void pml_access_free(struct pml_access *access)
 {
 	if (!access)
 		return;
-	free_rules(&access->rules);
+	pml_access_free_rules(access->rules);
 	pml_hosts_free(access->hosts);
 	pthread_mutex_destroy(&access->lock);
 	sodium_memzero(&access->handles, sizeof(access->handles));

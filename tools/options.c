@@ -11,10 +11,8 @@
 #include "options.h"
 #include "size.h"
 
-#define HOUR_MS (3600u * 1000u)
-
-/* Longest single option, with its terminating zero. */
-#define OPTION_BYTES 512
+#define HOUR_MS		(3600u * 1000u)
+#define CONNECTIONS_MAX 4096u
 
 /* ---- standard options --------------------------------------------------- */
 
@@ -197,7 +195,7 @@ static int set_lease_number(struct pml_mount_options *options, size_t index, con
 	return 0;
 }
 
-/* ---- policies, addresses, ids ------------------------------------------- */
+/* ---- policies, addresses, files, ids ------------------------------------------- */
 
 /* @what: behind "policy.", or NULL for all layout operations and lease requests. */
 static int set_policy(struct pml_mount_options *options, const char *what, const char *value,
@@ -258,19 +256,54 @@ static int split_endpoint(const char *value, struct pml_endpoint *ret_endpoint)
 	memcpy(ret_endpoint->host, host, host_bytes);
 	ret_endpoint->host[host_bytes] = '\0';
 	(void)snprintf(ret_endpoint->port, sizeof(ret_endpoint->port), "%u", (unsigned int)port);
-	ret_endpoint->is_set = true;
 	return 0;
 }
 
-static int set_endpoint(struct pml_endpoint *endpoint, const char *name, const char *value,
+static int add_endpoint(struct pml_endpoints *endpoints, const char *name, const char *value,
 			char *ret_reason)
 {
-	if (split_endpoint(value, endpoint) == 0)
-		return 0;
-	(void)snprintf(ret_reason, PML_REASON_BYTES,
-		       "option \"%s\" wants ADDR:PORT (an IPv6 address in []), not \"%.80s\"", name,
-		       value);
-	return -EINVAL;
+	struct pml_endpoint endpoint = {.host = ""};
+	if (split_endpoint(value, &endpoint) != 0) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "option \"%s\" wants ADDR:PORT (an IPv6 address in []), not "
+			       "\"%.80s\"",
+			       name, value);
+		return -EINVAL;
+	}
+	if (endpoints->count == PML_ENDPOINTS_MAX) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "option \"%s\": more than %u addresses", name, PML_ENDPOINTS_MAX);
+		return -EINVAL;
+	}
+	endpoints->at[endpoints->count++] = endpoint;
+	return 0;
+}
+
+/* The process that serves is in another directory, and it is the one that reads it. */
+static int set_file(char *path, const char *name, const char *value, char *ret_reason)
+{
+	if (value[0] != '/') {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "option \"%s\" wants the absolute path of a file, not \"%.80s\"",
+			       name, value);
+		return -EINVAL;
+	}
+	(void)snprintf(path, PML_OPTION_BYTES, "%s", value);
+	return 0;
+}
+
+static int set_connections(uint32_t *number, uint64_t min, const char *name, const char *value,
+			   char *ret_reason)
+{
+	uint64_t parsed = 0;
+	if (pml_count_parse(value, CONNECTIONS_MAX, &parsed) != 0 || parsed < min) {
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "option \"%s\" wants a number from %u to %u, not \"%.80s\"", name,
+			       (unsigned int)min, CONNECTIONS_MAX, value);
+		return -EINVAL;
+	}
+	*number = (uint32_t)parsed;
+	return 0;
 }
 
 static int set_id(uint32_t *id, const char *name, const char *value, char *ret_reason)
@@ -324,9 +357,17 @@ static int set_value(struct pml_mount_options *options, const char *name, const 
 	if (strncmp(name, "policy.", 7) == 0)
 		return set_policy(options, name + 7, value, ret_reason);
 	if (strcmp(name, "rdma") == 0)
-		return set_endpoint(&options->rdma, name, value, ret_reason);
+		return add_endpoint(&options->rdma, name, value, ret_reason);
 	if (strcmp(name, "soft") == 0)
-		return set_endpoint(&options->soft, name, value, ret_reason);
+		return add_endpoint(&options->soft, name, value, ret_reason);
+	if (strcmp(name, "secrets") == 0)
+		return set_file(options->secrets, name, value, ret_reason);
+	if (strcmp(name, "exports") == 0)
+		return set_file(options->exports, name, value, ret_reason);
+	if (strcmp(name, "max_connections") == 0)
+		return set_connections(&options->max_connections, 1, name, value, ret_reason);
+	if (strcmp(name, "max_host_connections") == 0)
+		return set_connections(&options->max_host_connections, 0, name, value, ret_reason);
 	if (strcmp(name, "client_uid") == 0)
 		return set_id(&options->client_uid, name, value, ret_reason);
 	if (strcmp(name, "client_gid") == 0)
@@ -379,7 +420,7 @@ int pml_options_parse(struct pml_mount_options *options, const char *list, char 
 	options->is_remount |= has_flag(list, "remount");
 	while (*list) {
 		size_t bytes = strcspn(list, ",");
-		char option[OPTION_BYTES];
+		char option[PML_OPTION_BYTES];
 		if (bytes >= sizeof(option)) {
 			(void)snprintf(ret_reason, PML_REASON_BYTES,
 				       "option \"%.40s...\" is too long", list);
@@ -398,10 +439,13 @@ int pml_options_parse(struct pml_mount_options *options, const char *list, char 
 	return 0;
 }
 
-static bool is_same_endpoint(const struct pml_endpoint *a, const struct pml_endpoint *b)
+static bool are_same_endpoints(const struct pml_endpoints *a, const struct pml_endpoints *b)
 {
-	return a->is_set == b->is_set && strcmp(a->host, b->host) == 0 &&
-	       strcmp(a->port, b->port) == 0;
+	for (unsigned int i = 0; i < a->count && i < b->count; i++)
+		if (strcmp(a->at[i].host, b->at[i].host) != 0 ||
+		    strcmp(a->at[i].port, b->at[i].port) != 0)
+			return false;
+	return a->count == b->count;
 }
 
 /* The name of something that is not the same and cannot be changed, or NULL. */
@@ -410,14 +454,17 @@ static const char *fixed_difference(const struct pml_mount_options *a,
 {
 	if ((a->flags ^ b->flags) & PML_MOUNT_RO)
 		return "ro or rw";
-	if (!is_same_endpoint(&a->rdma, &b->rdma))
+	if (!are_same_endpoints(&a->rdma, &b->rdma))
 		return "rdma";
-	if (!is_same_endpoint(&a->soft, &b->soft))
+	if (!are_same_endpoints(&a->soft, &b->soft))
 		return "soft";
 	if (a->client_uid != b->client_uid || a->client_gid != b->client_gid)
 		return "client_uid or client_gid";
 	if (a->allow_unauthenticated != b->allow_unauthenticated)
 		return "allow_unauthenticated";
+	if (a->max_connections != b->max_connections ||
+	    a->max_host_connections != b->max_host_connections)
+		return "max_connections or max_host_connections";
 	if (a->local_leases != b->local_leases)
 		return "local_leases";
 	return a->poison_freed != b->poison_freed ? "poison" : NULL;
@@ -427,9 +474,15 @@ int pml_options_remount(const struct pml_mount_options *current, const char *lis
 			struct pml_mount_options *ret_options, char *ret_reason)
 {
 	struct pml_mount_options changed = *current;
+	/* The list names all addresses or none. */
+	changed.rdma.count = changed.soft.count = 0;
 	int err = pml_options_parse(&changed, list, ret_reason);
 	if (err)
 		return err;
+	if (changed.rdma.count == 0)
+		changed.rdma = current->rdma;
+	if (changed.soft.count == 0)
+		changed.soft = current->soft;
 	const char *name = fixed_difference(current, &changed);
 	if (name) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES,

@@ -10,13 +10,19 @@
 #include "pml/base.h"
 #include "pml/lease.h"
 
-#define PML_HOST_BYTES 256u
+#define PML_HOST_BYTES	  256u
+#define PML_OPTION_BYTES  512u /* longest single option, with its terminating zero */
+#define PML_ENDPOINTS_MAX 8u   /* of each fabric */
 
-/* Where a fabric listens. */
 struct pml_endpoint {
-	bool is_set;
 	char host[PML_HOST_BYTES]; /* without the brackets of an IPv6 address */
 	char port[8];		   /* decimal */
+};
+
+/* Where a fabric listens. */
+struct pml_endpoints {
+	unsigned int count;
+	struct pml_endpoint at[PML_ENDPOINTS_MAX];
 };
 
 /* Standard mount options that the kernel, or the daemon, acts on. */
@@ -41,8 +47,12 @@ struct pml_mount_options {
 	bool local_leases;
 	uid_t client_uid;
 	gid_t client_gid;
-	struct pml_endpoint rdma;
-	struct pml_endpoint soft;
+	struct pml_endpoints rdma;
+	struct pml_endpoints soft;
+	char secrets[PML_OPTION_BYTES]; /* absolute paths; "": none */
+	char exports[PML_OPTION_BYTES];
+	uint32_t max_connections; /* 0: the default */
+	uint32_t max_host_connections;
 
 	/* What was set of the lease configuration; the rest has defaults of the device. */
 	struct pml_lease_config lease;
@@ -67,7 +77,8 @@ int pml_options_parse(struct pml_mount_options *options, const char *list,
 /*
  * pml_options_remount() - what @list makes of the options of a mount
  * @ret_reason: as above
- * Policies, clocks and limits can be changed.  The others must be as they are (-EINVAL), but
+ * Policies, clocks, limits of leases and the files of secrets and exports can be changed.  The
+ * others must be as they are (-EINVAL), but
  * standard options besides ro and rw are left alone: mount(8) passes what the kernel lists.
  */
 int pml_options_remount(const struct pml_mount_options *current, const char *list,

@@ -20,20 +20,44 @@ void pml_remount_config(const struct pml_fs *fs, const struct pml_mount_options 
 	pml_options_apply(options, ret_config);
 }
 
+static const char *file_or_none(const char *path)
+{
+	return path[0] ? path : NULL;
+}
+
+/* *ret_rules: NULL where nothing is offered. */
+static int read_rules(struct pml_remount *remount, const struct pml_mount_options *options,
+		      struct pml_access_rules **ret_rules, char *ret_reason)
+{
+	*ret_rules = NULL;
+	if (!remount->access)
+		return 0;
+	return pml_access_read_rules(remount->access, file_or_none(options->secrets),
+				     file_or_none(options->exports), ret_rules, ret_reason);
+}
+
 static int change_locked(struct pml_remount *remount, const char *list, char *ret_reason)
 {
 	struct pml_mount_options changed;
 	int err = pml_options_remount(&remount->options, list, &changed, ret_reason);
 	if (err)
 		return err;
+	struct pml_access_rules *rules;
+	err = read_rules(remount, &changed, &rules, ret_reason);
+	if (err)
+		return err;
 	struct pml_lease_config config;
 	pml_remount_config(remount->fs, &changed, &config);
 	err = pml_lease_configure(remount->leases, &config);
-	if (err)
+	if (err) {
 		(void)snprintf(ret_reason, PML_REASON_BYTES, "limits contradict each other");
-	else
-		remount->options = changed;
-	return err;
+		pml_access_free_rules(rules);
+		return err;
+	}
+	if (rules)
+		pml_access_use_rules(remount->access, rules);
+	remount->options = changed;
+	return 0;
 }
 
 int pml_remount_change(struct pml_remount *remount, const char *list, char *ret_reason)

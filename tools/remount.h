@@ -12,6 +12,7 @@
 #include "options.h"
 #include "pml/fs.h"
 #include "pml/lease.h"
+#include "pml/rdma.h"
 
 /* The serving side.  The owner fills it in, but for the lock. */
 struct pml_remount {
@@ -19,6 +20,7 @@ struct pml_remount {
 	struct pml_mount_options options; /* of the mount as it is now; under lock */
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
+	struct pml_access *access; /* NULL: nothing is offered */
 };
 
 /* What @options make of the lease configuration for this filesystem. */
@@ -26,8 +28,12 @@ void pml_remount_config(const struct pml_fs *fs, const struct pml_mount_options 
 			struct pml_lease_config *ret_config);
 
 /*
- * Changes what @list says.  0, or -EINVAL, and nothing has changed.  Any thread.
- * @ret_reason: PML_REASON_BYTES; a line that names the option
+ * Changes what @list says, and reads the files of secrets and exports anew.  0, or an error
+ * and nothing has changed.  Any thread.
+ * @ret_reason: PML_REASON_BYTES; a line that names the option, or file and line
+ *
+ *   -EINVAL           the list, or what a file says
+ *   of the files      as pml_access_read_rules()
  */
 int pml_remount_change(struct pml_remount *remount, const char *list,
 		       char *ret_reason) PML_MUST_CHECK;

@@ -23,12 +23,14 @@
 /* A daemon that has just been unmounted may still be fencing: 3 * fence_ms by default. */
 #define DEVICE_WAIT_S 20u
 
-enum { SERVER_RDMA, SERVER_SOFT, SERVER_COUNT };
+#define SERVERS_MAX (2 * PML_ENDPOINTS_MAX)
 
 struct pml_service {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
-	struct pml_server *servers[SERVER_COUNT];
+	struct pml_access *access; /* NULL: nothing is offered */
+	struct pml_server *servers[SERVERS_MAX];
+	unsigned int nservers;
 	/* Set once there is a mount: remote writers may come before. */
 	struct pml_fuse *_Atomic fuse;
 	struct pml_control control;
@@ -91,60 +93,87 @@ static void on_wake(void *arg, uint64_t open_id)
 		pml_fuse_wake(fuse, open_id);
 }
 
-static const struct pml_endpoint *endpoint_of(const struct pml_mount_options *options, int which)
+/* The endpoint number @which, first those of verbs; NULL behind the last one. */
+static const struct pml_endpoint *endpoint_of(const struct pml_mount_options *options,
+					      unsigned int which, bool *ret_is_soft)
 {
-	return which == SERVER_SOFT ? &options->soft : &options->rdma;
+	*ret_is_soft = which >= options->rdma.count;
+	if (!*ret_is_soft)
+		return &options->rdma.at[which];
+	which -= options->rdma.count;
+	return which < options->soft.count ? &options->soft.at[which] : NULL;
 }
 
-/* What the options say of a server; filesystem and leases are still to be filled in. */
-static struct pml_server_args server_args(const struct pml_mount_options *options, int which)
+/* What the options say of a server, the rest is still to be filled in.  False: no such one. */
+static bool server_args(const struct pml_service *service, const struct pml_mount_options *options,
+			unsigned int which, struct pml_server_args *ret_args)
 {
-	const struct pml_endpoint *at = endpoint_of(options, which);
-	return (struct pml_server_args){
-		.is_soft = which == SERVER_SOFT,
+	bool is_soft;
+	const struct pml_endpoint *at = endpoint_of(options, which, &is_soft);
+	if (!at)
+		return false;
+	*ret_args = (struct pml_server_args){
+		.is_soft = is_soft,
 		.host = at->host,
 		.port = at->port,
+		.access = service->access,
+	};
+	return true;
+}
+
+static int read_rules(struct pml_service *service, const struct pml_mount_options *options,
+		      char *ret_reason)
+{
+	if (options->rdma.count + options->soft.count == 0)
+		return 0;
+	const struct pml_access_args args = {
+		.secrets = options->secrets[0] ? options->secrets : NULL,
+		.exports = options->exports[0] ? options->exports : NULL,
 		.allow_unauthenticated = options->allow_unauthenticated,
 		.client_cred = {.uid = options->client_uid, .gid = options->client_gid},
 		.is_read_only = options->flags & PML_MOUNT_RO,
+		.max_connections = options->max_connections,
+		.max_host_connections = options->max_host_connections,
 	};
+	return pml_access_new(&args, &service->access, ret_reason);
 }
 
-/* Refuses a wrong address while the device is still untouched. */
-static int check_servers(const struct pml_mount_options *options, char *ret_reason)
+/* Refuses wrong rules and addresses while the device is still untouched. */
+static int check_servers(struct pml_service *service, const struct pml_mount_options *options,
+			 char *ret_reason)
 {
-	for (int which = 0; which < SERVER_COUNT; which++) {
-		if (!endpoint_of(options, which)->is_set)
-			continue;
-		const struct pml_server_args args = server_args(options, which);
-		int err = pml_server_check(&args, ret_reason);
-		if (err)
-			return err;
+	struct pml_server_args args;
+	int err = read_rules(service, options, ret_reason);
+	for (unsigned int which = 0; !err && server_args(service, options, which, &args); which++)
+		err = pml_server_check(&args, ret_reason);
+	return err;
+}
+
+static int start_servers(struct pml_service *service, const struct pml_mount_options *options,
+			 char *ret_reason)
+{
+	struct pml_server_args args;
+	int err = 0;
+	while (!err && server_args(service, options, service->nservers, &args)) {
+		args.fs = service->fs;
+		args.leases = service->leases;
+		args.hooks = (struct pml_server_hooks){.name_changed = on_name_changed,
+						       .file_changed = on_file_changed,
+						       .arg = service};
+		err = pml_server_start(&args, &service->servers[service->nservers], ret_reason);
+		if (!err)
+			service->nservers++;
 	}
-	return 0;
-}
-
-static int start_server(struct pml_service *service, int which,
-			const struct pml_mount_options *options, char *ret_reason)
-{
-	if (!endpoint_of(options, which)->is_set)
-		return 0;
-	struct pml_server_args args = server_args(options, which);
-	args.fs = service->fs;
-	args.leases = service->leases;
-	args.hooks = (struct pml_server_hooks){
-		.name_changed = on_name_changed, .file_changed = on_file_changed, .arg = service};
-	return pml_server_start(&args, &service->servers[which], ret_reason);
+	return err;
 }
 
 static void announce(const struct pml_service *service, const struct pml_mount_options *options)
 {
-	for (int which = 0; which < SERVER_COUNT; which++) {
-		const struct pml_endpoint *at = endpoint_of(options, which);
-		if (!service->servers[which])
-			continue;
+	for (unsigned int which = 0; which < service->nservers; which++) {
+		bool is_soft;
+		const struct pml_endpoint *at = endpoint_of(options, which, &is_soft);
 		bool is_ipv6 = strchr(at->host, ':');
-		printf("%s: listening on %s%s%s:%u\n", which == SERVER_SOFT ? "soft" : "rdma",
+		printf("%s: listening on %s%s%s:%u\n", is_soft ? "soft" : "rdma",
 		       is_ipv6 ? "[" : "", at->host, is_ipv6 ? "]" : "",
 		       (unsigned int)pml_server_port(service->servers[which]));
 	}
@@ -153,9 +182,8 @@ static void announce(const struct pml_service *service, const struct pml_mount_o
 
 static void stop_servers(struct pml_service *service)
 {
-	for (int which = 0; which < SERVER_COUNT; which++)
-		if (service->servers[which])
-			pml_server_stop(service->servers[which]);
+	for (unsigned int which = 0; which < service->nservers; which++)
+		pml_server_stop(service->servers[which]);
 }
 
 /* ---- start -------------------------------------------------------------- */
@@ -177,6 +205,7 @@ static int mount_fs(struct pml_service *service, const struct pml_service_args *
 		.fs = service->fs, .leases = service->leases, .remount = &service->remount};
 	service->remount.fs = service->fs;
 	service->remount.leases = service->leases;
+	service->remount.access = service->access;
 	service->remount.options = *args->options;
 	const struct pml_fuse_args fuse_args = {
 		.fs = service->fs,
@@ -210,14 +239,14 @@ static int start_leases(struct pml_service *service, const struct pml_mount_opti
 static int start_all(struct pml_service *service, const struct pml_service_args *args,
 		     char *ret_reason)
 {
-	int err = check_servers(args->options, ret_reason);
+	int err = check_servers(service, args->options, ret_reason);
 	if (!err)
 		err = open_device(args, &service->fs, ret_reason);
 	if (err)
 		return err;
 	err = start_leases(service, args->options);
-	for (int which = 0; !err && which < SERVER_COUNT; which++)
-		err = start_server(service, which, args->options, ret_reason);
+	if (!err)
+		err = start_servers(service, args->options, ret_reason);
 	if (!err)
 		err = mount_fs(service, args, ret_reason);
 	return err;
@@ -264,6 +293,7 @@ int pml_service_stop(struct pml_service *service)
 		pml_fuse_unmount(fuse);
 	if (err)
 		return err;
+	pml_access_free(service->access);
 	pml_local_free(service->local);
 	if (service->fs)
 		pml_fs_close(service->fs);

@@ -48,11 +48,16 @@ struct pml_access_args {
 int pml_access_new(const struct pml_access_args *args, struct pml_access **ret_access,
 		   char *ret_reason) PML_MUST_CHECK;
 /*
- * Reads the rules anew, for clients that come later; on error they stay as they were.  Any
- * thread.  Paths as above, errors too.
+ * pml_access_read_rules() - read the files anew, for clients that come later
+ *
+ * Nothing has changed until pml_access_use_rules(), which cannot fail and frees the rules that
+ * held before; or pml_access_free_rules().  Any thread.  Paths and errors as above.
  */
-int pml_access_reload(struct pml_access *access, const char *secrets, const char *exports,
-		      char *ret_reason) PML_MUST_CHECK;
+struct pml_access_rules;
+int pml_access_read_rules(const struct pml_access *access, const char *secrets, const char *exports,
+			  struct pml_access_rules **ret_rules, char *ret_reason) PML_MUST_CHECK;
+void pml_access_use_rules(struct pml_access *access, struct pml_access_rules *rules);
+void pml_access_free_rules(struct pml_access_rules *rules); /* NULL is allowed */
 /* After the last server has stopped.  NULL is allowed. */
 void pml_access_free(struct pml_access *access);
 

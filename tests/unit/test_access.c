@@ -503,6 +503,16 @@ static void test_too_many_exports_are_refused(void)
 
 /* ---- both ---------------------------------------------------------------- */
 
+static int reload(struct pml_access *access, const char *secrets, const char *exports,
+		  char *ret_reason)
+{
+	struct pml_access_rules *rules;
+	int err = pml_access_read_rules(access, secrets, exports, &rules, ret_reason);
+	if (!err)
+		pml_access_use_rules(access, rules);
+	return err;
+}
+
 static void test_rules_stay_when_new_ones_are_wrong(void)
 {
 	struct pml_access *access;
@@ -510,11 +520,11 @@ static void test_rules_stay_when_new_ones_are_wrong(void)
 	const struct pml_access_args args = {.exports = file, .client_cred = {.uid = 9}};
 	REQUIRE(pml_access_new(&args, &access, reason) == 0);
 	write_file("/a *(auth=nobody)\n", 18, 0644);
-	CHECK_EQ(pml_access_reload(access, NULL, file, reason), -EINVAL);
+	CHECK_EQ(reload(access, NULL, file, reason), -EINVAL);
 	CHECK(strstr(reason, ":1: auth="));
 	write_file("/b *(auth=none)\n", 16, 0644);
-	CHECK_EQ(pml_access_reload(access, NULL, file, reason), 0);
-	CHECK_EQ(pml_access_reload(access, "/none", file, reason), -ENOENT);
+	CHECK_EQ(reload(access, NULL, file, reason), 0);
+	CHECK_EQ(reload(access, "/none", file, reason), -ENOENT);
 	pml_access_free(access);
 	CHECK_EQ(pml_access_new(&(struct pml_access_args){.secrets = "/none"}, &access, reason),
 		 -ENOENT);

@@ -129,7 +129,9 @@ static void test_without_options_there_are_defaults(void)
 	CHECK_EQ(options.flags, 0);
 	CHECK_EQ(options.client_uid, 65534);
 	CHECK_EQ(options.client_gid, 65534);
-	CHECK(!options.rdma.is_set && !options.soft.is_set && !options.allow_other);
+	CHECK(options.rdma.count == 0 && options.soft.count == 0 && !options.allow_other);
+	CHECK(!options.secrets[0] && !options.exports[0]);
+	CHECK(options.max_connections == 0 && options.max_host_connections == 0);
 	CHECK(!options.allow_unauthenticated && !options.poison_freed);
 	CHECK(!options.local_leases);
 }
@@ -174,13 +176,21 @@ static void test_own_flags_and_ids(void)
 static void test_addresses_are_split(void)
 {
 	CHECK_EQ(parse("soft=127.0.0.1:0,rdma=[fe80::1%eth0]:7471"), 0);
-	CHECK(options.soft.is_set && options.rdma.is_set);
-	CHECK_STR(options.soft.host, "127.0.0.1");
-	CHECK_STR(options.soft.port, "0");
-	CHECK_STR(options.rdma.host, "fe80::1%eth0");
-	CHECK_STR(options.rdma.port, "7471");
+	CHECK(options.soft.count == 1 && options.rdma.count == 1);
+	CHECK_STR(options.soft.at[0].host, "127.0.0.1");
+	CHECK_STR(options.soft.at[0].port, "0");
+	CHECK_STR(options.rdma.at[0].host, "fe80::1%eth0");
+	CHECK_STR(options.rdma.at[0].port, "7471");
 	CHECK_EQ(parse("soft=localhost:65535"), 0);
-	CHECK_STR(options.soft.host, "localhost");
+	CHECK_STR(options.soft.at[0].host, "localhost");
+	CHECK_EQ(parse("soft=a:1,soft=[::1]:2,rdma=b:3,soft=a:1"), 0);
+	CHECK(options.soft.count == 3 && options.rdma.count == 1);
+	CHECK_STR(options.soft.at[1].host, "::1");
+	CHECK_STR(options.soft.at[2].port, "1");
+	CHECK_EQ(parse("soft=a:1,soft=a:2,soft=a:3,soft=a:4,soft=a:5,soft=a:6,soft=a:7,soft=a:8"),
+		 0);
+	CHECK_EQ(pml_options_parse(&options, "soft=a:9", reason), -EINVAL);
+	CHECK(strstr(reason, "more than 8 addresses"));
 }
 
 static void test_lease_numbers_override_defaults(void)
@@ -268,6 +278,11 @@ static void test_errors_name_the_option(void)
 		{"policy.punch=", "option \"policy.punch\" wants revoke"},
 		{"policy.defrag=revoke", "unknown option \"policy.defrag\": no such operation"},
 		{"policy.=revoke", "unknown option \"policy.\""},
+		{"secrets=secrets", "option \"secrets\" wants the absolute path"},
+		{"exports=", "option \"exports\" wants the absolute path"},
+		{"max_connections=0", "option \"max_connections\" wants a number from 1 to 4096"},
+		{"max_connections=4097", "option \"max_connections\" wants"},
+		{"max_host_connections=x", "option \"max_host_connections\" wants"},
 		{"soft=127.0.0.1", "option \"soft\" wants ADDR:PORT"},
 		{"soft=:1", "option \"soft\" wants ADDR:PORT"},
 		{"soft=[]:1", "option \"soft\" wants ADDR:PORT"},
@@ -306,7 +321,18 @@ static void test_a_remount_changes_policies_times_and_limits_only(void)
 	CHECK_EQ(config.max_leases, 7);
 	CHECK(config.ebusy_recalls && changed.flags == mounted.flags);
 
+	/* What is named as it is, and the files. */
+	CHECK_EQ(pml_options_remount(&mounted, "remount,soft=127.0.0.1:7470,secrets=/s,exports=/e",
+				     &changed, reason),
+		 0);
+	CHECK_EQ(changed.soft.count, 1);
+	CHECK_STR(changed.secrets, "/s");
+	CHECK_STR(changed.exports, "/e");
+
 	static const char *const fixed[][2] = {
+		{"remount,soft=127.0.0.1:7470,soft=127.0.0.1:1", "soft"},
+		{"remount,max_connections=5", "max_connections"},
+		{"remount,max_host_connections=5", "max_connections"},
 		{"remount,ro", "ro or rw"},
 		{"remount,soft=127.0.0.1:1", "soft"},
 		{"remount,rdma=127.0.0.1:1", "rdma"},
