@@ -59,9 +59,11 @@ static void finish(struct pml_errand *errand, union pml_message *out, size_t byt
 	pml_fs_wait_done(remote->env->fs, &errand->waiter);
 	if (status && !errand->reason)
 		errand->reason = reason_of(status);
-	/* Nobody hears of it when the connection is gone.  One that takes no reply is. */
-	if (!is_over &&
-	    pml_remote_reply(remote, &errand->request, out, bytes, status, errand->reason))
+	/* A wait that the end of the connection ends has changed nothing that a retry would not. */
+	bool is_undone = is_over && status == -EINTR;
+	/* Who takes no reply is gone. */
+	if (pml_remote_finish(remote, &errand->request, out, bytes, status, errand->reason,
+			      is_undone))
 		pml_ep_kill(remote->ep);
 	free_errand(errand);
 

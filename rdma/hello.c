@@ -108,6 +108,7 @@ static int identify(struct pml_remote *remote, struct pml_admission *ret_admissi
 	int err = expect(remote, PML_WIRE_HELLO);
 	if (err)
 		return err;
+	memcpy(remote->client_id, remote->in.hello.client_id, sizeof(remote->client_id));
 	uint8_t nonce[PML_WIRE_NONCE_BYTES];
 	randombytes_buf(nonce, sizeof(nonce));
 	pml_access_ask(remote->env->access, pml_ep_peer(remote->ep), &remote->in, nonce,

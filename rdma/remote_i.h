@@ -19,6 +19,7 @@
 #include "codec.h"
 #include "errands.h"
 #include "notices.h"
+#include "replies.h"
 #include "secrets.h"
 #include "session.h"
 
@@ -40,7 +41,9 @@ struct pml_remote {
 	gid_t groups[PML_GROUPS_MAX]; /* its further ones */
 	bool is_read_only;
 	struct pml_handle_scope scope;
-	uint32_t term_ms; /* the session's, whatever others get later */
+	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES]; /* its own word */
+	struct pml_reply_log *log;		     /* of its changes */
+	uint32_t term_ms;			     /* the session's, whatever others get later */
 
 	/* The serving thread's. */
 	union pml_message in;
@@ -68,6 +71,14 @@ int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms) PML_MUST_
 
 /* hello.c: takes hello and auth, and opens the session.  An error ends the connection. */
 int pml_remote_greet(struct pml_remote *remote) PML_MUST_CHECK;
+
+/*
+ * The same for a request that was begun: what the answer to a change was is remembered first,
+ * or with @is_undone that it was not made at all.
+ */
+int pml_remote_finish(struct pml_remote *remote, const struct pml_wire_header *to,
+		      union pml_message *out, size_t bytes, int status, const char *reason,
+		      bool is_undone) PML_MUST_CHECK;
 
 /*
  * Each pml_serve_ function answers the request in remote->in and returns the status of its

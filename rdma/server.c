@@ -239,7 +239,7 @@ static int init_env(struct pml_server *server, const struct pml_server_args *arg
 	env->leases = args->leases;
 	env->handles = *pml_access_handles(env->access);
 	env->hooks = args->hooks;
-	return 0;
+	return pml_replies_new(&env->replies);
 }
 
 /* Listens on a fabric that can reach the device's memory. */
@@ -330,6 +330,8 @@ int pml_server_start(const struct pml_server_args *args, struct pml_server **ret
 	}
 	err = start(server, args, ret_reason);
 	if (err) {
+		if (server->env.replies)
+			pml_replies_free(server->env.replies);
 		pml_access_free(server->own_access);
 		free(server);
 		return err;
@@ -384,6 +386,7 @@ void pml_server_stop(struct pml_server *server)
 		return;
 	}
 	pml_fabric_close(server->fabric);
+	pml_replies_free(server->env.replies);
 	pthread_cond_destroy(&server->changed);
 	pthread_mutex_destroy(&server->lock);
 	pml_access_free(server->own_access);

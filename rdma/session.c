@@ -93,6 +93,24 @@ int pml_remote_answer(struct pml_remote *remote, int status)
 				remote->reason);
 }
 
+int pml_remote_finish(struct pml_remote *remote, const struct pml_wire_header *to,
+		      union pml_message *out, size_t bytes, int status, const char *reason,
+		      bool is_undone)
+{
+	if (pml_codec_is_change(to->type) && is_undone) {
+		pml_replies_abandon(remote->env->replies, remote->log, to->request_id);
+	} else if (pml_codec_is_change(to->type)) {
+		struct pml_reply reply = {.status = status, .reason = reason};
+		if (!status) {
+			reply.body_bytes = (uint32_t)(bytes - sizeof(out->h));
+			assert(reply.body_bytes <= sizeof(reply.body));
+			memcpy(reply.body, out->bytes + sizeof(out->h), reply.body_bytes);
+		}
+		pml_replies_end(remote->env->replies, remote->log, to->request_id, &reply);
+	}
+	return pml_remote_reply(remote, to, out, bytes, status, reason);
+}
+
 int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms)
 {
 	size_t bytes;
@@ -108,6 +126,56 @@ int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms)
 				bytes >= sizeof(remote->in.h) ? remote->in.h.type : 0u, bytes,
 				reason);
 	return err;
+}
+
+static const char *reason_not_begun(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return "it is still being done, or too many others are: ask again";
+	case -EREMOTEIO:
+		return "the server was restarted, or has forgotten this client: it is not known "
+		       "whether it was done";
+	case -ESTALE:
+		return "it is too long ago to know whether it was done";
+	case -EINVAL:
+		return "another request had its number";
+	default:
+		return NULL;
+	}
+}
+
+/* A change is made once, however often it is asked for.  An error ends the session. */
+static int answer_change(struct pml_remote *remote)
+{
+	struct pml_reply reply;
+	int err = pml_replies_begin(remote->env->replies, remote->log, &remote->in.h, &reply);
+	if (err == -EALREADY) {
+		remote->reason = reply.reason;
+		memcpy(remote->out.bytes + sizeof(remote->out.h), reply.body, reply.body_bytes);
+		remote->out_bytes = sizeof(remote->out.h) + reply.body_bytes;
+		return pml_remote_answer(remote, reply.status);
+	}
+	if (err) {
+		remote->reason = reason_not_begun(err);
+		return pml_remote_answer(remote, err);
+	}
+	int status = serve_request(remote);
+	/* An errand answers for itself. */
+	return status == -EINPROGRESS
+		       ? 0
+		       : pml_remote_finish(remote, &remote->in.h, &remote->out, remote->out_bytes,
+					   status, remote->reason, false);
+}
+
+static int answer(struct pml_remote *remote)
+{
+	remote->out_bytes = sizeof(remote->out.h);
+	remote->reason = NULL;
+	if (pml_codec_is_change(remote->in.h.type))
+		return answer_change(remote);
+	int status = serve_request(remote);
+	return remote->in.h.type == PML_WIRE_ACK ? 0 : pml_remote_answer(remote, status);
 }
 
 /* Returns when the session must end. */
@@ -126,23 +194,38 @@ static void answer_requests(struct pml_remote *remote)
 		}
 
 		pml_session_renew(remote->env->leases, remote->session);
-		remote->out_bytes = sizeof(remote->out.h);
-		remote->reason = NULL;
-		int status = serve_request(remote);
-		/* There is no reply to an ACK, and an errand answers for itself. */
-		if (remote->in.h.type == PML_WIRE_ACK || status == -EINPROGRESS)
-			continue;
-		if (pml_remote_answer(remote, status))
+		if (answer(remote))
 			return;
 	}
 }
 
+static void on_replaced(void *arg)
+{
+	pml_remote_kill(arg, PML_END_SESSION);
+}
+
+/* Finds what the client was answered before.  In front of its first request. */
+static int attach_log(struct pml_remote *remote)
+{
+	struct pml_reply_client client;
+	static_assert(sizeof(client.scope) == sizeof(remote->scope.tree), "scope");
+	memcpy(client.client_id, remote->client_id, sizeof(client.client_id));
+	memcpy(client.scope, remote->scope.tree, sizeof(client.scope));
+	int err = pml_replies_attach(remote->env->replies, &client, remote->in.h.request_id,
+				     on_replaced, remote, &remote->log);
+	if (err)
+		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
+	return err;
+}
+
 void pml_remote_serve(struct pml_remote *remote)
 {
-	if (pml_remote_greet(remote) == 0)
+	if (pml_remote_greet(remote) == 0 && attach_log(remote) == 0)
 		answer_requests(remote);
 	pml_ep_kill(remote->ep);
 	pml_errands_stop(&remote->errands);
+	if (remote->log)
+		pml_replies_detach(remote->env->replies, remote->log, remote, remote->term_ms);
 	if (remote->session == 0)
 		return;
 

@@ -14,6 +14,7 @@
 #include "pml/rdma.h"
 #include "access.h"
 #include "handle.h"
+#include "replies.h"
 #include "transport.h"
 
 struct pml_remote;
@@ -25,6 +26,7 @@ struct pml_remote_env {
 	struct pml_access *access;
 	struct pml_handle_maker handles;
 	struct pml_server_hooks hooks;
+	struct pml_replies *replies;
 };
 
 /* On success @ep is the remote's, on error still the caller's. */
