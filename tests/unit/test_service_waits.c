@@ -109,6 +109,8 @@ static void test_a_truncate_waits_until_the_lease_is_returned(void)
 	CHECK_EQ(attr.size_bytes, 4 * BLOCK);
 	CHECK(!t.is_done);
 	CHECK_EQ(pml_client_mkdir(changer, "meanwhile", 0755, &attr), 0);
+	for (int i = 0; i < 1000 && nrecalls == 0; i++)
+		usleep(1000);
 	CHECK_EQ(pml_client_return(lease), 0);
 	pthread_join(thread, NULL);
 	CHECK_EQ(t.err, 0);
