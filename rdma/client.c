@@ -209,9 +209,10 @@ int pml_client_request_on(struct pml_client *client, union pml_message *msg, siz
 	int err = run_call(client, &call, msg, bytes);
 	/* Each connection is made within a time of its own. */
 	for (int tries = 0; tries < RETRIES_MAX && may_retry(client, type) &&
-			    (err == -ENOTCONN || err == -ETIMEDOUT);
+			    (err == -ENOTCONN || err == -ETIMEDOUT || err == -EINPROGRESS);
 	     tries++) {
-		if (pml_client_reconnect(client))
+		/* In progress: the server still does what was sent over the old one. */
+		if (err != -EINPROGRESS && pml_client_reconnect(client))
 			break;
 		err = run_call(client, &call, msg, bytes);
 	}

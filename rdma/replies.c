@@ -228,7 +228,7 @@ static int retry_locked(struct pml_replies *replies, struct pml_reply_log *log,
 	if (place && place->type != request->type)
 		return -EINVAL;
 	if (place && place->state == PLACE_RUNNING)
-		return -EAGAIN;
+		return -EINPROGRESS;
 	if (place) {
 		*ret_reply = place->reply;
 		return -EALREADY;

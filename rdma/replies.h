@@ -68,7 +68,8 @@ struct pml_reply {
  * A retry of one that is still being made on the connection that broke is waited for, for
  * PML_REPLIES_WAIT_MS.  Returns 0, then end or abandon follows; or
  *   -EALREADY   a retry of what was done: *ret_reply is the answer
- *   -EAGAIN     it is still being made; or too many others are
+ *   -EINPROGRESS  a retry of what is still being made
+ *   -EAGAIN     too many others are being made
  *   -EREMOTEIO  a retry of a time that this server knows nothing of
  *   -ESTALE     a retry, too long ago to know
  *   -EINVAL     a retry under the number of another request; no retry, and one of its number is

@@ -131,8 +131,10 @@ int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms)
 static const char *reason_not_begun(int err)
 {
 	switch (err) {
+	case -EINPROGRESS:
+		return "it is still being done over the connection that broke";
 	case -EAGAIN:
-		return "it is still being done, or too many others are: ask again";
+		return "the client has too many requests under way";
 	case -EREMOTEIO:
 		return "the server was restarted, or has forgotten this client: it is not known "
 		       "whether it was done";

@@ -155,8 +155,9 @@ const char *pml_client_reason(struct pml_client *client);
  *   -EROFS             the server lets this client read only
  *   -EACCES            the user may not write the directory
  *   -ENOSPC            no room on the server
- *   -EAGAIN            too many requests under way, or a change that the connection broke
- *                      in the middle of is still being done: ask again
+ *   -EAGAIN            the client has too many requests under way
+ *   -EINPROGRESS       the connection broke, and the server still does it: it is not known
+ *                      whether it will be done
  *   -EREMOTEIO         the connection broke and the server was restarted: it is not known
  *                      whether the change was done
  */

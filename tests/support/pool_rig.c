@@ -52,13 +52,13 @@ static void url_of(const struct pml_server *server, char *ret_url, size_t bytes)
 	snprintf(ret_url, bytes, "soft://127.0.0.1:%u", pml_server_port(server));
 }
 
-static struct pml_client *connect_to(const struct pml_server *server)
+static struct pml_client *connect_to(const struct pml_server *server, int timeout_ms)
 {
 	struct pml_client *client;
 	char reason[PML_REASON_BYTES];
 	char url[64];
 	url_of(server, url, sizeof(url));
-	if (pml_client_connect(url, 10000, &client, reason))
+	if (pml_client_connect(url, timeout_ms, &client, reason))
 		BAIL_OUT("cannot connect: %s", reason);
 	return client;
 }
@@ -83,7 +83,7 @@ struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, boo
 	char reason[PML_REASON_BYTES];
 	if (pml_server_start(&args, &rig->servers[n], reason))
 		BAIL_OUT("no server: %s", reason);
-	rig->clients[n] = connect_to(rig->servers[n]);
+	rig->clients[n] = connect_to(rig->servers[n], 10000);
 	return rig->clients[n];
 }
 
@@ -96,9 +96,10 @@ static const struct pml_server *server_of(const struct pool_rig *rig,
 	BAIL_OUT("not a client of the rig");
 }
 
-struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client)
+struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client,
+				  int timeout_ms)
 {
-	return connect_to(server_of(rig, client));
+	return connect_to(server_of(rig, client), timeout_ms);
 }
 
 static void exchange(struct pml_ep *ep, union pml_message *msg, size_t bytes,

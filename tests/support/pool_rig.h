@@ -45,8 +45,9 @@ void pool_rig_start(struct pool_rig *rig);
  * closed by the end of the rig.
  */
 struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, bool is_read_only);
-/* Another client of the same user. */
-struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client);
+/* Another client of the same user, whose requests may take @timeout_ms. */
+struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client,
+				  int timeout_ms);
 /* A raw connection to the server of a client, behind hello and auth. */
 struct pml_ep *pool_rig_raw(struct pool_rig *rig, const struct pml_client *client,
 			    const uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES], uint32_t request_id);

@@ -178,7 +178,7 @@ static void test_a_retry_waits_for_what_is_still_running(void)
 	pthread_join(thread, NULL);
 	/* And not for ever. */
 	CHECK_EQ(begin(log, 8, PML_WIRE_MKDIR, false, &reply), 0);
-	CHECK_EQ(begin(log, 8, PML_WIRE_MKDIR, true, &reply), -EAGAIN);
+	CHECK_EQ(begin(log, 8, PML_WIRE_MKDIR, true, &reply), -EINPROGRESS);
 	pml_replies_abandon(replies, log, 8);
 	detach(log);
 	pml_replies_free(replies);

@@ -335,6 +335,22 @@ static void test_a_change_whose_reply_was_lost_is_made_once(void)
 	stop();
 }
 
+static void test_the_library_sends_a_change_again_by_itself(void)
+{
+	start(PML_POLICY_REVOKE);
+	const struct pml_soft_faults lose = {.drop_server_msgs = 1};
+	struct pml_client *client = pool_rig_again(&rig, holder, 700);
+	pml_client_set_reconnect(client, 5000);
+	struct pml_client_attr attr, seen;
+	pml_soft_set_faults(&lose);
+	CHECK_EQ(pml_client_mkdir(client, "d", 0755, &attr), 0);
+	CHECK_EQ(pml_client_stat(client, "d", &seen), 0);
+	CHECK_EQ(seen.ino, attr.ino);
+	CHECK_EQ(pml_client_mkdir(client, "d", 0755, &attr), -EEXIST);
+	pml_client_close(client);
+	stop();
+}
+
 static void test_a_change_that_never_arrived_is_made(void)
 {
 	start(PML_POLICY_REVOKE);
@@ -392,6 +408,7 @@ int main(void)
 	TAP_RUN(test_the_end_of_the_connection_cancels_the_wait);
 	TAP_RUN(test_a_server_that_stops_lets_nobody_wait);
 	TAP_RUN(test_a_change_whose_reply_was_lost_is_made_once);
+	TAP_RUN(test_the_library_sends_a_change_again_by_itself);
 	TAP_RUN(test_a_change_that_never_arrived_is_made);
 	TAP_RUN(test_a_server_that_knows_nothing_says_so);
 	TAP_RUN(test_the_old_connection_of_a_client_ends);
