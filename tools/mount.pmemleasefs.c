@@ -17,6 +17,7 @@
 #include "daemon.h"
 #include "options.h"
 #include "pml/log.h"
+#include "remotefs.h"
 #include "remount.h"
 #include "service.h"
 #include "survivor.h"
@@ -100,20 +101,25 @@ static int take_positional(int argc, char **argv, struct args *ret_args)
 	return 0;
 }
 
-static int take_options(struct args *args, const char *list)
+static int add_options(struct args *args, const char *list)
+{
+	size_t used = strlen(args->list);
+	if (used + strlen(list) + 2 > sizeof(args->list)) {
+		fprintf(stderr, PROGRAM ": the options are longer than %zu bytes\n",
+			sizeof(args->list));
+		return -EINVAL;
+	}
+	(void)snprintf(args->list + used, sizeof(args->list) - used, "%s%s", used ? "," : "", list);
+	return 0;
+}
+
+/* A URL has options of its own, which libfuse parses. */
+static int parse_options(struct args *args)
 {
 	char reason[PML_REASON_BYTES] = "";
-	int err = pml_options_parse(&args->options, list, reason);
-	size_t used = strlen(args->list);
-	size_t bytes = strlen(list);
-	if (!err && used + bytes + 2 > sizeof(args->list)) {
-		(void)snprintf(reason, sizeof(reason), "the options are longer than %zu bytes",
-			       sizeof(args->list));
-		err = -EINVAL;
-	}
-	if (!err)
-		(void)snprintf(args->list + used, sizeof(args->list) - used, "%s%s",
-			       used ? "," : "", list);
+	if (pml_remotefs_is_url(args->device))
+		return 0;
+	int err = pml_options_parse(&args->options, args->list, reason);
 	if (err)
 		fprintf(stderr, PROGRAM ": %s\n", reason);
 	return err;
@@ -130,7 +136,7 @@ static int parse_args(int argc, char **argv, struct args *ret_args)
 	while ((c = getopt_long(argc, argv, "o:fvnst:Vh", options, NULL)) != -1) {
 		switch (c) {
 		case 'o':
-			if (take_options(ret_args, optarg) != 0)
+			if (add_options(ret_args, optarg) != 0)
 				return -EINVAL;
 			break;
 		case 'f':
@@ -153,7 +159,8 @@ static int parse_args(int argc, char **argv, struct args *ret_args)
 			return -EINVAL;
 		}
 	}
-	return take_positional(argc, argv, ret_args);
+	int err = take_positional(argc, argv, ret_args);
+	return err ? err : parse_options(ret_args);
 }
 
 /* ---- what can be checked beforehand ------------------------------------- */
@@ -191,9 +198,11 @@ static int resolve(struct args *args, char *device, char *mountpoint)
 		return err;
 	if (!realpath(args->mountpoint, mountpoint))
 		return complain(args->mountpoint, -errno, "");
+	args->mountpoint = mountpoint;
+	if (pml_remotefs_is_url(args->device))
+		return check_fuse();
 	if (!realpath(args->device, device))
 		return complain(args->device, -errno, "");
-	args->mountpoint = mountpoint;
 	args->device = device;
 	return check_fuse();
 }
@@ -231,6 +240,39 @@ static int exit_status(int err)
 	return err == -ENOMEM || err == -EMFILE ? EXIT_SYSTEM : EXIT_MOUNT;
 }
 
+/* Tells whoever waits that it is mounted. */
+static int report_ready(const struct args *args, int ready_fd)
+{
+	if (args->is_verbose)
+		printf(PROGRAM ": mounted %s on %s\n", args->device, args->mountpoint);
+	return ready_fd < 0 ? fflush(stdout) : pml_daemon_ready(ready_fd);
+}
+
+/* Serves another machine's filesystem.  Returns an exit status. */
+static int serve_remote(const struct args *args, int ready_fd)
+{
+	pml_log_open("pmemleasefs", args->is_foreground);
+	block_signals();
+	if (geteuid() == 0)
+		raise_limit(RLIMIT_MEMLOCK, RLIM_INFINITY);
+	const struct pml_remotefs_args remote_args = {
+		.url = args->device, .mountpoint = args->mountpoint, .options = args->list};
+	struct pml_remotefs *fs = NULL;
+	char reason[PML_REASON_BYTES] = "";
+	int err = pml_remotefs_start(&remote_args, &fs, reason);
+	if (err) {
+		fprintf(stderr, PROGRAM ": %s\n", reason[0] ? reason : strerror(-err));
+		return err == -EINVAL ? EXIT_USAGE : exit_status(err);
+	}
+	err = report_ready(args, ready_fd);
+	if (!err)
+		err = pml_remotefs_run(fs);
+	if (err)
+		pml_log_error("serving %s: %s", args->mountpoint, strerror(-err));
+	pml_remotefs_stop(fs);
+	return err ? EXIT_SYSTEM : EXIT_OK;
+}
+
 /* @ready_fd: -1 in the foreground. */
 static int serve(const struct args *args, int ready_fd)
 {
@@ -260,9 +302,7 @@ static int serve(const struct args *args, int ready_fd)
 		return exit_status(err);
 	}
 	pml_survivor_arm(&survivor, args->mountpoint);
-	if (args->is_verbose)
-		printf(PROGRAM ": mounted %s on %s\n", args->device, args->mountpoint);
-	err = ready_fd < 0 ? fflush(stdout) : pml_daemon_ready(ready_fd);
+	err = report_ready(args, ready_fd);
 	if (!err)
 		err = pml_service_run(service);
 	if (err)
@@ -318,5 +358,6 @@ int main(int argc, char **argv)
 			return EXIT_SYSTEM;
 		}
 	}
-	return serve(&args, ready_fd);
+	return pml_remotefs_is_url(args.device) ? serve_remote(&args, ready_fd)
+						: serve(&args, ready_fd);
 }

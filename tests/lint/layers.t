@@ -42,7 +42,7 @@ done
 
 # where PATTERN: the files of the product that include it.
 where() { grep -rlE "#include <$1" fs lease rdma include tools | sort | tr '\n' ' '; }
-is "$(where 'fuse')" "fs/fuse_private.h " "libfuse is seen in one file"
+is "$(where 'fuse')" "fs/fuse_private.h tools/remotefs_private.h " "libfuse is seen in one file of each front end"
 is "$(where '(infiniband|rdma)/')" "rdma/verbs.h " "verbs are seen in one file"
 is "$(where 'libpmem')" "fs/pool.h " "PMDK is seen in one file"
 is "$(where '(sodium|blkid)')" "fs/dir.c fs/format.c rdma/client.c rdma/handle.c " "libsodium and libblkid are seen where they are used"
