@@ -28,8 +28,9 @@
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_MOUNT = 32 };
 
 static const char help[] =
-	"Usage: mount.pmemleasefs DEVICE DIR [-o OPTION[,OPTION]...] [-f] [-v]\n"
-	"Mount the pmemleasefs on DEVICE at DIR and serve it in the background.\n"
+	"Usage: mount.pmemleasefs DEVICE|URL DIR [-o OPTION[,OPTION]...] [-f] [-v]\n"
+	"Mount the pmemleasefs on DEVICE at DIR and serve it in the background; or\n"
+	"another machine's, by URL: rdma://[IDENTITY@]HOST:PORT[/PATH] or soft://...\n"
 	"\n"
 	"  -o OPTION,...      see below; may be repeated\n"
 	"  -f, --foreground   stay in the foreground; log to standard error too\n"
@@ -74,6 +75,8 @@ static const char help[] =
 	"                     is mounted at DIR\n"
 	"  allow_other        let other users in (always on when root mounts)\n"
 	"  poison             for tests: fill freed blocks with a pattern\n"
+	"Options of a URL: attr_timeout=S, entry_timeout=S, timeout=S, secrets=FILE,\n"
+	"ro, and those of every filesystem.\n"
 	"Times T are in ms, or have a suffix: 1500, 1500ms, 10s.  Sizes: 64M, 1G.\n"
 	"\n"
 	"Exit status: 0 mounted, 1 usage or permission, 2 system error, 32 not mounted.\n";

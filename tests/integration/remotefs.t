@@ -135,25 +135,39 @@ mount_fs "$listen,client_uid=0,client_gid=0,$clocks"
 is "$(cat "$far/dir/other")" text "the client finds its way after the server was mounted again"
 is "$(cat <&8)" text "with a file that it had open, too"
 exec 8<&-
-exec 8<>"$far/dir/other"
-echo lost >&8
+cat >"$work/writer.py" <<-'END'
+	import os, sys
+	fd = os.open(sys.argv[1], os.O_RDWR)
+	os.pwrite(fd, b"lost", 0)
+	print("written", flush=True)
+	sys.stdin.readline()
+	try:
+	    os.fsync(fd)
+	    print("durable", flush=True)
+	except OSError as e:
+	    print(e.strerror, flush=True)
+END
+coproc writer { python3 "$work/writer.py" "$far/dir/other"; }
+read -r line <&"${writer[0]}"
+is "$line" written "a program writes and does not close"
 kill_daemon
 umount -l "$mnt"
 mount_fs "$listen,client_uid=0,client_gid=0,$clocks"
-python3 -c 'import os; os.fsync(8)' 2>"$work/fsync.err"
-contains "$(cat "$work/fsync.err")" "OSError" "what was not committed when the server died is told to fsync"
-exec 8>&-
+echo go >&"${writer[1]}"
+read -r line <&"${writer[0]}"
+is "$line" "Input/output error" "what was not committed when the server died is told to fsync"
+wait "$writer_PID"
 check "and the client goes on" cp "$work/random" "$far/after"
 check "with the same bytes as before" cmp "$work/random" "$mnt/after"
 
 # ---- the end ----------------------------------------------------------------------------------
 
-check "it is unmounted" umount "$far"
+check "it is unmounted" wait_for 5 umount "$far"
 check "its leases are gone" wait_for 10 bash -c "! pmemleasectl '$mnt' leases | grep -q '[0-9]\.[0-9]'"
 mount.pmemleasefs "$url/dir" "$far" -o ro || bail_out "no mount of a directory"
-is "$(cat "$far/other")" text "a directory of the server alone, for reading"
+is "$(cat "$far/other")" "$(cat "$mnt/dir/other")" "a directory of the server alone, for reading"
 touch "$far/no" 2>/dev/null
 is $? 1 "and nothing is made there"
-umount "$far"
+wait_for 5 umount "$far"
 umount_fs
 finish
