@@ -242,6 +242,28 @@ static int init_env(struct pml_server *server, const struct pml_server_args *arg
 	return pml_replies_new(&env->replies);
 }
 
+/* How keys end here, by what was measured of the device; a doubt goes to the log. */
+static int choose_fence(struct pml_fabric *fabric, const struct pml_server_args *args,
+			char *ret_reason)
+{
+	pml_auto_free struct pml_verdicts *verdicts = calloc(1, sizeof(*verdicts));
+	if (!verdicts)
+		return -ENOMEM;
+	int err = pml_verdicts_load(args->verdicts ? args->verdicts : PML_VERDICTS_PATH, verdicts,
+				    ret_reason);
+	if (err)
+		return err;
+	char text[PML_REASON_BYTES];
+	int rc = pml_fabric_set_fence(fabric, args->fence, verdicts, text);
+	if (rc < 0)
+		memcpy(ret_reason, text, sizeof(text));
+	else if (rc > 0)
+		pml_log_warning("%s:%s: %s", args->host, args->port, text);
+	else
+		pml_log_info("%s:%s: %s", args->host, args->port, text);
+	return rc < 0 ? rc : 0;
+}
+
 /* Listens on a fabric that can reach the device's memory. */
 static int open_fabric(const struct pml_server_args *args, struct pml_fabric **ret_fabric,
 		       char *ret_reason)
@@ -256,6 +278,8 @@ static int open_fabric(const struct pml_server_args *args, struct pml_fabric **r
 	uint64_t bytes;
 	pml_fs_mapping(args->fs, &base, &bytes);
 	err = pml_fabric_probe(fabric, base, bytes, ret_reason);
+	if (!err)
+		err = choose_fence(fabric, args, ret_reason);
 	if (err) {
 		pml_fabric_close(fabric);
 		return err;

@@ -319,6 +319,16 @@ static int set_id(uint32_t *id, const char *name, const char *value, char *ret_r
 	return 0;
 }
 
+static int set_fence_method(enum pml_fence_choice *choice, const char *value, char *ret_reason)
+{
+	int err = pml_fence_choice_parse(value, choice);
+	if (err)
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "fence_method is auto, window, region or connection, not \"%.80s\"",
+			       value);
+	return err;
+}
+
 /* ---- one option --------------------------------------------------------- */
 
 static int set_flag(struct pml_mount_options *options, const char *name)
@@ -364,6 +374,10 @@ static int set_value(struct pml_mount_options *options, const char *name, const 
 		return set_file(options->secrets, name, value, ret_reason);
 	if (strcmp(name, "exports") == 0)
 		return set_file(options->exports, name, value, ret_reason);
+	if (strcmp(name, "fence_method") == 0)
+		return set_fence_method(&options->fence_method, value, ret_reason);
+	if (strcmp(name, "fence_verdicts") == 0)
+		return set_file(options->fence_verdicts, name, value, ret_reason);
 	if (strcmp(name, "max_connections") == 0)
 		return set_connections(&options->max_connections, 1, name, value, ret_reason);
 	if (strcmp(name, "max_host_connections") == 0)
@@ -465,6 +479,8 @@ static const char *fixed_difference(const struct pml_mount_options *a,
 	if (a->max_connections != b->max_connections ||
 	    a->max_host_connections != b->max_host_connections)
 		return "max_connections or max_host_connections";
+	if (a->fence_method != b->fence_method || strcmp(a->fence_verdicts, b->fence_verdicts) != 0)
+		return "fence_method or fence_verdicts";
 	if (a->local_leases != b->local_leases)
 		return "local_leases";
 	return a->poison_freed != b->poison_freed ? "poison" : NULL;

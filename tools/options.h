@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "pml/base.h"
+#include "pml/fence.h"
 #include "pml/lease.h"
 
 #define PML_HOST_BYTES	  256u
@@ -53,6 +54,8 @@ struct pml_mount_options {
 	char exports[PML_OPTION_BYTES];
 	uint32_t max_connections; /* 0: the default */
 	uint32_t max_host_connections;
+	enum pml_fence_choice fence_method;
+	char fence_verdicts[PML_OPTION_BYTES]; /* "": PML_VERDICTS_PATH */
 
 	/* What was set of the lease configuration; the rest has defaults of the device. */
 	struct pml_lease_config lease;

@@ -117,6 +117,8 @@ static bool server_args(const struct pml_service *service, const struct pml_moun
 		.host = at->host,
 		.port = at->port,
 		.access = service->access,
+		.fence = options->fence_method,
+		.verdicts = options->fence_verdicts[0] ? options->fence_verdicts : NULL,
 	};
 	return true;
 }

@@ -12,6 +12,7 @@
 #endif
 
 #include "pml/base.h"
+#include "pml/fence.h"
 #include "pml/fs.h"
 #include "pml/lease.h"
 
@@ -90,6 +91,8 @@ struct pml_server_args {
 	struct pml_cred client_cred;
 	bool is_read_only;
 	struct pml_server_hooks hooks;
+	enum pml_fence_choice fence;
+	const char *verdicts; /* file of what was measured of fences; NULL: PML_VERDICTS_PATH */
 };
 
 /*

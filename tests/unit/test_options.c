@@ -377,6 +377,21 @@ static void test_the_kernel_hears_of_standard_options_only(void)
 	CHECK_STR(list, "default_permissions,allow_other,ro,noexec,sync,dirsync,noatime");
 }
 
+static void test_fence_methods(void)
+{
+	pml_options_init(&options);
+	CHECK_EQ(options.fence_method, PML_FENCE_AUTO);
+	CHECK_EQ(pml_options_parse(&options, "fence_method=connection,fence_verdicts=/x", reason),
+		 0);
+	CHECK_EQ(options.fence_method, PML_FENCE_BY_CONNECTION);
+	CHECK(strcmp(options.fence_verdicts, "/x") == 0);
+	CHECK_EQ(pml_options_parse(&options, "fence_method=hope", reason), -EINVAL);
+	CHECK(strstr(reason, "hope") != NULL);
+	struct pml_mount_options changed;
+	CHECK_EQ(pml_options_remount(&options, "fence_method=region", &changed, reason), -EINVAL);
+	CHECK_EQ(pml_options_remount(&options, "fence_method=connection", &changed, reason), 0);
+}
+
 int main(void)
 {
 	TAP_RUN(test_sizes_have_suffixes_of_1024);
@@ -396,5 +411,6 @@ int main(void)
 	TAP_RUN(test_a_remount_changes_policies_times_and_limits_only);
 	TAP_RUN(test_long_options_are_refused);
 	TAP_RUN(test_the_kernel_hears_of_standard_options_only);
+	TAP_RUN(test_fence_methods);
 	return tap_done();
 }
