@@ -202,6 +202,23 @@ int pml_client_file_commit(struct pml_client_file *file)
 	return lost ? lost : err;
 }
 
+int pml_client_file_truncate(struct pml_client_file *file, uint64_t size_bytes)
+{
+	if (!(file->flags & PML_CLIENT_FILE_WRITE))
+		return pml_client_fail(-EBADF, "file: not open for that");
+	struct pml_windows *ws = file->windows;
+	const struct pml_client_set set = {.what = PML_CLIENT_SET_SIZE, .size_bytes = size_bytes};
+	struct pml_client_attr attr;
+	/* The server would end leases of this client that are in the way, and what is under them.
+	 */
+	pml_windows_freeze(ws);
+	int err = pml_client_setattr_at(ws->client, &ws->handle, &set, &attr);
+	if ((err == -ENOTCONN || err == -ETIMEDOUT) && pml_client_reconnect(ws->client) == 0)
+		err = pml_client_setattr_at(ws->client, &ws->handle, &set, &attr);
+	pml_windows_thaw(ws, err ? UINT64_MAX : attr.size_bytes);
+	return err;
+}
+
 int pml_client_file_give_up(struct pml_client_file *file, uint64_t first_byte)
 {
 	pml_windows_give_up(file->windows, first_byte);

@@ -318,6 +318,8 @@ static int look_locked(struct pml_windows *ws, uint64_t at, bool for_write,
 {
 	if (drop_ended_locked(ws))
 		return -EINPROGRESS;
+	if (ws->freezes > 0)
+		return -EBUSY;
 	struct pml_window *w = find_locked(ws, at, for_write);
 	if (w && w->state == PML_WINDOW_LIVE && w->for_write == for_write) {
 		w->users++;
@@ -416,7 +418,7 @@ void pml_windows_take_ahead(struct pml_windows *ws)
 	struct pml_window *idle = ws->count >= ws->max_count ? find_idle_locked(ws) : NULL;
 	if (!w && idle)
 		(void)send_away_locked(idle);
-	bool is_due = !w && ws->count < ws->max_count;
+	bool is_due = !w && ws->count < ws->max_count && ws->freezes == 0;
 	if (is_due && !find_locked(ws, at, for_write)) {
 		uint64_t first;
 		uint64_t end;
@@ -509,6 +511,24 @@ void pml_windows_give_up(struct pml_windows *ws, uint64_t first_byte)
 			at = ws->list.next;
 		}
 	}
+	pthread_mutex_unlock(&ws->lock);
+}
+
+void pml_windows_freeze(struct pml_windows *ws)
+{
+	pthread_mutex_lock(&ws->lock);
+	ws->freezes++;
+	pthread_mutex_unlock(&ws->lock);
+	pml_windows_give_up(ws, 0);
+}
+
+void pml_windows_thaw(struct pml_windows *ws, uint64_t size_bytes)
+{
+	pthread_mutex_lock(&ws->lock);
+	ws->freezes--;
+	if (size_bytes != UINT64_MAX)
+		ws->file_size = size_bytes;
+	pthread_cond_broadcast(&ws->changed);
 	pthread_mutex_unlock(&ws->lock);
 }
 

@@ -58,6 +58,7 @@ struct pml_windows {
 	uint64_t next_byte[2]; /* where a sequential reader, writer goes on */
 	uint64_t grown[2];     /* bytes of the last window that one took, doubled */
 	bool is_fragmented;    /* a lease ended before what was asked for */
+	uint32_t freezes;      /* no window is given out or taken */
 	/* One window that the worker takes ahead. */
 	struct pml_list ahead_link; /* pml_client.ahead, under the client's lock */
 	uint64_t ahead_byte;
@@ -95,6 +96,10 @@ void pml_windows_moved(struct pml_windows *windows, bool for_write, uint64_t end
 int pml_windows_commit(struct pml_windows *windows) PML_MUST_CHECK;
 /* Commits and gives back everything from @first_byte on. */
 void pml_windows_give_up(struct pml_windows *windows, uint64_t first_byte);
+/* Gives back everything, and lets nobody take anything until it is thawed. */
+void pml_windows_freeze(struct pml_windows *windows);
+/* @size_bytes: of the file now; UINT64_MAX: as before. */
+void pml_windows_thaw(struct pml_windows *windows, uint64_t size_bytes);
 /* End of what is written and not committed, 0: nothing. */
 uint64_t pml_windows_dirty_end(struct pml_windows *windows);
 

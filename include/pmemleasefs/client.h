@@ -655,6 +655,14 @@ ssize_t pml_client_file_writev(struct pml_client_file *file, const struct iovec 
  */
 int pml_client_file_commit(struct pml_client_file *file);
 /*
+ * pml_client_file_truncate() - give the file another size
+ *
+ * What is written is committed before, then the server changes the size, durably.  For a file
+ * that is open better than pml_client_setattr(), which would end the library's leases.  Errors
+ * as there; -EBADF not open for writing.  What is lost on the way the next commit tells.
+ */
+int pml_client_file_truncate(struct pml_client_file *file, uint64_t size_bytes);
+/*
  * Commits and returns the leases on what is behind @first_byte, because somebody else shall
  * change it: the program by another way, say.  Losses are told by the next commit.
  */

@@ -386,6 +386,31 @@ static void test_idle_leases_make_room_at_a_limit(void)
 	end(&s);
 }
 
+static void test_truncate_keeps_what_was_written_before_it(void)
+{
+	struct scene s;
+	begin(&s, 100000);
+	struct pml_client_file *reader = open_file(&s, s.client, PML_CLIENT_FILE_READ, NULL);
+	struct pml_client_file *file = open_file(&s, s.client, both, NULL);
+	uint8_t data[100];
+	memset(data, 'w', sizeof(data));
+	CHECK_EQ(pml_client_file_truncate(reader, 5), -EBADF);
+	CHECK_EQ(pml_client_file_write(file, data, 100, 40000), 100);
+	CHECK_EQ(pml_client_file_write(file, data, 100, 200000), 100);
+	CHECK_EQ(pml_client_file_truncate(file, 40050), 0);
+	CHECK_EQ(fake_fs_size(s.rig.fs, s.ino), 40050);
+	memset(data, 0, sizeof(data));
+	CHECK_EQ(pml_client_file_read(reader, data, 100, 40000), 50);
+	CHECK(data[0] == 'w' && data[49] == 'w');
+	CHECK_EQ(pml_client_file_truncate(file, 50000), 0);
+	CHECK_EQ(pml_client_file_read(file, data, 100, 45000), 100);
+	CHECK_EQ(data[7], 0);
+	CHECK_EQ(pml_client_file_close(file), 0);
+	CHECK_EQ(pml_client_file_close(reader), 0);
+	CHECK_EQ(stats_of(&s).revoked, 0);
+	end(&s);
+}
+
 /* ---- connections that break ------------------------------------------------ */
 
 static void tear_writes(uint32_t count)
@@ -622,6 +647,7 @@ int main(void)
 	TAP_RUN(test_what_is_in_the_way_is_told);
 	TAP_RUN(test_two_clients_hand_a_file_to_and_fro);
 	TAP_RUN(test_idle_leases_make_room_at_a_limit);
+	TAP_RUN(test_truncate_keeps_what_was_written_before_it);
 	TAP_RUN(test_broken_connection_is_made_again);
 	TAP_RUN(test_requests_wait_for_a_server_that_comes_back);
 	TAP_RUN(test_readers_do_not_notice_that_connections_break);
