@@ -29,8 +29,8 @@ header=$(find "$inst" -name client.h)
 # Without comments, what stands in front of an opening parenthesis.
 declared=$(${CC:-cc} -fpreprocessed -dD -E -P "$header" 2>/dev/null |
 	grep -oE '\bpml_client_[a-z_]+\(' | tr -d '(' | sort -u)
-is "$exported" "$(sed 's/$/@@LIBPMEMLEASE_1.0/' <<<"$declared")" \
-	"exported is what the header declares, with a version"
+is "$(diff <(echo "$exported") <(sed 's/$/@@LIBPMEMLEASE_1.0/' <<<"$declared"))" "" \
+	"exported (rdma/libpmemlease.map) is what the header declares, with a version"
 is "$(pkg-config --modversion libpmemlease)" "$(pmemlease --version | awk '{ print $NF }')" \
 	"pkg-config: the version"
 
