@@ -7,40 +7,11 @@
 #include <string.h>
 
 #include "ctl.h"
-
-/* Length of the UTF-8 sequence at @at, or 0: it is none (RFC 3629, section 4). */
-static size_t sequence_bytes(const unsigned char *at)
-{
-	size_t bytes = at[0] < 0x80		       ? 1
-		       : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-		       : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
-		       : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
-						       : 0;
-	for (size_t i = 1; i < bytes; i++)
-		if ((at[i] & 0xc0) != 0x80)
-			return 0;
-	bool is_wrong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
-			(at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90);
-	return is_wrong ? 0 : bytes;
-}
+#include "text.h"
 
 void pml_ctl_print_json_text(const char *text)
 {
-	const unsigned char *at = (const unsigned char *)text;
-	putchar('"');
-	while (*at) {
-		size_t bytes = sequence_bytes(at);
-		if (bytes == 0)
-			printf("\\ufffd");
-		else if (*at == '"' || *at == '\\')
-			printf("\\%c", *at);
-		else if (*at < 0x20 || *at == 0x7f)
-			printf("\\u%04x", *at);
-		else
-			printf("%.*s", (int)bytes, (const char *)at);
-		at += bytes ? bytes : 1;
-	}
-	putchar('"');
+	pml_text_print_json(stdout, text);
 }
 
 void pml_ctl_print_text(const char *text)
