@@ -1,72 +1,43 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pmemlease_copy.c -- get and put: copy a file through leases that slide along it
+ * pmemlease_copy.c -- the bytes of one file, through leases that slide along it
  *
  * A recalled lease is returned by the library and taken again where the copy
- * stands; of a put, what was not committed by then is written again.  With
- * --hold the last lease stays, and the copied bytes are touched now and then, so
- * that its end is noticed: this is how the server's side of leases is tried out.
+ * stands; of a put, what was not committed by then is written again.  After a
+ * connection that broke the file is looked up again and must be the same one.
+ * The buffer has two halves: while one is on the network the other is on the local
+ * side.  With --hold the last lease stays, and the copied bytes are touched now
+ * and then, so that its end is noticed: this is how the server's side of leases is
+ * tried out.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "pml/clock.h"
 #include "pmemlease.h"
 
-#define CHUNK_BYTES (8u << 20)
+#define HALF_BYTES ((size_t)4 << 20)
+/* A hole that is shorter is copied as zeros: a lease costs two round trips. */
+#define SHORT_HOLE_BYTES 65536u
 /* While a lease is held: how much is touched, and how often. */
 #define TOUCH_BYTES   65536u
 #define TOUCH_MS      100u
-#define TOUCH_HARD_MS 1u /* --ignore-recall */
-#define PROGRESS_MS   200u
+#define TOUCH_HARD_MS 1u   /* --ignore-recall */
+#define WAIT_SLICE_MS 500u /* a signal is noticed after that */
 
-struct copy {
-	struct pml_client *client;
-	const struct options *opt;
-	int fd;
-	bool is_put;
-	struct pml_client_handle file;
-	uint64_t size;			  /* bytes to copy */
-	uint64_t pos;			  /* copied; of a put: committed */
-	struct pml_client_buffer *buffer; /* CHUNK_BYTES, less for a small file */
-	struct pml_client_lease *lease;	  /* or NULL */
-	/* The last chunk, which is still in the buffer. */
-	uint64_t chunk_first;
-	size_t chunk_bytes;
-
-	uint64_t start_ms;
-	uint64_t moved_ms; /* when pos changed last */
-	uint64_t shown_ms;
-	bool is_shown;
+/* What is in a half of the buffer. */
+struct piece {
+	uint64_t first;
+	size_t bytes;
+	uint8_t *data;
 };
 
-/* ---- progress ----------------------------------------------------------- */
-
-static void show_progress(struct copy *c, uint64_t at)
+bool is_same_version(const struct pml_client_attr *a, const struct pml_client_attr *b)
 {
-	uint64_t now_ms = pml_now_ms();
-	bool is_wanted = c->opt->force_progress || (!c->opt->is_quiet && isatty(STDERR_FILENO));
-	if (!is_wanted || (at < c->size && now_ms - c->shown_ms < PROGRESS_MS))
-		return;
-	c->shown_ms = now_ms;
-	c->is_shown = true;
-	double seconds = (double)PML_MAX(now_ms - c->start_ms, (uint64_t)1) / 1000;
-	double rate = (double)at / seconds;
-	double left = rate > 0 ? (double)(c->size - at) / rate : 0;
-	fprintf(stderr, "\r%3.0f %%  %8.1f of %.1f MB  %8.1f MB/s  %3.0f:%02.0f left ",
-		c->size ? 100.0 * (double)at / (double)c->size : 100.0, (double)at / 1e6,
-		(double)c->size / 1e6, rate / 1e6, (double)((uint64_t)left / 60),
-		(double)((uint64_t)left % 60));
-	fflush(stderr);
-}
-
-static void end_progress(const struct copy *c)
-{
-	if (c->is_shown)
-		fputc('\n', stderr);
+	return a->ino == b->ino && a->generation == b->generation &&
+	       a->size_bytes == b->size_bytes && a->mtime_s == b->mtime_s &&
+	       a->mtime_ns == b->mtime_ns && a->ctime_s == b->ctime_s && a->ctime_ns == b->ctime_ns;
 }
 
 /* ---- leases ------------------------------------------------------------- */
@@ -78,23 +49,53 @@ static void drop_lease(struct copy *c)
 	c->lease = NULL;
 }
 
-/* Takes the lease for what comes next. */
-static int take_lease(struct copy *c)
+/* All that belongs to the client, so that it can be closed. */
+static void drop_all(struct copy *c)
 {
-	uint64_t len = PML_MIN(c->opt->lease_bytes, c->size - c->pos);
 	drop_lease(c);
-	unsigned int kind = c->opt->lease_kind | (c->is_put ? PML_CLIENT_WRITE : 0);
-	return pml_client_lease_with(c->client, &c->file, c->pos, len, kind, (int)c->opt->wait_ms,
-				     &c->lease);
+	pml_client_queue_free(c->queue);
+	pml_client_buffer_free(c->buffer);
+	c->queue = NULL;
+	c->buffer = NULL;
 }
 
-/* Something went wrong with a lease: 0 to take it again. */
-static int judge(struct copy *c, int err)
+static int make_buffer(struct copy *c)
 {
-	if (err != -ESTALE)
-		return err;
+	if (c->buffer)
+		return 0;
+	/* No more than the file needs: a tree has many small ones. */
+	uint64_t bytes = PML_MAX(c->size, (uint64_t)TOUCH_BYTES);
+	uint64_t half_bytes = HALF_BYTES;
+	if (c->opt->limit) /* a few pieces a second */
+		half_bytes = PML_MIN(half_bytes, PML_MAX(c->opt->limit / 8, (uint64_t)TOUCH_BYTES));
+	c->half_bytes = (size_t)PML_MIN(bytes, half_bytes);
+	size_t halves = bytes > c->half_bytes ? 2 : 1;
+	int err = pml_client_queue_new(c->server->client, 2, &c->queue);
+	if (!err)
+		err = pml_client_buffer_new(c->server->client, halves * c->half_bytes, &c->buffer);
+	return err;
+}
+
+/* Takes the lease for what comes next, up to @end. */
+static int take_lease(struct copy *c, uint64_t end)
+{
+	uint64_t deadline_ms = pml_now_ms() + c->opt->wait_ms;
+	uint64_t len = PML_MIN(c->opt->lease_bytes, end - c->pos);
+	unsigned int kind = c->opt->lease_kind | (c->is_put ? PML_CLIENT_WRITE : 0);
+	int err = make_buffer(c);
 	drop_lease(c);
-	return pml_now_ms() - c->moved_ms > c->opt->wait_ms ? -ESTALE : 0;
+	while (!err) {
+		uint64_t now_ms = pml_now_ms();
+		uint64_t left_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+		err = pml_client_lease_with(c->server->client, &c->attr.handle, c->pos, len, kind,
+					    (int)PML_MIN(left_ms, (uint64_t)WAIT_SLICE_MS),
+					    &c->lease);
+		if (err != -EAGAIN || left_ms <= WAIT_SLICE_MS || is_interrupted())
+			break;
+		err = 0;
+	}
+	c->leases += !err;
+	return err;
 }
 
 static void move_to(struct copy *c, uint64_t pos)
@@ -104,6 +105,61 @@ static void move_to(struct copy *c, uint64_t pos)
 	c->pos = pos;
 }
 
+static void remark(struct copy *c, const char *what)
+{
+	progress_clear(c->progress);
+	if (!c->opt->is_quiet)
+		report_local("%s: %s", c->shown, what);
+}
+
+/* The connection is gone: the library makes it again.  Finds the file.  An exit status. */
+static int find_again(struct copy *c)
+{
+	struct pml_client_attr attr;
+	drop_lease(c);
+	int err = stat_path(c->server, c->path, &attr);
+	if (err)
+		return report_remote(c->server->client, c->shown, err);
+	bool is_same = attr.ino == c->attr.ino && attr.generation == c->attr.generation;
+	if (!c->is_put && c->opt->is_resumed)
+		is_same = is_same_version(&attr, &c->attr);
+	if (!is_same)
+		return report_refused("%s: was %s while the connection was lost", c->shown,
+				      c->opt->is_resumed ? "changed" : "replaced");
+	c->attr.handle = attr.handle; /* the rest is to be compared at the end */
+	c->progress->reconnects++;
+	remark(c, "connected again");
+	return 0;
+}
+
+/* Something went wrong remotely: 0 to take the lease again, or an exit status. */
+static int recover(struct copy *c, int err)
+{
+	uint64_t still_ms = pml_now_ms() - c->moved_ms;
+	if (!err)
+		return 0;
+	progress_clear(c->progress);
+	if (err == -ESTALE && c->lease && still_ms <= c->opt->wait_ms) {
+		c->progress->recalls++;
+		drop_lease(c);
+		return 0;
+	}
+	if (err == -EKEYREVOKED) {
+		int status = report_remote(c->server->client, c->shown, err);
+		c->progress->revokes++;
+		if (c->revokes++ >= c->opt->retries)
+			return status;
+		drop_lease(c);
+		return 0;
+	}
+	bool is_lost = is_disconnected(err) || (err == -ESTALE && !c->lease); /* the handle is */
+	if (is_lost && still_ms <= (uint64_t)c->opt->wait_ms + c->opt->timeout_ms)
+		return find_again(c);
+	return report_remote(c->server->client, c->shown, err);
+}
+
+/* ---- holding ------------------------------------------------------------ */
+
 /*
  * Our RETURN may have crossed a fence (a process that was stopped and goes on).  Messages
  * come in order: when a reply is there, so is the word of a revocation before it.
@@ -111,32 +167,23 @@ static void move_to(struct copy *c, uint64_t pos)
 static int ask_how_it_ended(const struct copy *c)
 {
 	struct pml_client_attr attr;
-	int err = pml_client_stat(c->client, "", &attr);
+	int err = pml_client_stat(c->server->client, "", &attr);
 	return err == -ENOTCONN ? err : pml_client_lease_status(c->lease);
 }
 
-/* Uses the lease until --hold is over or the lease is.  Returns an exit status. */
-static int hold_lease(struct copy *c)
+/* Until --hold is over or the lease is.  Returns an exit status. */
+static int touch(struct copy *c)
 {
 	const struct options *opt = c->opt;
-	if (!(opt->hold_s > 0))
-		return 0;
-	if (!c->lease)
-		return report_local("%s: no lease to hold: the file is empty", opt->path);
 	bool is_writing = c->is_put && !opt->is_downgrade;
-	int err = c->is_put && opt->is_downgrade ? pml_client_downgrade(&c->lease) : 0;
-	if (err)
-		return report_remote(c->client, opt->path, err);
-	fprintf(stderr, "holding lease %llu on %s\n",
-		(unsigned long long)pml_client_lease_id(c->lease), opt->path);
-	fflush(stderr);
-
 	uint64_t until_ms = pml_now_ms() + (uint64_t)(opt->hold_s * 1000);
 	uint32_t pause_ms = opt->ignore_recall ? TOUCH_HARD_MS : TOUCH_MS;
 	size_t bytes = PML_MIN(c->chunk_bytes, (size_t)TOUCH_BYTES);
-	while (pml_now_ms() < until_ms) {
-		err = is_writing ? pml_client_write(c->lease, c->buffer, 0, c->chunk_first, bytes)
-				 : pml_client_read(c->lease, c->buffer, 0, c->chunk_first, bytes);
+	while (pml_now_ms() < until_ms && !is_interrupted()) {
+		int err = is_writing ? pml_client_write(c->lease, c->buffer, c->chunk_offset,
+							c->chunk_first, bytes)
+				     : pml_client_read(c->lease, c->buffer, c->chunk_offset,
+						       c->chunk_first, bytes);
 		if (err == -ESTALE)
 			err = ask_how_it_ended(c);
 		if (err == -ESTALE) {
@@ -145,140 +192,134 @@ static int hold_lease(struct copy *c)
 			return 0;
 		}
 		if (err)
-			return report_remote(c->client, opt->path, err);
+			return report_remote(c->server->client, c->shown, err);
 		(void)usleep(pause_ms * 1000);
 	}
 	return 0;
 }
 
+static int hold_lease(struct copy *c)
+{
+	if (!(c->opt->hold_s > 0))
+		return 0;
+	if (!c->lease)
+		return report_local("%s: no lease to hold: nothing was copied", c->shown);
+	int err = c->is_put && c->opt->is_downgrade ? pml_client_downgrade(&c->lease) : 0;
+	if (err)
+		return report_remote(c->server->client, c->shown, err);
+	progress_clear(c->progress);
+	fprintf(stderr, "holding lease %" PRIu64 " on %s\n", pml_client_lease_id(c->lease),
+		c->shown);
+	fflush(stderr);
+	return touch(c);
+}
+
+/* ---- pieces ------------------------------------------------------------- */
+
+/* The next piece from @at on, in the half whose turn it is. */
+static struct piece make_piece(struct copy *c, int turn, uint64_t at, uint64_t end)
+{
+	size_t offset = turn ? c->half_bytes : 0;
+	return (struct piece){
+		.first = at,
+		.bytes = (size_t)PML_MIN(end - at, (uint64_t)c->half_bytes),
+		.data = (uint8_t *)pml_client_buffer_data(c->buffer) + offset,
+	};
+}
+
+static int begin(struct copy *c, const struct piece *piece)
+{
+	const struct iovec iov = {.iov_base = piece->data, .iov_len = piece->bytes};
+	return c->is_put ? pml_client_queue_write(c->queue, c->lease, &iov, 1, piece->first, 0)
+			 : pml_client_queue_read(c->queue, c->lease, &iov, 1, piece->first, 0);
+}
+
+/* Waits for what was begun, if anything was. */
+static int finish(struct copy *c)
+{
+	struct pml_client_completion done = {.status = 0};
+	int err = 0;
+	while (pml_client_queue_pending(c->queue) > 0) {
+		int n = pml_client_queue_wait(c->queue, &done, 1, -1);
+		if (n < 0)
+			return n;
+		if (n > 0 && !err)
+			err = done.status;
+	}
+	if (!err || !pml_client_lease_status(c->lease))
+		return err;
+	/* A completion has no words: a call that is refused because the lease ended has. */
+	return c->is_put ? pml_client_write(c->lease, c->buffer, 0, c->pos, 1)
+			 : pml_client_read(c->lease, c->buffer, 0, c->pos, 1);
+}
+
+/* Not more than --limit in a second, over the whole copy. */
+static void keep_limit(const struct copy *c)
+{
+	const struct progress *p = c->progress;
+	if (!c->opt->limit)
+		return;
+	uint64_t due_ms =
+		p->start_ms + (uint64_t)((double)p->moved_bytes * 1000 / (double)c->opt->limit);
+	for (uint64_t now_ms = pml_now_ms(); now_ms < due_ms && !is_interrupted();
+	     now_ms = pml_now_ms())
+		(void)usleep((useconds_t)PML_MIN(due_ms - now_ms, (uint64_t)WAIT_SLICE_MS) * 1000);
+}
+
+static void note_chunk(struct copy *c, const struct piece *piece)
+{
+	c->chunk_first = piece->first;
+	c->chunk_bytes = piece->bytes;
+	c->chunk_offset = (size_t)(piece->data - (uint8_t *)pml_client_buffer_data(c->buffer));
+	c->progress->moved_bytes += piece->bytes;
+}
+
 /* ---- get ---------------------------------------------------------------- */
 
-static int write_all(int fd, const uint8_t *data, size_t bytes)
+static int write_all(const struct copy *c, uint64_t at, const uint8_t *data, size_t bytes)
 {
 	while (bytes > 0) {
-		ssize_t n = write(fd, data, bytes);
-		if (n < 0 && errno == EINTR)
+		ssize_t n = c->is_stream ? write(c->fd, data, bytes)
+					 : pwrite(c->fd, data, bytes, (off_t)at);
+		if (n < 0 && errno == EINTR && !is_interrupted())
 			continue;
 		if (n < 0)
 			return -errno;
 		data += n;
+		at += (size_t)n;
 		bytes -= (size_t)n;
 	}
 	return 0;
 }
 
-/*
- * Copies what one lease covers.  Returns a status of the client library; *ret_local is
- * set when writing the local file failed instead.
- */
-static int get_leased(struct copy *c, int *ret_local)
+static bool is_zero(const uint8_t *data, size_t bytes)
 {
-	uint64_t end = PML_MIN(pml_client_lease_end(c->lease), c->size);
-	while (c->pos < end) {
-		size_t bytes = (size_t)PML_MIN(end - c->pos, (uint64_t)CHUNK_BYTES);
-		int err = pml_client_read(c->lease, c->buffer, 0, c->pos, bytes);
-		if (err)
-			return err;
-		c->chunk_first = c->pos;
-		c->chunk_bytes = bytes;
-		*ret_local = write_all(c->fd, pml_client_buffer_data(c->buffer), bytes);
-		if (*ret_local)
-			return 0;
-		move_to(c, c->pos + bytes);
-		show_progress(c, c->pos);
+	return data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0;
+}
+
+/* Leaves holes where there are zeros. */
+static int write_sparse(const struct copy *c, const struct piece *piece)
+{
+	size_t from = 0; /* of what is to be written */
+	for (size_t at = 0; at < piece->bytes;) {
+		size_t bytes = PML_MIN(piece->bytes - at, (size_t)PML_BLOCK_BYTES);
+		if (is_zero(piece->data + at, bytes)) {
+			int err = write_all(c, piece->first + from, piece->data + from, at - from);
+			if (err)
+				return err;
+			from = at + bytes;
+		}
+		at += bytes;
 	}
-	return 0;
+	return write_all(c, piece->first + from, piece->data + from, piece->bytes - from);
 }
 
-/* Returns an exit status. */
-static int get_all(struct copy *c)
+/* From the local file into @data.  -ENODATA: it became shorter. */
+static int read_all(const struct copy *c, uint64_t at, uint8_t *data, size_t bytes)
 {
-	while (c->pos < c->size) {
-		int local = 0;
-		int err = take_lease(c);
-		if (err == -ENODATA)
-			break;
-		if (!err)
-			err = get_leased(c, &local);
-		err = judge(c, err);
-		if (local)
-			return report_local("%s: %s", c->opt->file, strerror(-local));
-		if (err)
-			return report_remote(c->client, c->opt->path, err);
-	}
-	if (c->pos == c->size)
-		return 0;
-	fprintf(stderr,
-		"pmemlease: %s: became shorter while it was read: %llu of %llu bytes copied: "
-		"get it again\n",
-		c->opt->path, (unsigned long long)c->pos, (unsigned long long)c->size);
-	return EXIT_REMOTE;
-}
-
-static int open_output(const char *file, int *ret_fd)
-{
-	bool is_stdout = strcmp(file, "-") == 0;
-	int fd = is_stdout ? dup(STDOUT_FILENO)
-			   : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return report_local("%s: %s", file, strerror(errno));
-	*ret_fd = fd;
-	return 0;
-}
-
-static int run_copy(struct copy *c, int (*copy_all)(struct copy *c))
-{
-	c->start_ms = c->moved_ms = pml_now_ms();
-	/* No more than the file needs: a tree has many small ones. */
-	size_t bytes = PML_MIN(PML_MAX(c->size, (uint64_t)TOUCH_BYTES), (uint64_t)CHUNK_BYTES);
-	int err = pml_client_buffer_new(c->client, bytes, &c->buffer);
-	if (err)
-		return report_local("%s", pml_client_reason(c->client));
-	int status = copy_all(c);
-	end_progress(c);
-	if (status == 0)
-		status = hold_lease(c);
-	drop_lease(c);
-	pml_client_buffer_free(c->buffer);
-	return status;
-}
-
-int run_get(struct pml_client *client, const struct options *opt)
-{
-	struct pml_client_attr attr;
-	int err = pml_client_stat(client, opt->path, &attr);
-	if (err)
-		return report_remote(client, opt->path, err);
-	if (S_ISDIR(attr.mode) && opt->is_recursive)
-		return run_get_tree(client, opt);
-	if (!S_ISREG(attr.mode)) {
-		fprintf(stderr, "pmemlease: %s: not a regular file: use ls, or get -r\n",
-			opt->path[0] ? opt->path : "/");
-		return EXIT_REMOTE;
-	}
-	struct copy c = {.client = client,
-			 .opt = opt,
-			 .fd = -1,
-			 .file = attr.handle,
-			 .size = attr.size_bytes};
-	int status = open_output(opt->file, &c.fd);
-	if (status)
-		return status;
-	status = run_copy(&c, get_all);
-	if (close(c.fd) < 0 && status == 0)
-		status = report_local("%s: %s", opt->file, strerror(errno));
-	return status;
-}
-
-/* ---- put ---------------------------------------------------------------- */
-
-/* Fills the buffer from the local file.  -ENODATA: it became shorter. */
-static int read_chunk(struct copy *c, uint64_t at, size_t bytes)
-{
-	uint8_t *data = pml_client_buffer_data(c->buffer);
 	for (size_t done = 0; done < bytes;) {
 		ssize_t n = pread(c->fd, data + done, bytes - done, (off_t)(at + done));
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && errno == EINTR && !is_interrupted())
 			continue;
 		if (n < 0)
 			return -errno;
@@ -289,79 +330,235 @@ static int read_chunk(struct copy *c, uint64_t at, size_t bytes)
 	return 0;
 }
 
-/* As get_leased(); pos moves only by the commit. */
-static int put_leased(struct copy *c, int *ret_local)
+static int compare(const struct copy *c, const struct piece *piece)
+{
+	pml_auto_free uint8_t *data = malloc(piece->bytes);
+	if (!data)
+		return -ENOMEM;
+	int err = read_all(c, piece->first, data, piece->bytes);
+	if (err)
+		return err;
+	return memcmp(data, piece->data, piece->bytes) == 0 ? 0 : -EILSEQ;
+}
+
+static int store(struct copy *c, const struct piece *piece)
+{
+	if (is_interrupted())
+		return -EINTR;
+	if (c->is_comparing)
+		return compare(c, piece);
+	return c->is_sparse ? write_sparse(c, piece)
+			    : write_all(c, piece->first, piece->data, piece->bytes);
+}
+
+/*
+ * Copies what one lease covers.  Returns a status of the client library; *ret_local is
+ * set when something on this side failed instead.
+ */
+static int get_leased(struct copy *c, int *ret_local)
 {
 	uint64_t end = PML_MIN(pml_client_lease_end(c->lease), c->size);
-	uint64_t at = c->pos;
-	while (at < end) {
-		size_t bytes = (size_t)PML_MIN(end - at, (uint64_t)CHUNK_BYTES);
-		*ret_local = read_chunk(c, at, bytes);
-		if (*ret_local)
-			return 0;
-		int err = pml_client_write(c->lease, c->buffer, 0, at, bytes);
+	struct piece next = make_piece(c, 0, c->pos, end);
+	int turn = 0;
+	int err = begin(c, &next);
+	while (!err && c->pos < end) {
+		struct piece piece = next;
+		err = finish(c);
 		if (err)
 			return err;
-		c->chunk_first = at;
-		c->chunk_bytes = bytes;
-		at += bytes;
-		show_progress(c, at);
+		uint64_t at = piece.first + piece.bytes;
+		turn = !turn;
+		if (at < end) {
+			next = make_piece(c, turn, at, end);
+			err = begin(c, &next); /* what is here is stored all the same */
+		}
+		*ret_local = store(c, &piece);
+		if (*ret_local)
+			break;
+		note_chunk(c, &piece);
+		move_to(c, at);
+		progress_move(c->progress, at);
+		keep_limit(c);
 	}
-	int err = pml_client_commit(c->lease, c->pos, end - c->pos, end);
-	if (!err)
-		move_to(c, end);
-	return err;
+	int late = finish(c);
+	return err ? err : *ret_local ? 0 : late;
+}
+
+static int fail_locally(const struct copy *c, int err)
+{
+	progress_clear(c->progress);
+	if (err == -EINTR)
+		return report_local("%s: interrupted", c->shown);
+	if (err == -ENODATA)
+		return report_local("%s: became shorter while it was read", c->file);
+	if (err == -EILSEQ)
+		return report_local("%s and %s differ: copy again", c->shown, c->file);
+	return report_local("%s: %s", c->file, strerror(-err));
+}
+
+/* Tells who keeps the copy how far it is. */
+static int call_checkpoint(struct copy *c)
+{
+	return c->checkpoint && !c->is_comparing ? c->checkpoint(c) : 0;
+}
+
+static int get_all(struct copy *c)
+{
+	int status = 0;
+	while (c->pos < c->size && !status) {
+		int local = 0;
+		int err = take_lease(c, c->size);
+		if (err == -ENODATA)
+			break;
+		if (!err)
+			err = get_leased(c, &local);
+		status = local ? fail_locally(c, local) : recover(c, err);
+		if (!status)
+			status = call_checkpoint(c);
+		if (!status && is_interrupted())
+			status = fail_locally(c, -EINTR);
+	}
+	if (status || c->pos == c->size)
+		return status;
+	progress_clear(c->progress);
+	return report_refused("%s: became shorter while it was read: %" PRIu64 " of %" PRIu64
+			      " bytes copied: get it again",
+			      c->shown, c->pos, c->size);
+}
+
+/* ---- put ---------------------------------------------------------------- */
+
+/*
+ * Moves to the next byte of data and finds the end of it.  Without data up to the end of the
+ * file, .pos is there.
+ */
+static int find_data(struct copy *c, uint64_t *ret_end)
+{
+	*ret_end = c->size;
+	if (!c->is_sparse)
+		return 0;
+	off_t data = lseek(c->fd, (off_t)c->pos, SEEK_DATA);
+	if (data < 0 && errno == ENXIO) {
+		c->progress->hole_bytes += c->size - c->pos;
+		c->pos = c->size;
+		return 0;
+	}
+	if (data < 0)
+		return errno == EINVAL ? 0 : -errno; /* a filesystem that does not know */
+	if (data >= (off_t)c->pos + SHORT_HOLE_BYTES) {
+		uint64_t pos = PML_MIN(pml_round_down((uint64_t)data, PML_BLOCK_BYTES), c->size);
+		c->progress->hole_bytes += pos - c->pos;
+		c->pos = pos;
+	}
+	off_t hole = data;
+	do { /* over short holes */
+		hole = lseek(c->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		data = lseek(c->fd, hole, SEEK_DATA);
+	} while (data >= 0 && data - hole < (off_t)SHORT_HOLE_BYTES && (uint64_t)data < c->size &&
+		 (uint64_t)data < c->pos + c->opt->lease_bytes);
+	*ret_end = PML_MIN((uint64_t)hole, c->size);
+	return 0;
+}
+
+/* Writes what the lease covers.  As get_leased(). */
+static int write_leased(struct copy *c, uint64_t end, int *ret_local)
+{
+	int turn = 0;
+	int err = 0;
+	for (uint64_t at = c->pos; at < end && !err; turn = !turn) {
+		struct piece piece = make_piece(c, turn, at, end);
+		*ret_local = is_interrupted() ? -EINTR
+					      : read_all(c, piece.first, piece.data, piece.bytes);
+		err = finish(c); /* of the piece before */
+		if (err || *ret_local)
+			return err;
+		err = begin(c, &piece);
+		note_chunk(c, &piece);
+		at += piece.bytes;
+		progress_move(c->progress, at);
+		keep_limit(c);
+	}
+	int late = finish(c);
+	return err ? err : late;
+}
+
+/* Position moves only by the commit. */
+static int put_leased(struct copy *c, uint64_t end, int *ret_local)
+{
+	end = PML_MIN(pml_client_lease_end(c->lease), end);
+	int err = write_leased(c, end, ret_local);
+	if (err || *ret_local)
+		return *ret_local ? 0 : err;
+	err = pml_client_commit(c->lease, c->pos, end - c->pos, end);
+	if (err)
+		return err;
+	move_to(c, end);
+	c->end = PML_MAX(c->end, end);
+	return 0;
 }
 
 static int put_all(struct copy *c)
 {
-	while (c->pos < c->size) {
-		int local = 0;
-		int err = take_lease(c);
-		if (!err)
-			err = put_leased(c, &local);
-		err = judge(c, err);
-		if (local == -ENODATA)
-			return report_local("%s: became shorter while it was read", c->opt->file);
-		if (local)
-			return report_local("%s: %s", c->opt->file, strerror(-local));
-		if (err)
-			return report_remote(c->client, c->opt->path, err);
+	int status = 0;
+	while (c->pos < c->size && !status) {
+		uint64_t end = 0;
+		int err = 0;
+		int local = find_data(c, &end);
+		if (!local && c->pos == c->size)
+			break;
+		if (!local)
+			err = take_lease(c, end);
+		if (!local && !err)
+			err = put_leased(c, end, &local);
+		status = local ? fail_locally(c, local) : recover(c, err);
+		if (!status)
+			status = call_checkpoint(c);
+		if (!status && is_interrupted())
+			status = fail_locally(c, -EINTR);
 	}
-	return 0;
+	return status;
 }
 
-static int open_input(const char *file, int *ret_fd, struct stat *ret_stat)
+/* ---- one copy ----------------------------------------------------------- */
+
+int run_copy(struct copy *copy, int (*then)(struct copy *copy))
 {
-	pml_auto_close int fd = open(file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, ret_stat) < 0)
-		return report_local("%s: %s", file, strerror(errno));
-	if (!S_ISREG(ret_stat->st_mode))
-		return report_local("%s: not a regular file", file);
-	*ret_fd = pml_take_fd(&fd);
-	return 0;
+	copy->moved_ms = pml_now_ms();
+	progress_begin(copy->progress, name_of(copy->shown), copy->size);
+	copy->progress->resumed_bytes += copy->pos;
+	progress_move(copy->progress, copy->pos);
+	int status = copy->is_put ? put_all(copy) : get_all(copy);
+	if (!status)
+		progress_move(copy->progress, copy->size);
+	progress_end(copy->progress);
+	if (!(copy->opt->hold_s > 0))
+		drop_lease(copy);
+	if (!status && then)
+		status = then(copy);
+	if (!status)
+		status = hold_lease(copy);
+	drop_all(copy);
+	return status;
 }
 
-int run_put(struct pml_client *client, const struct options *opt)
+int verify_copy(struct copy *copy)
 {
-	struct stat st = {0};
-	pml_auto_close int fd = -1;
-	int status = open_input(opt->file, &fd, &st);
-	if (status)
-		return status;
-
-	struct pml_client_attr attr;
-	int err = pml_client_create(client, opt->path, st.st_mode & 0777, false, &attr);
-	if (err)
-		return report_remote(client, opt->path, err);
-	if (attr.size_bytes > (uint64_t)st.st_size)
-		return report_local("%s: exists and is longer (%llu bytes): remove it first",
-				    opt->path, (unsigned long long)attr.size_bytes);
-	struct copy c = {.client = client,
-			 .opt = opt,
-			 .fd = fd,
-			 .is_put = true,
-			 .file = attr.handle,
-			 .size = (uint64_t)st.st_size};
-	return run_copy(&c, put_all);
+	struct copy v = {.server = copy->server,
+			 .opt = copy->opt,
+			 .progress = copy->progress,
+			 .path = copy->path,
+			 .shown = copy->shown,
+			 .file = copy->file,
+			 .fd = copy->fd,
+			 .attr = copy->attr,
+			 .size = copy->size,
+			 .is_comparing = true,
+			 .moved_ms = pml_now_ms()};
+	progress_begin(v.progress, name_of(v.shown), v.size);
+	int status = get_all(&v);
+	progress_begin(v.progress, "", 0);
+	drop_all(&v);
+	return status;
 }

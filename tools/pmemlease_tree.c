@@ -1,142 +1,112 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pmemlease_tree.c -- get -r: copies a directory and all below it
+ * pmemlease_tree.c -- a remote directory as a sorted list
  *
- * Directories wait in a list, so depth costs no stack.  Files are fetched one by
- * one as get does.  What is neither a file nor a directory is named and left out:
- * the protocol has no request for it yet.
+ * The server is not trusted: a name that does not stand for an entry of its
+ * directory, a name that comes twice and a directory without end are refused.
  */
-#include <errno.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "pml/list.h"
 #include "pmemlease.h"
 
-/* A directory still to be copied, or a name in one. */
-struct entry {
-	struct pml_list link;
-	mode_t type;
-	char path[]; /* behind the starting point: "" or "/a/b" */
-};
+#define ENTRIES_MAX 16777216u
 
-struct tree {
-	struct pml_client *client;
-	const struct options *opt;
-	struct pml_list dirs;  /* to do */
-	struct pml_list names; /* of the directory at hand */
-	const char *dir;       /* its path */
+struct listing {
+	struct pml_list *entries;
+	uint32_t count;
 	bool is_out_of_memory;
+	bool is_endless;
+	bool has_wrong_name;
 };
 
-static struct entry *add_entry(struct pml_list *list, const char *dir, const char *name,
-			       mode_t type)
+struct entry *new_entry(const char *name, mode_t type)
 {
-	size_t bytes = strlen(dir) + strlen(name) + 2;
+	size_t bytes = strlen(name) + 1;
 	struct entry *entry = malloc(sizeof(*entry) + bytes);
 	if (!entry)
 		return NULL;
 	entry->type = type;
-	(void)snprintf(entry->path, bytes, "%s%s%s", dir, name[0] ? "/" : "", name);
-	pml_list_append(list, &entry->link);
+	pml_list_init(&entry->link);
+	memcpy(entry->name, name, bytes);
 	return entry;
 }
 
-static bool collect_name(void *arg, const char *name, uint64_t ino, mode_t type)
+void free_entries(struct pml_list *entries)
 {
-	struct tree *t = arg;
+	while (!pml_list_is_empty(entries)) {
+		struct entry *entry = pml_list_entry(entries->next, struct entry, link);
+		pml_list_remove(&entry->link);
+		free(entry);
+	}
+}
+
+static bool collect(void *arg, const char *name, uint64_t ino, mode_t type)
+{
+	struct listing *l = arg;
 	(void)ino;
 	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return true;
-	t->is_out_of_memory = !add_entry(&t->names, t->dir, name, type);
-	return !t->is_out_of_memory;
+	l->has_wrong_name = !is_plain_name(name);
+	l->is_endless = ++l->count > ENTRIES_MAX;
+	if (l->has_wrong_name || l->is_endless)
+		return false;
+	struct entry *entry = new_entry(name, type);
+	l->is_out_of_memory = !entry;
+	if (entry)
+		pml_list_append(l->entries, &entry->link);
+	return entry;
 }
 
-/* Joins two halves of a path; -ENAMETOOLONG is printed. */
-static int join(char *ret_path, const char *start, const char *rest)
+static int compare(const void *a, const void *b)
 {
-	int n = snprintf(ret_path, PATH_MAX, "%s%s", start, rest);
-	if (n >= PATH_MAX)
-		return report_local("%s%s: %s", start, rest, strerror(ENAMETOOLONG));
+	const struct entry *const *x = a;
+	const struct entry *const *y = b;
+	return strcmp((*x)->name, (*y)->name);
+}
+
+/* Sorts and takes out what is there twice: the directory was changed meanwhile. */
+static int sort_entries(struct pml_list *entries, uint32_t count)
+{
+	struct entry **sorted = malloc(PML_MAX(count, 1u) * sizeof(struct entry *));
+	struct entry *entry;
+	size_t n = 0;
+	if (!sorted)
+		return -ENOMEM;
+	pml_list_for_each(entry, entries, link)
+		sorted[n++] = entry;
+	qsort(sorted, n, sizeof(struct entry *), compare);
+	pml_list_init(entries);
+	for (size_t i = 0; i < n; i++) {
+		if (i + 1 < n && strcmp(sorted[i]->name, sorted[i + 1]->name) == 0)
+			free(sorted[i]);
+		else
+			pml_list_append(entries, &sorted[i]->link);
+	}
+	free(sorted);
 	return 0;
 }
 
-static int copy_entry(struct tree *t, const struct entry *entry)
+int list_directory(struct server *server, const char *path, struct pml_list *ret_entries)
 {
-	char from[PATH_MAX], to[PATH_MAX];
-	if (S_ISDIR(entry->type))
-		return add_entry(&t->dirs, entry->path, "", entry->type)
-			       ? 0
-			       : report_local("%s: out of memory", entry->path);
-	int status = join(from, t->opt->path, entry->path);
-	if (!status)
-		status = join(to, t->opt->file, entry->path);
-	if (status)
-		return status;
-	if (!S_ISREG(entry->type)) {
-		if (!t->opt->is_quiet)
-			fprintf(stderr, "pmemlease: %s: left out: neither file nor directory\n",
-				from);
-		return 0;
+	struct listing l = {.entries = ret_entries};
+	int err = pml_client_readdir(server->client, path, collect, &l);
+	if (err == -ESTALE) { /* the server was mounted again */
+		free_entries(ret_entries);
+		l = (struct listing){.entries = ret_entries};
+		err = pml_client_readdir(server->client, path, collect, &l);
 	}
-	struct options one = *t->opt;
-	one.path = from;
-	one.file = to;
-	return run_get(t->client, &one);
-}
-
-static int copy_directory(struct tree *t, const struct entry *dir)
-{
-	char from[PATH_MAX], to[PATH_MAX];
-	int status = join(from, t->opt->path, dir->path);
-	if (!status)
-		status = join(to, t->opt->file, dir->path);
-	if (status)
-		return status;
-	if (mkdir(to, 0777) < 0 && errno != EEXIST)
-		return report_local("%s: %s", to, strerror(errno));
-	t->dir = dir->path;
-	int err = pml_client_readdir(t->client, from, collect_name, t);
-	if (err)
-		return report_remote(t->client, from, err);
-	if (t->is_out_of_memory)
-		return report_local("%s: out of memory", from);
-
-	while (!status && !pml_list_is_empty(&t->names)) {
-		struct entry *entry = pml_list_entry(t->names.next, struct entry, link);
-		pml_list_remove(&entry->link);
-		status = copy_entry(t, entry);
-		free(entry);
-	}
-	return status;
-}
-
-static void free_entries(struct pml_list *list)
-{
-	while (!pml_list_is_empty(list)) {
-		struct entry *entry = pml_list_entry(list->next, struct entry, link);
-		pml_list_remove(&entry->link);
-		free(entry);
-	}
-}
-
-int run_get_tree(struct pml_client *client, const struct options *opt)
-{
-	struct tree t = {.client = client, .opt = opt};
 	int status = 0;
-	pml_list_init(&t.dirs);
-	pml_list_init(&t.names);
-	if (!add_entry(&t.dirs, "", "", S_IFDIR))
-		return report_local("out of memory");
-	while (!status && !pml_list_is_empty(&t.dirs)) {
-		struct entry *dir = pml_list_entry(t.dirs.next, struct entry, link);
-		pml_list_remove(&dir->link);
-		status = copy_directory(&t, dir);
-		free(dir);
-	}
-	free_entries(&t.names);
-	free_entries(&t.dirs);
+	if (err)
+		status = report_remote(server->client, shown_path(path), err);
+	else if (l.has_wrong_name)
+		status = report_refused("%s: the server lists a name that cannot be one",
+					shown_path(path));
+	else if (l.is_endless)
+		status = report_refused("%s: has more than %u entries", shown_path(path),
+					ENTRIES_MAX);
+	else if (l.is_out_of_memory || sort_entries(ret_entries, l.count))
+		status = report_local("%s: out of memory", shown_path(path));
+	if (status)
+		free_entries(ret_entries);
 	return status;
 }

@@ -220,7 +220,7 @@ tool 2 "not a pmemleasefs" "pmemleasectl: not the root of the mount" pmemleasect
 
 tool 1 "no command" "pmemlease: no command" pmemlease
 tool 1 "fly" "pmemlease: no such command" pmemlease fly "$url"
-tool 1 "URL and FILE" "pmemlease: too few arguments" pmemlease get "$url/alive"
+tool 1 "URL... FILE" "pmemlease: too few arguments" pmemlease get "$url/alive"
 tool 1 "lease-bytes" "pmemlease: bad number" pmemlease get --lease-bytes=x "$url/alive" /dev/null
 tool 1 "--wait" "pmemlease: bad time" pmemlease get --wait=-1 "$url/alive" /dev/null
 tool 1 "soft://HOST" "pmemlease: a URL of another kind" pmemlease ls http://127.0.0.1/
@@ -230,7 +230,7 @@ tool 1 "65535" "pmemlease: a URL with a port that is too large" pmemlease ls sof
 tool 2 "refused" "pmemlease: nobody listens" pmemlease ls soft://127.0.0.1:1/
 tool 3 "No such file" "pmemlease: no such file" pmemlease get "$url/none" "$ground/got"
 tool 3 "not a regular file" "pmemlease: get of a directory" pmemlease get "$url/dir" "$ground/got"
-tool 3 "Is a directory" "pmemlease: put onto a directory" pmemlease put "$ground/plain" "$url/dir"
+tool 3 "Not a directory" "pmemlease: put of two onto a file" pmemlease put "$ground/plain" "$ground/plain" "$url/alive"
 tool 3 "Not a directory" "pmemlease: ls below a file" pmemlease ls "$url/alive/x"
 tool 1 "No such file" "pmemlease: put of nothing" pmemlease put "$ground/none" "$url/new"
 tool 1 "No such file" "pmemlease: get into no directory" pmemlease get "$url/alive" "$ground/none/x"

@@ -251,7 +251,7 @@ contains "$(acl rd/new)" "user:1002:rw-" "and the ACL is inherited"
 is "$(acl rd/new | sed 's/.*other/other/')" "other::---" "for all others, too"
 
 echo x >rprog && chown 1002 rprog && chmod 6777 rprog && setcap cap_net_raw+ep rprog
-check "a remote client writes a program" pmemlease put "$work/ground/up" "$url/rprog"
+check "a remote client writes a program" pmemlease put --in-place "$work/ground/up" "$url/rprog"
 is "$(getcap rprog) $(cat rprog)" " up" "which loses its capability"
 wait_for 5 eval '[ "$(mode rprog)" = 777 ]'
 is "$(mode rprog)" 777 "and its setuid and setgid bits"

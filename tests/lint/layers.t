@@ -45,7 +45,7 @@ where() { grep -rlE "#include <$1" fs lease rdma include tools | sort | tr '\n' 
 is "$(where 'fuse')" "fs/fuse_private.h tools/remotefs_private.h " "libfuse is seen in one file of each front end"
 is "$(where '(infiniband|rdma)/')" "rdma/verbs.h " "verbs are seen in one file"
 is "$(where 'libpmem')" "fs/pool.h " "PMDK is seen in one file"
-is "$(where '(sodium|blkid)')" "fs/dir.c fs/format.c rdma/access.c rdma/client.c rdma/client_hello.c rdma/handle.c rdma/hello.c rdma/lines.c rdma/proof.c rdma/secrets.c " "libsodium and libblkid are seen where they are used"
+is "$(where '(sodium|blkid)')" "fs/dir.c fs/format.c rdma/access.c rdma/client.c rdma/client_hello.c rdma/handle.c rdma/hello.c rdma/lines.c rdma/proof.c rdma/secrets.c tools/pmemlease_part.c tools/pmemlease_put.c tools/pmemlease_remote.c " "libsodium and libblkid are seen where they are used"
 
 echo "1..$n"
 exit $bad
