@@ -14,6 +14,7 @@
  */
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "soft.h"
@@ -618,12 +619,36 @@ static int init_sync(struct pml_soft_ep *ep)
 	return 0;
 }
 
+#define MSGS_BYTES (PML_MSG_DEPTH * sizeof(struct pml_soft_msg))
+#define KEYS_BYTES (PML_SOFT_KEYS_MAX * sizeof(struct pml_soft_key))
+
+/*
+ * Zeros.  Mapped, so that only what is used of a table takes memory, and goes with the
+ * connection: malloc(3) would after some time take it from a heap, zero all of it and keep it.
+ */
+static void *table_new(size_t bytes)
+{
+	void *table = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (table == MAP_FAILED)
+		return NULL;
+	/* A huge page would be half of it.  Kernels without them say EINVAL. */
+	(void)madvise(table, bytes, MADV_NOHUGEPAGE);
+	return table;
+}
+
+static void table_free(void *table, size_t bytes)
+{
+	if (table)
+		(void)munmap(table, bytes);
+}
+
 static void free_ep(struct pml_soft_ep *ep)
 {
 	if (!ep)
 		return;
-	free(ep->msgs);
-	free(ep->keys);
+	table_free(ep->msgs, MSGS_BYTES);
+	table_free(ep->keys, KEYS_BYTES);
 	free(ep);
 }
 
@@ -633,8 +658,8 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 	bool is_server = fabric;
 	struct pml_soft_ep *ep = calloc(1, sizeof(*ep));
 	if (ep) {
-		ep->msgs = calloc(PML_MSG_DEPTH, sizeof(ep->msgs[0]));
-		ep->keys = is_server ? calloc(PML_SOFT_KEYS_MAX, sizeof(ep->keys[0])) : NULL;
+		ep->msgs = table_new(MSGS_BYTES);
+		ep->keys = is_server ? table_new(KEYS_BYTES) : NULL;
 	}
 	int err = !ep || !ep->msgs || (is_server && !ep->keys) ? -ENOMEM : 0;
 	if (!err) {

@@ -3,6 +3,7 @@
  * test_transport_soft.c -- the software fabric: the common suite, hostile peers, faults
  */
 #include <arpa/inet.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -534,6 +535,49 @@ static void test_keys_run_out_with_an_error_and_slots_change_their_tag(void)
 	area_free(area);
 }
 
+static unsigned long own_kib(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	char line[128];
+	unsigned long kib = 0;
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "RssAnon: %lu kB", &kib) == 1)
+			break;
+	if (f)
+		(void)fclose(f);
+	return kib;
+}
+
+/* ThreadSanitizer has memory of its own for each byte, and for each thread. */
+#ifdef __SANITIZE_THREAD__
+#define CONNECTION_KIB ULONG_MAX
+#else
+#define CONNECTION_KIB 1024ul
+#endif
+
+/* I9: an attacker may open many of them, again and again, while others stay. */
+static void test_a_connection_takes_memory_for_what_it_uses_only(void)
+{
+	enum { PAIRS = 16, ROUNDS = 4 };
+	struct pair pairs[PAIRS];
+	void *other[ROUNDS][PAIRS]; /* lies between them, so that the heap cannot shrink */
+	unsigned long before_kib = own_kib(), kib = 0;
+	for (int round = 0; round < ROUNDS; round++) {
+		for (int i = 0; i < PAIRS; i++) {
+			REQUIRE(pair_open(&pairs[i]));
+			other[round][i] = malloc(4096);
+			CHECK(other[round][i] != NULL);
+		}
+		kib = own_kib() - before_kib;
+		for (int i = 0; i < PAIRS; i++)
+			pair_close(&pairs[i]);
+	}
+	for (int i = 0; i < ROUNDS * PAIRS; i++)
+		free(other[i / PAIRS][i % PAIRS]);
+	printf("# %lu KiB for each connection, both ends\n", kib / PAIRS);
+	CHECK(kib / PAIRS < CONNECTION_KIB);
+}
+
 static void test_ipv6_works(void)
 {
 	struct pml_fabric *v4 = suite.fabric;
@@ -611,6 +655,7 @@ int main(int argc, char **argv)
 	TAP_RUN(test_fault_torn_write_breaks_the_connection);
 	TAP_RUN(test_a_recall_overtakes_bulk_data);
 	TAP_RUN(test_keys_run_out_with_an_error_and_slots_change_their_tag);
+	TAP_RUN(test_a_connection_takes_memory_for_what_it_uses_only);
 	TAP_RUN(test_ipv6_works);
 	TAP_RUN(test_speed);
 	suite_close();
