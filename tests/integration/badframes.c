@@ -20,6 +20,8 @@
 
 #define FRAME	 40
 #define MESSAGE	 24
+#define HANDLE	 32
+#define VERSION	 2
 #define CLOSE_MS 9000 /* the server gives a silent client 2 s and 5 s for its two hellos */
 
 static uint16_t port;
@@ -99,15 +101,26 @@ static int greeted(void)
 	return fd;
 }
 
-/* And the service's, too. */
+/* Sends a message with an empty body and takes the answer. */
+static void exchange(int fd, unsigned int type, uint32_t body, uint32_t answer_body)
+{
+	uint8_t data[FRAME + MESSAGE + 256] = {0};
+	frame(data, 2, MESSAGE + body);
+	message(data + FRAME, VERSION, type, MESSAGE + body);
+	give(fd, data, FRAME + MESSAGE + body);
+	ssize_t n = recv(fd, data, FRAME + MESSAGE + answer_body, MSG_WAITALL);
+	if (n != FRAME + MESSAGE + (ssize_t)answer_body || memcmp(data + FRAME + 16, "\0\0\0", 4)) {
+		fprintf(stderr, "badframes: message %u is refused\n", type);
+		exit(2);
+	}
+}
+
+/* And the service's hello and proof, too. */
 static int welcomed(void)
 {
-	uint8_t hello[FRAME + MESSAGE + 8] = {0}, answer[FRAME + MESSAGE + 32];
 	int fd = greeted();
-	frame(hello, 2, MESSAGE + 8);
-	message(hello + FRAME, 1, 1, MESSAGE + 8);
-	give(fd, hello, sizeof(hello));
-	(void)!recv(fd, answer, sizeof(answer), MSG_WAITALL);
+	exchange(fd, 1, 56, 48);
+	exchange(fd, 2, 32, 168);
 	return fd;
 }
 
@@ -125,10 +138,14 @@ static void bad_hello(const char *name, size_t at, uint64_t value, int bytes)
 static void bad_message(const char *name, unsigned int type, uint32_t body, size_t at,
 			uint64_t value, int bytes)
 {
-	uint8_t data[FRAME + MESSAGE + 64] = {0};
+	uint8_t data[FRAME + MESSAGE + 128] = {0};
 	int fd = welcomed();
 	frame(data, 2, MESSAGE + body);
-	message(data + FRAME, 1, type, MESSAGE + body);
+	message(data + FRAME, VERSION, type, MESSAGE + body);
+	if (type != 1) {
+		put(data + FRAME + MESSAGE, 1, 8);	/* an inode, where a handle belongs */
+		data[FRAME + MESSAGE + HANDLE + 8] = 1; /* a name, or a length */
+	}
 	put(data + FRAME + at, value, bytes);
 	give(fd, data, FRAME + MESSAGE + body);
 	judge(name, fd);
@@ -164,7 +181,7 @@ static void storm(int rounds)
 		if (i % 2 && bytes > FRAME + MESSAGE) {
 			frame(data, 1 + (unsigned int)rand() % 8, (uint32_t)(bytes - FRAME));
 			if (i % 4 == 1)
-				message(data + FRAME, 1, 1 + (unsigned int)rand() % 12,
+				message(data + FRAME, VERSION, 1 + (unsigned int)rand() % 24,
 					(uint32_t)(bytes - FRAME));
 		}
 		give(fd, data, bytes);
@@ -207,28 +224,29 @@ int main(int argc, char **argv)
 	bad_hello("hello: a field that is not used", 12, 1, 4);
 
 	int fd = greeted();
-	uint8_t data[FRAME + MESSAGE + 8] = {0};
-	frame(data, 2, MESSAGE + 8);
-	message(data + FRAME, 77, 1, MESSAGE + 8);
+	uint8_t data[FRAME + MESSAGE + HANDLE] = {0};
+	frame(data, 2, MESSAGE + HANDLE);
+	message(data + FRAME, 77, 1, MESSAGE + HANDLE);
 	give(fd, data, sizeof(data));
 	judge("service: wrong protocol version", fd);
 	fd = greeted();
-	message(data + FRAME, 1, 2, MESSAGE + 8);
+	message(data + FRAME, VERSION, 5, MESSAGE + HANDLE);
+	put(data + FRAME + MESSAGE, 1, 8);
 	give(fd, data, sizeof(data));
 	judge("service: a request before hello", fd);
 
-	bad_message("message: wrong magic", 3, 8, 0, 1, 4);
-	bad_message("message: another version later", 3, 8, 4, 2, 2);
-	bad_message("message: unknown type", 200, 8, 6, 200, 2);
+	bad_message("message: wrong magic", 5, HANDLE, 0, 1, 4);
+	bad_message("message: another version later", 5, HANDLE, 4, VERSION + 1, 2);
+	bad_message("message: unknown type", 200, HANDLE, 6, 200, 2);
 	bad_message("message: a reply from a client", 64, 0, 6, 64, 2);
-	bad_message("message: a second hello", 1, 8, 6, 1, 2);
-	bad_message("message: says it is longer", 3, 8, 8, 5000, 4);
-	bad_message("message: says it is shorter", 3, 8, 8, 24, 4);
-	bad_message("message: request number 0", 3, 8, 12, 0, 4);
-	bad_message("message: a status in a request", 3, 8, 16, 1, 4);
-	bad_message("message: reserved field", 3, 8, 22, 1, 2);
-	bad_message("lookup: a name longer than the message", 2, 24, MESSAGE + 8, 200, 4);
-	bad_message("lease: no such mode", 6, 32, MESSAGE + 24, 7, 4);
+	bad_message("message: a second hello", 1, 56, 6, 1, 2);
+	bad_message("message: says it is longer", 5, HANDLE, 8, 5000, 4);
+	bad_message("message: says it is shorter", 5, HANDLE, 8, 24, 4);
+	bad_message("message: request number 0", 5, HANDLE, 12, 0, 4);
+	bad_message("message: a status in a request", 5, HANDLE, 16, 1, 4);
+	bad_message("message: an unknown flag", 5, HANDLE, 22, 2, 2);
+	bad_message("lookup: a name with a slash", 4, HANDLE + 9, MESSAGE + HANDLE + 8, '/', 1);
+	bad_message("lease: no such mode", 19, HANDLE + 24, MESSAGE + HANDLE + 16, 7, 4);
 
 	bad_frame("frame: message of 4 GiB", 2, 0xffffffff, 0, 0, 0);
 	bad_frame("frame: unknown type", 60, 0, 0, 0, 0);
