@@ -185,13 +185,13 @@ static bool apply_rule_locked(const struct pml_access *access, const char *path,
 	return true;
 }
 
+/* @is_trusted: it may come in without a proof, where a rule says so. */
 static void ask_locked(const struct pml_access *access, const struct pml_address *address,
-		       const char *path, const union pml_message *msg, const uint8_t *server_nonce,
-		       struct pml_admission *admission)
+		       bool is_trusted, const char *path, const union pml_message *msg,
+		       const uint8_t *server_nonce, struct pml_admission *admission)
 {
 	/* Who proves nothing, or could not. */
 	bool is_anonymous = !admission->identity[0] || !access->rules->secrets;
-	bool is_trusted = access->allow_unauthenticated || pml_address_is_loopback(address);
 	admission->method = PML_WIRE_AUTH_NONE;
 	admission->why = "it proves no identity, and comes from another host";
 	bool is_let_in = is_anonymous && is_trusted &&
@@ -210,13 +210,16 @@ static void ask_locked(const struct pml_access *access, const struct pml_address
 		admission->status = -EACCES;
 }
 
-void pml_access_ask(struct pml_access *access, const char *peer, const union pml_message *msg,
-		    const uint8_t *server_nonce, struct pml_admission *ret_admission)
+void pml_access_ask(struct pml_access *access, const char *peer, bool trusts_loopback,
+		    const union pml_message *msg, const uint8_t *server_nonce,
+		    struct pml_admission *ret_admission)
 {
 	const struct pml_wire_hello *m = &msg->hello;
 	const char *tail = (const char *)msg->bytes + sizeof(*m);
 	struct pml_address address;
 	pml_address_of_peer(peer, &address);
+	bool is_trusted = access->allow_unauthenticated ||
+			  (trusts_loopback && pml_address_is_loopback(&address));
 	char path[PML_WIRE_PATH_MAX + 1];
 	memcpy(path, tail + m->identity_bytes, m->path_bytes);
 	path[m->path_bytes] = 0;
@@ -225,7 +228,7 @@ void pml_access_ask(struct pml_access *access, const char *peer, const union pml
 	ret_admission->status = -EACCES;
 	memcpy(ret_admission->identity, tail, m->identity_bytes);
 	pthread_mutex_lock(&access->lock);
-	ask_locked(access, &address, path, msg, server_nonce, ret_admission);
+	ask_locked(access, &address, is_trusted, path, msg, server_nonce, ret_admission);
 	pthread_mutex_unlock(&access->lock);
 }
 

@@ -38,10 +38,13 @@ struct pml_admission {
 
 /*
  * What a hello asks for, answered by @server_nonce.
- * @peer: as pml_ep_peer() says.  @msg: a checked hello
+ * @peer: as pml_ep_peer() says
+ * @trusts_loopback: nobody else can say to come from there
+ * @msg: a checked hello
  */
-void pml_access_ask(struct pml_access *access, const char *peer, const union pml_message *msg,
-		    const uint8_t *server_nonce, struct pml_admission *ret_admission);
+void pml_access_ask(struct pml_access *access, const char *peer, bool trusts_loopback,
+		    const union pml_message *msg, const uint8_t *server_nonce,
+		    struct pml_admission *ret_admission);
 
 const struct pml_handle_maker *pml_access_handles(const struct pml_access *access);
 struct pml_hosts *pml_access_hosts(struct pml_access *access);

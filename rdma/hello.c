@@ -111,8 +111,8 @@ static int identify(struct pml_remote *remote, struct pml_admission *ret_admissi
 	memcpy(remote->client_id, remote->in.hello.client_id, sizeof(remote->client_id));
 	uint8_t nonce[PML_WIRE_NONCE_BYTES];
 	randombytes_buf(nonce, sizeof(nonce));
-	pml_access_ask(remote->env->access, pml_ep_peer(remote->ep), &remote->in, nonce,
-		       ret_admission);
+	pml_access_ask(remote->env->access, pml_ep_peer(remote->ep), remote->env->trusts_loopback,
+		       &remote->in, nonce, ret_admission);
 	err = reply_hello(remote, ret_admission, nonce);
 	if (!err)
 		err = expect(remote, PML_WIRE_AUTH);

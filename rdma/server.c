@@ -229,6 +229,16 @@ static int init_access(struct pml_server *server, const struct pml_server_args *
 	return err;
 }
 
+/*
+ * The kernel drops packets from loopback addresses that come from elsewhere.  Over verbs the
+ * address is what the client's first message says: believed where no other host can send one.
+ */
+static bool trusts_loopback(const struct pml_server_args *args)
+{
+	char ignored[PML_REASON_BYTES];
+	return args->is_soft || check_loopback(args->host, ignored) == 0;
+}
+
 static int init_env(struct pml_server *server, const struct pml_server_args *args, char *ret_reason)
 {
 	int err = init_access(server, args, ret_reason);
@@ -237,6 +247,7 @@ static int init_env(struct pml_server *server, const struct pml_server_args *arg
 	struct pml_remote_env *env = &server->env;
 	env->fs = args->fs;
 	env->leases = args->leases;
+	env->trusts_loopback = trusts_loopback(args);
 	env->handles = *pml_access_handles(env->access);
 	env->hooks = args->hooks;
 	return pml_replies_new(&env->replies);

@@ -24,6 +24,7 @@ struct pml_remote_env {
 	struct pml_fs *fs;
 	struct pml_lease_manager *leases;
 	struct pml_access *access;
+	bool trusts_loopback; /* nobody else can say to come from there */
 	struct pml_handle_maker handles;
 	struct pml_server_hooks hooks;
 	struct pml_replies *replies;

@@ -30,7 +30,7 @@ static const uint8_t others[PML_SECRET_BYTES] = {2};
 
 static char dir[] = "/tmp/pml-auth.XXXXXX";
 static char secrets_path[64], exports_path[64];
-static char reason[PML_REASON_BYTES];
+static _Thread_local char reason[PML_REASON_BYTES];
 
 static void write_file(const char *path, const char *text, mode_t mode)
 {
