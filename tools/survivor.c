@@ -88,10 +88,11 @@ static int survive(pid_t parent, int fd, const char *mountpoint)
 	for (;;) {
 		if (poll(fds, PML_ARRAY_LEN(fds), -1) < 0)
 			continue;
-		/* What was said before the death comes first. */
-		if (fds[1].revents) {
-			if (read(fds[1].fd, &id, sizeof(id)) != (ssize_t)sizeof(id))
-				return 0;
+		/*
+		 * What was said before the death comes first.  The pipe's end may be seen before
+		 * the signal, and is as good.  After an orderly end the mount is gone.
+		 */
+		if (fds[1].revents && read(fds[1].fd, &id, sizeof(id)) == (ssize_t)sizeof(id)) {
 			is_armed = true;
 			continue;
 		}
