@@ -285,7 +285,7 @@ static double work_empty(void *arg)
 static struct pml_client_lease *take_lease(const struct net *net, const struct pml_inode *file,
 					   uint64_t first_byte, uint64_t bytes, bool for_write)
 {
-	struct pml_client_lease *lease;
+	struct pml_client_lease *lease = NULL;
 	struct pml_client_handle handle;
 	if (find_handle(net->client, "", pml_inode_ino(file), &handle) ||
 	    pml_client_lease(net->client, &handle, first_byte, bytes, for_write, TIMEOUT_MS,
