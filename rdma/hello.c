@@ -54,7 +54,8 @@ static int expect(struct pml_remote *remote, enum pml_wire_type type)
 	if (remote->in.h.type == type)
 		return 0;
 	pml_log_warning("client %s: %s instead of %s", pml_ep_peer(remote->ep),
-			pml_codec_request_name(remote->in.h.type), pml_codec_request_name(type));
+			pml_codec_request_name(remote->in.h.type),
+			pml_codec_request_name((uint16_t)type));
 	return -EPROTO;
 }
 

@@ -36,31 +36,37 @@ struct remote_options {
 		text, offsetof(struct remote_options, member), 1                                   \
 	}
 
+/* As FUSE_OPT_KEY, in which clang finds a hidden conversion. */
+#define KEY(text, key)                                                                             \
+	{                                                                                          \
+		text, (unsigned long)-1U, key                                                      \
+	}
+
 static const struct fuse_opt option_table[] = {
 	OPTION("attr_timeout=%lf", attr_s),
 	OPTION("entry_timeout=%lf", entry_s),
 	OPTION("timeout=%u", timeout_s),
 	OPTION("secrets=%s", secrets),
 	/* What libfuse and the kernel know. */
-	FUSE_OPT_KEY("fsname=", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("subtype=", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("default_permissions", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("allow_other", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("ro", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("rw", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("nosuid", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("suid", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("nodev", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("dev", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("noexec", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("exec", FUSE_OPT_KEY_KEEP),
-	FUSE_OPT_KEY("noatime", FUSE_OPT_KEY_KEEP),
+	KEY("fsname=", FUSE_OPT_KEY_KEEP),
+	KEY("subtype=", FUSE_OPT_KEY_KEEP),
+	KEY("default_permissions", FUSE_OPT_KEY_KEEP),
+	KEY("allow_other", FUSE_OPT_KEY_KEEP),
+	KEY("ro", FUSE_OPT_KEY_KEEP),
+	KEY("rw", FUSE_OPT_KEY_KEEP),
+	KEY("nosuid", FUSE_OPT_KEY_KEEP),
+	KEY("suid", FUSE_OPT_KEY_KEEP),
+	KEY("nodev", FUSE_OPT_KEY_KEEP),
+	KEY("dev", FUSE_OPT_KEY_KEEP),
+	KEY("noexec", FUSE_OPT_KEY_KEEP),
+	KEY("exec", FUSE_OPT_KEY_KEEP),
+	KEY("noatime", FUSE_OPT_KEY_KEEP),
 	/* What mount(8) passes from fstab(5). */
-	FUSE_OPT_KEY("defaults", FUSE_OPT_KEY_DISCARD),
-	FUSE_OPT_KEY("auto", FUSE_OPT_KEY_DISCARD),
-	FUSE_OPT_KEY("noauto", FUSE_OPT_KEY_DISCARD),
-	FUSE_OPT_KEY("nofail", FUSE_OPT_KEY_DISCARD),
-	FUSE_OPT_KEY("_netdev", FUSE_OPT_KEY_DISCARD),
+	KEY("defaults", FUSE_OPT_KEY_DISCARD),
+	KEY("auto", FUSE_OPT_KEY_DISCARD),
+	KEY("noauto", FUSE_OPT_KEY_DISCARD),
+	KEY("nofail", FUSE_OPT_KEY_DISCARD),
+	KEY("_netdev", FUSE_OPT_KEY_DISCARD),
 	FUSE_OPT_END,
 };
 
