@@ -78,6 +78,19 @@ static void check_is_revoked(const struct pml_client_lease *lease)
 	CHECK_EQ(pml_client_lease_status(lease), -EKEYREVOKED);
 }
 
+/* A lease that was returned is still in the way until it is fenced. */
+static bool wait_for_no_lease(void)
+{
+	for (int i = 0; i < 5000; i++) {
+		struct pml_lease_stats stats;
+		pml_lease_stats(rig.mgr, &stats);
+		if (stats.leases == 0)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
 struct truncation {
 	struct pml_client *client;
 	uint64_t size_bytes;
@@ -142,6 +155,7 @@ static void test_policy_ebusy_says_so_in_words(void)
 	CHECK_EQ(pml_client_clone(changer, "src", 0, "file", 0, 0, NULL), -EBUSY);
 	CHECK_EQ(nrecalls, 0);
 	CHECK_EQ(pml_client_return(lease), 0);
+	CHECK(wait_for_no_lease());
 	CHECK_EQ(pml_client_truncate(changer, "file", 0), 0);
 	CHECK_EQ(pml_client_clone(changer, "src", 0, "file", 0, 0, NULL), 0);
 	stop();
