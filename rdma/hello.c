@@ -185,6 +185,28 @@ static int open_session(struct pml_remote *remote)
 	return remote->term_ms == 0 ? -ESHUTDOWN : 0;
 }
 
+static void on_replaced(void *arg)
+{
+	pml_remote_kill(arg, PML_END_SESSION);
+}
+
+/* Finds what the client was answered before.  Before it hears that it is let in, and may send. */
+static int attach_log(struct pml_remote *remote)
+{
+	struct pml_reply_client client;
+	static_assert(sizeof(client.scope) == sizeof(remote->scope.tree), "scope");
+	memcpy(client.client_id, remote->client_id, sizeof(client.client_id));
+	memcpy(client.scope, remote->scope.tree, sizeof(client.scope));
+	int err = pml_replies_attach(remote->env->replies, &client, remote->in.h.request_id,
+				     on_replaced, remote, &remote->log);
+	if (err) {
+		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep),
+				err == -ESTALE ? "it has a younger connection" : strerror(-err));
+		refuse(remote, err);
+	}
+	return err;
+}
+
 static int reply_auth(struct pml_remote *remote, const struct pml_admission *admission,
 		      struct pml_inode *root)
 {
@@ -216,6 +238,8 @@ static int let_in(struct pml_remote *remote, const struct pml_admission *admissi
 	}
 	take_admission(remote, admission);
 	err = open_session(remote);
+	if (!err)
+		err = attach_log(remote);
 	if (!err)
 		err = reply_auth(remote, admission, root);
 	pml_inode_put(root, 1);

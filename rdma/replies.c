@@ -32,7 +32,8 @@ struct pml_reply_log {
 	uint32_t nattached;	/* connections, those that are ending included */
 	uint64_t kept_until_ms; /* when nobody is attached */
 	void (*kill)(void *arg);
-	void *owner; /* kill's argument; NULL: nobody */
+	void *owner;	   /* kill's argument; NULL: nobody */
+	uint32_t owner_id; /* request number that it attached with */
 };
 
 struct pml_replies {
@@ -128,7 +129,10 @@ int pml_replies_attach(struct pml_replies *replies, const struct pml_reply_clien
 	pthread_mutex_lock(&replies->lock);
 	int err = 0;
 	struct pml_reply_log *log = find_locked(replies, client);
-	if (!log) {
+	if (log && log->owner && is_younger(log->owner_id, request_id)) {
+		/* It gave this one up before it was answered, and is here again. */
+		err = -ESTALE;
+	} else if (!log) {
 		purge_locked(replies, pml_now_ms());
 		err = new_log_locked(replies, client, request_id, &log);
 	}
@@ -138,6 +142,7 @@ int pml_replies_attach(struct pml_replies *replies, const struct pml_reply_clien
 			log->kill(log->owner);
 		log->kill = kill;
 		log->owner = arg;
+		log->owner_id = request_id;
 		log->nattached++;
 		pml_list_remove(&log->link);
 		pml_list_append(&replies->logs, &log->link);

@@ -43,7 +43,8 @@ struct pml_reply_client {
  * @kill:       ends the connection; called, from any thread, when the client connects once
  *              more: whoever had the log before is dead to it
  *
- * -EUSERS: as many clients as can be remembered are connected.
+ * -EUSERS: as many clients as can be remembered are connected.  -ESTALE: a younger connection
+ * of the client is there.
  */
 int pml_replies_attach(struct pml_replies *replies, const struct pml_reply_client *client,
 		       uint32_t request_id, void (*kill)(void *arg), void *arg,

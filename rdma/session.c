@@ -201,28 +201,9 @@ static void answer_requests(struct pml_remote *remote)
 	}
 }
 
-static void on_replaced(void *arg)
-{
-	pml_remote_kill(arg, PML_END_SESSION);
-}
-
-/* Finds what the client was answered before.  In front of its first request. */
-static int attach_log(struct pml_remote *remote)
-{
-	struct pml_reply_client client;
-	static_assert(sizeof(client.scope) == sizeof(remote->scope.tree), "scope");
-	memcpy(client.client_id, remote->client_id, sizeof(client.client_id));
-	memcpy(client.scope, remote->scope.tree, sizeof(client.scope));
-	int err = pml_replies_attach(remote->env->replies, &client, remote->in.h.request_id,
-				     on_replaced, remote, &remote->log);
-	if (err)
-		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
-	return err;
-}
-
 void pml_remote_serve(struct pml_remote *remote)
 {
-	if (pml_remote_greet(remote) == 0 && attach_log(remote) == 0)
+	if (pml_remote_greet(remote) == 0)
 		answer_requests(remote);
 	pml_ep_kill(remote->ep);
 	pml_errands_stop(&remote->errands);

@@ -145,6 +145,9 @@ static void test_the_connection_before_is_killed(void)
 	CHECK_EQ(pml_replies_attach(replies, &client, 5, on_kill, &nkilled, &again), 0);
 	CHECK(log == again);
 	CHECK_EQ(nold, 1);
+	/* One that was given up and comes late kills nobody. */
+	CHECK_EQ(pml_replies_attach(replies, &client, 3, on_kill, &nold, &again), -ESTALE);
+	CHECK_EQ(nkilled, 0);
 	/* It ends when the new one is there already, which stays. */
 	pml_replies_detach(replies, log, &nold, 60000);
 	CHECK_EQ(nkilled, 0);
