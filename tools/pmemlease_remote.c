@@ -18,7 +18,7 @@
 
 /* ---- messages ----------------------------------------------------------- */
 
-static void print_message(const char *fmt, va_list args)
+static void PML_PRINTF(1, 0) print_message(const char *fmt, va_list args)
 {
 	char *text = NULL;
 	if (vasprintf(&text, fmt, args) < 0)

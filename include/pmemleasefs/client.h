@@ -135,8 +135,8 @@ const char *pml_client_reason(struct pml_client *client);
 /*
  * By path, or by handle where the name ends in _at.  A path leads from the root of the server's
  * filesystem, whatever the export; "" and "/" are that root.  It means what it says: symbolic
- * links in it are shown and not followed (-ENOTDIR in the middle), and ".." is refused (-EINVAL).  A @name is
- * one entry of a directory: 1 to 255 bytes without slash.
+ * links in it are shown and not followed (-ENOTDIR in the middle), and ".." is refused (-EINVAL).
+ * A @name is one entry of a directory: 1 to 255 bytes without slash.
  *
  * The server does all of this as the user that it takes the client for, by the rules that
  * its kernel has for local programs of that user.  It applies no umask: take it off @mode.
