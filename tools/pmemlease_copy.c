@@ -119,7 +119,7 @@ static int find_again(struct copy *c)
 	drop_lease(c);
 	int err = stat_path(c->server, c->path, &attr);
 	if (err)
-		return report_remote(c->server->client, c->shown, err);
+		return report_instead(c->server->client, c->shown, c->path, err);
 	bool is_same = attr.ino == c->attr.ino && attr.generation == c->attr.generation;
 	if (!c->is_put && c->opt->is_resumed)
 		is_same = is_same_version(&attr, &c->attr);

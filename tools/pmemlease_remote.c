@@ -77,9 +77,12 @@ int report_instead(struct pml_client *client, const char *path, const char *temp
 	size_t len = strlen(temp);
 	if (err == -EEXIST || err == -EISDIR || err == -ENOTDIR)
 		return report_refused("%s: %s", path, strerror(-err));
-	if (is_disconnected(err) || strncmp(reason, temp, len) != 0)
+	if (strncmp(reason, temp, len) != 0)
 		return report_remote(client, path, err);
-	return report_refused("%s%s", path, reason + len);
+	if (!is_disconnected(err))
+		return report_refused("%s%s", path, reason + len);
+	report_local("%s: connection lost%s", path, reason + len);
+	return EXIT_CONNECT;
 }
 
 /* ---- servers ------------------------------------------------------------ */
