@@ -199,7 +199,7 @@ is "$(stat -c %s "$mnt/holes")" 0 "put: in place of many"
 head -c 12M /dev/urandom >"$ground/big"
 echo old >"$mnt/target" && chmod 604 "$mnt/target"
 small=--lease-bytes=300000
-slow="$small --limit=10M"
+slow="$small --limit=4M" # 3 s; a new size is seen here up to a second late
 slower="$small --limit=2M" # for what does not go on
 for signal in INT TERM; do
 	stop_within "$mnt" pmemlease put $slower "$ground/big" "$url/target"
@@ -296,7 +296,7 @@ stat_becomes leases 0 6 "no lease is left"
 rm -f "$ground/down"
 for verb in get put; do
 	if [ $verb = get ]; then
-		stop_within "$ground" pmemlease get --json --retry=1 $slow "$url/up" "$ground/down"
+		stop_within "$ground" pmemlease get --json --retry=1 $small --limit=10M "$url/up" "$ground/down"
 	else
 		stop_within "$mnt" pmemlease put --json --retry=1 $slow "$ground/big" "$url/new"
 	fi
