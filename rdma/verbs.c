@@ -172,8 +172,8 @@ static void explain_probe(char *ret_reason, int err)
 	case EOPNOTSUPP:
 		pml_transport_reason(
 			ret_reason,
-			"a file on a DAX filesystem cannot be registered with an RDMA "
-			"device without on-demand paging; use device-DAX (/dev/daxX.Y)");
+			"a file on a DAX filesystem cannot be registered with this RDMA "
+			"device; use device-DAX (/dev/daxX.Y), tmpfs or hugetlbfs");
 		break;
 	case EFAULT:
 		pml_transport_reason(

@@ -171,6 +171,10 @@ static int start_servers(struct pml_service *service, const struct pml_mount_opt
 
 static void announce(const struct pml_service *service, const struct pml_mount_options *options)
 {
+	struct pml_device_info info;
+	pml_fs_info(service->fs, &info);
+	pml_log_info("%s of %llu bytes; %s", info.kind, (unsigned long long)info.size_bytes,
+		     info.durability);
 	for (unsigned int which = 0; which < service->nservers; which++) {
 		bool is_soft;
 		const struct pml_endpoint *at = endpoint_of(options, which, &is_soft);
