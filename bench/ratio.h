@@ -20,6 +20,7 @@
 #define RATIO_ROUNDS_MAX 1001u
 
 static bool ratio_is_markdown;
+static bool ratio_is_row; /* what, against, median, quartiles, rounds: for bench/remote */
 
 static inline double ratio_now_s(void)
 {
@@ -53,7 +54,9 @@ static inline void ratio_row(const char *what, const char *against, double *rati
 {
 	qsort(ratios, n, sizeof(ratios[0]), ratio_compare);
 	double median = ratios[n / 2], low = ratios[n / 4], high = ratios[n - 1 - n / 4];
-	if (ratio_is_markdown)
+	if (ratio_is_row)
+		printf("%s\t%s\t%.4f\t%.4f\t%.4f\t%u\n", what, against, median, low, high, n);
+	else if (ratio_is_markdown)
 		printf("| %s | %.2f (%.2f-%.2f) | %s |\n", what, median, low, high, against);
 	else
 		printf("# ratio leases, %s: %.2f (%.2f to %.2f) (%s)\n", what, median, low, high,
