@@ -2,11 +2,11 @@
 /*
  * remote_trips.c -- what requests of a remote client cost, in round trips of bare messages
  *
- * usage: bench_remote_trips [-r ROUNDS] URL
+ * usage: bench_remote_trips [-q] [-r ROUNDS] URL
  *
- * URL is that of a server, rdma:// or soft://, whose files "small" (4 KiB) and "large-0"
- * and "large-1" (64 MiB) are there.  A peer that sends back what it gets is a child process,
- * so as the server's is each of its answers another process's.
+ * -q: less of it.  URL is that of a server, rdma:// or soft://, that has the files "small"
+ * (4 KiB), "large-0" and "large-1" (64 MiB).  The peer that sends back bare messages is a
+ * process of its own, as the server is.
  */
 #include <pthread.h>
 #include <sys/prctl.h>
@@ -22,6 +22,7 @@
 #define BLOCK	   4096u
 
 static unsigned int nrounds = 21;
+static bool is_quick;
 
 static struct {
 	const char *url;
@@ -277,8 +278,8 @@ static void compare_leases(void)
 		     {"64 MiB", 64u << 20}};
 	must_remote(pml_client_stat(net.client, "large-0", &net.large[0]), "look-up");
 	must_remote(pml_client_stat(net.client, "large-1", &net.large[1]), "look-up");
-	for (int for_write = 0; for_write <= 1; for_write++)
-		for (size_t i = 0; i < PML_ARRAY_LEN(sizes); i++) {
+	for (int for_write = 0; for_write <= !is_quick; for_write++)
+		for (size_t i = 0; i < PML_ARRAY_LEN(sizes); i += is_quick ? 2 : 1) {
 			char text[64];
 			net.lease_bytes = sizes[i].bytes;
 			net.for_write = for_write;
@@ -303,10 +304,13 @@ int main(int argc, char **argv)
 {
 	int c;
 	ratio_is_row = true;
-	while ((c = getopt(argc, argv, "r:")) != -1) {
-		if (c != 'r')
+	while ((c = getopt(argc, argv, "qr:")) != -1) {
+		if (c == 'r')
+			nrounds = (unsigned int)strtoul(optarg, NULL, 10);
+		else if (c == 'q')
+			is_quick = true;
+		else
 			return 2;
-		nrounds = (unsigned int)strtoul(optarg, NULL, 10);
 	}
 	if (nrounds < 1 || nrounds > RATIO_ROUNDS_MAX || optind + 1 != argc)
 		return 2;

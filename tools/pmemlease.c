@@ -152,7 +152,8 @@ static const struct subcommand commands[] = {
 		.summary = "measure one-sided transfers",
 		.about = "Measures one-sided operations of one size through a lease on a file.\n",
 		.takes = TAKES(WRITE) | TAKES(SIZE) | TAKES(DEPTH) | TAKES(COUNT) |
-			 TAKES(FILE_SIZE) | TAKES(JSON) | TAKES(QUIET) | TAKES(WAIT) | TAKES_BY_ALL,
+			 TAKES(FILE_SIZE) | TAKES(POLL) | TAKES(JSON) | TAKES(QUIET) | TAKES(WAIT) |
+			 TAKES_BY_ALL,
 		.min_operands = 1,
 		.max_operands = 1,
 		.run = run_bench_on,

@@ -72,6 +72,7 @@ struct options {
 	const char *url;
 	const char *path; /* inside url; "" is the root */
 	bool is_write;
+	bool is_polling; /* while waiting for completions */
 	uint32_t op_bytes;
 	uint32_t depth;
 	uint64_t count;
@@ -109,6 +110,7 @@ enum {
 	TAKES_DEPTH,
 	TAKES_COUNT,
 	TAKES_FILE_SIZE,
+	TAKES_POLL,
 	TAKES_JSON,
 	TAKES_QUIET,
 	TAKES_WAIT,

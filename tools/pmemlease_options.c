@@ -101,6 +101,8 @@ static const struct spec specs[TAKES_END] = {
 	[TAKES_FILE_SIZE] = {"file-size", 0, BYTES, "N", AT(file_size), 1, LEASE_BYTES_MAX,
 			     "bytes of the file to use (default 64M; to read: at\n"
 			     "most what there is)"},
+	[TAKES_POLL] = {"poll", 0, FLAG, NULL, AT(is_polling), 0, 0,
+			"never sleep while waiting for completions"},
 	[TAKES_JSON] = {"json", 'j', FLAG, NULL, AT(is_json), 0, 0, "print JSON"},
 	[TAKES_QUIET] = {"quiet", 'q', FLAG, NULL, AT(is_quiet), 0, 0,
 			 "no progress and no remarks"},
