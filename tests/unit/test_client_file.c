@@ -374,7 +374,7 @@ static void test_idle_leases_make_room_at_a_limit(void)
 	}
 	for (int round = 0; round < 3; round++)
 		for (int i = 0; i < 8; i++) {
-			snprintf((char *)data, sizeof(data), "%d", i);
+			data[0] = (uint8_t)('0' + i);
 			CHECK_EQ(pml_client_file_write(files[i], data, 10, 0), 10);
 		}
 	for (int i = 0; i < 8; i++) {
