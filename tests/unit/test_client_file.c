@@ -364,7 +364,7 @@ static void test_idle_leases_make_room_at_a_limit(void)
 	s.rig.config.max_session_leases = 3;
 	begin_with(&s, 10000);
 	struct pml_client_file *files[8];
-	uint8_t data[10];
+	uint8_t data[10] = {0};
 	for (int i = 0; i < 8; i++) {
 		char name[16];
 		snprintf(name, sizeof(name), "f%d", i);
