@@ -81,7 +81,7 @@ for round in $(seq "$kills"); do
 	is_mounted && { ls "$mnt" 2>&1 | grep -q 'not connected' ||
 		note "round $round: a dead mount says something else"; }
 	clear_dead_mount && cleared=$((cleared + 1))
-	wait_for 10 is_gone $putter || note "round $round: the remote client does not end"
+	end_put_files $putter || note "round $round: the remote client does not end"
 	options=soft=127.0.0.1:0,client_uid=0,client_gid=0
 	[ $((round % 2)) = 0 ] || options+=,poison
 	mount_fs "$options"

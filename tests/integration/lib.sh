@@ -323,6 +323,13 @@ put_files() {
 	done
 }
 
+# end_put_files PID: the server is dead, and the client would look for it until its time is up.
+# What it has put was said before.  False: it does not end.
+end_put_files() {
+	pkill -KILL -x -P "$1" pmemlease
+	wait_for 10 is_gone "$1"
+}
+
 # kill_daemon: as a crash; the mount is dead afterwards.
 kill_daemon() {
 	kill -KILL "$daemon"

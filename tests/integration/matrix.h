@@ -177,7 +177,7 @@ bool holder_marks(const struct holder *holder, uint64_t *ret_block);
 /* A slow writer commits a 'Z' there before it returns the lease; or none: false. */
 bool holder_adds(const struct holder *holder, const struct cell *cell, uint64_t *ret_block);
 
-/* Starts it on @path, a file in the root of the mount; blocks, who and kind are set.  Returns when
+/* Starts it on @path, a file below the mount; blocks, who and kind are set.  Returns when
  * it has its lease. */
 int holder_start(struct holder *holder, const struct rig *rig, const struct cell *cell,
 		 const char *path, char *ret_reason, size_t bytes);
@@ -214,7 +214,6 @@ struct ground {
 	char other[300]; /* source or destination of a clone, source of a dedupe */
 	char made[300];	 /* a snapshot's name, and the file in it */
 	char made_held[320];
-	uint64_t ino; /* of the leased file */
 };
 
 int ground_make(struct ground *ground, const struct rig *rig, const struct cell *cell,

@@ -209,7 +209,6 @@ int ground_make(struct ground *g, const struct rig *rig, const struct cell *cell
 		unsigned int number)
 {
 	struct contents c;
-	struct stat st;
 	(void)snprintf(g->dir, sizeof(g->dir), "%.200s/cell.%u", rig->mnt, number);
 	(void)snprintf(g->tree, sizeof(g->tree), "%s/tree", g->dir);
 	(void)snprintf(g->held, sizeof(g->held), "%s/held", g->tree);
@@ -221,11 +220,8 @@ int ground_make(struct ground *g, const struct rig *rig, const struct cell *cell
 		return -errno;
 	contents_begin(&c, 'a');
 	int err = cell->op == OP_RELOCATE ? write_pieces(g, &c) : write_file(g->held, &c);
-	if (!err && stat(g->held, &st))
-		err = -errno;
 	if (err)
 		return err;
-	g->ino = st.st_ino;
 	contents_begin(&c, 'A');
 	if (op_unshares(cell->op))
 		err = share(g->held, 0, g->twin, 0, FILE_BYTES);

@@ -188,10 +188,9 @@ static int take(struct client *c, char *ret_reason)
 		return err;
 	pml_client_set_events(c->client, &events);
 	err = pml_client_buffer_new(c->client, BYTES_MAX, &c->buffer);
-	const char *name = strrchr(c->path, '/');
 	struct pml_client_attr attr;
 	if (!err)
-		err = pml_client_stat(c->client, name, &attr);
+		err = pml_client_stat(c->client, c->path + strlen(c->rig->mnt), &attr);
 	if (!err)
 		err = pml_client_lease_with(c->client, &attr.handle, h->first_block * BLOCK,
 					    (h->end_block - h->first_block) * BLOCK, bits, LEASE_MS,

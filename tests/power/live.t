@@ -86,7 +86,7 @@ round() {
 	cut_power
 	answers stopped || return 1
 	clear_dead_mount
-	wait_for 10 is_gone $putter || { echo "the remote client does not end" && return 1; }
+	end_put_files $putter || { echo "the remote client does not end" && return 1; }
 	mount_cut "$@" || { echo "cannot be mounted: $(cat "$lane.log")" && return 1; }
 	out=$(pmemleasectl "$mnt" audit 2>&1) || { echo "audit: $out" && return 1; }
 	tell verify
