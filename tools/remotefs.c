@@ -19,9 +19,7 @@
 #include "remotefs.h"
 #include "remotefs_private.h"
 
-/* Bytes of one request of the kernel. */
-#define IO_BYTES_MAX (1u << 20)
-#define WORKERS_MAX  10
+#define WORKERS_MAX 10
 
 struct remote_options {
 	double attr_s;
@@ -163,8 +161,8 @@ static int parse_options(const struct pml_remotefs_args *from, struct fuse_args 
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
-	conn->max_write = IO_BYTES_MAX;
-	conn->max_readahead = IO_BYTES_MAX;
+	conn->max_write = (unsigned int)PML_REMOTE_IO_BYTES;
+	conn->max_readahead = (unsigned int)PML_REMOTE_IO_BYTES;
 	/* Several requests for one directory or file may run side by side. */
 	conn->want |= conn->capable & (FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
 				       FUSE_CAP_ASYNC_DIO | FUSE_CAP_HANDLE_KILLPRIV);

@@ -14,8 +14,6 @@
 
 #include "remotefs_private.h"
 
-#define IO_BYTES_MAX ((size_t)1 << 20)
-
 /* What fi->fh of an open file points to. */
 struct open_file {
 	struct pml_remotefs *fs;
@@ -40,9 +38,22 @@ static int open_client_file(struct pml_remotefs *fs, struct pml_remote_node *nod
 				    PML_CLIENT_FILE_READ | PML_CLIENT_FILE_WRITE, NULL, ret_file);
 }
 
+/* The node's file while any description is open, for unuse_node(); else NULL. */
+static struct pml_client_file *hold_node(struct pml_remote_node *node)
+{
+	pthread_mutex_lock(&node->lock);
+	struct pml_client_file *file = node->file;
+	if (file)
+		node->nopens++;
+	pthread_mutex_unlock(&node->lock);
+	return file;
+}
+
 /* Counts a description of @node; the first one opens its file. */
 static int use_node(struct pml_remotefs *fs, struct pml_remote_node *node)
 {
+	if (hold_node(node))
+		return 0;
 	struct pml_client_file *file;
 	int err = open_client_file(fs, node, &file);
 	if (err)
@@ -53,7 +64,7 @@ static int use_node(struct pml_remotefs *fs, struct pml_remote_node *node)
 		file = NULL;
 	}
 	pthread_mutex_unlock(&node->lock);
-	return pml_client_file_close(file); /* of another one: nothing is lost */
+	return pml_client_file_close(file); /* another one was faster: nothing is lost */
 }
 
 static void unuse_node(struct pml_remotefs *fs, struct pml_remote_node *node)
@@ -110,17 +121,6 @@ void pml_remote_abandon(struct fuse_file_info *fi)
 {
 	int err = pml_remote_close(fi);
 	(void)err; /* nothing was written */
-}
-
-/* The node's file while any description is open, for unuse_node(); else NULL. */
-static struct pml_client_file *hold_node(struct pml_remote_node *node)
-{
-	pthread_mutex_lock(&node->lock);
-	struct pml_client_file *file = node->file;
-	if (file)
-		node->nopens++;
-	pthread_mutex_unlock(&node->lock);
-	return file;
 }
 
 int pml_remote_commit(struct pml_remotefs *fs, struct pml_remote_node *node)
@@ -196,7 +196,7 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t len_bytes, off_t firs
 		    struct fuse_file_info *fi)
 {
 	(void)ino;
-	size_t bytes = PML_MIN(len_bytes, IO_BYTES_MAX);
+	size_t bytes = PML_MIN(len_bytes, PML_REMOTE_IO_BYTES);
 	pml_auto_free char *buffer = malloc(bytes);
 	ssize_t got = -ENOMEM;
 	if (buffer)

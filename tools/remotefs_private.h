@@ -25,6 +25,8 @@
 #include "pmemleasefs/client.h"
 
 #define PML_REMOTE_BUCKETS 4096u
+/* Bytes of one request of the kernel, at most. */
+#define PML_REMOTE_IO_BYTES ((size_t)1 << 20)
 /* Directories above a file whose handle is looked up again, at most. */
 #define PML_REMOTE_DEPTH_MAX 256u
 
