@@ -99,6 +99,8 @@ int pml_remote_dir(struct pml_remote *remote, const struct pml_wire_handle *hand
 		   struct pml_inode **ret_dir) PML_MUST_CHECK;
 /* A name out of a message, as text.  @ret_name: PML_NAME_BYTES_MAX + 1 bytes. */
 void pml_remote_name(const struct pml_remote *remote, size_t at, size_t bytes, char *ret_name);
+/* The name that is all of the tail behind @at. */
+void pml_remote_last_name(const struct pml_remote *remote, size_t at, char *ret_name);
 /* Fills in a reply with attributes.  Takes over the caller's reference to @inode. */
 void pml_remote_reply_attr(struct pml_remote *remote, struct pml_inode *inode);
 /* Somebody else on this machine may remember what has changed: session.h. */

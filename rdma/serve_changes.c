@@ -118,7 +118,7 @@ int pml_serve_create(struct pml_remote *remote)
 	const struct pml_wire_create *m = &remote->in.create;
 	char name[PML_NAME_BYTES_MAX + 1];
 	struct pml_inode *dir;
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	int err = pml_remote_dir(remote, &m->dir, X_OK, &dir);
 	if (err)
 		return err;
@@ -142,7 +142,7 @@ int pml_serve_mkdir(struct pml_remote *remote)
 {
 	const struct pml_wire_create *m = &remote->in.create;
 	char name[PML_NAME_BYTES_MAX + 1];
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	/* As vfs_mkdir(): set-id bits come from the directory above alone. */
 	struct pml_create_args args = {.mode = S_IFDIR | (m->mode & 01777)};
 	return make_and_reply(remote, &m->dir, name, &args);
@@ -189,7 +189,7 @@ int pml_serve_link(struct pml_remote *remote)
 {
 	const struct pml_wire_link *m = &remote->in.link;
 	char name[PML_NAME_BYTES_MAX + 1];
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	struct pml_inode *inode, *dir;
 	int err = pml_remote_inode(remote, &m->inode, &inode);
 	if (err)
@@ -215,7 +215,7 @@ int pml_serve_unlink(struct pml_remote *remote)
 {
 	const struct pml_wire_name *m = &remote->in.name;
 	char name[PML_NAME_BYTES_MAX + 1];
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	struct pml_inode *dir;
 	int err = check_writable(remote);
 	if (!err)

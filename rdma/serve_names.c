@@ -87,12 +87,17 @@ void pml_remote_name(const struct pml_remote *remote, size_t at, size_t bytes, c
 	ret_name[bytes] = 0;
 }
 
+void pml_remote_last_name(const struct pml_remote *remote, size_t at, char *ret_name)
+{
+	pml_remote_name(remote, at, remote->in.h.bytes - at, ret_name);
+}
+
 int pml_serve_lookup(struct pml_remote *remote)
 {
 	const struct pml_wire_name *m = &remote->in.name;
 	char name[PML_NAME_BYTES_MAX + 1];
 	struct pml_inode *dir;
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	int err = pml_remote_dir(remote, &m->dir, X_OK, &dir);
 	if (err)
 		return err;
@@ -194,7 +199,7 @@ int pml_serve_getxattr(struct pml_remote *remote)
 {
 	const struct pml_wire_xattr *m = &remote->in.xattr;
 	char name[PML_XATTR_NAME_BYTES_MAX + 1];
-	pml_remote_name(remote, sizeof(*m), m->h.bytes - sizeof(*m), name);
+	pml_remote_last_name(remote, sizeof(*m), name);
 	pml_auto_free char *value = malloc(PML_XATTR_VALUE_BYTES_MAX);
 	if (!value)
 		return -ENOMEM;
