@@ -16,11 +16,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define RATIO_ROUNDS_MAX 1001u
 
 static bool ratio_is_markdown;
 static bool ratio_is_row; /* what, against, median, quartiles, rounds: for bench/remote */
+
+/* "-r ROUNDS", then @noperands from optind on.  0: the command line is wrong. */
+static inline unsigned int ratio_rounds_of(int argc, char **argv, unsigned int rounds,
+					   int noperands)
+{
+	int c;
+	while ((c = getopt(argc, argv, "r:")) != -1) {
+		if (c != 'r')
+			return 0;
+		rounds = (unsigned int)strtoul(optarg, NULL, 10);
+	}
+	return rounds > RATIO_ROUNDS_MAX || optind + noperands != argc ? 0 : rounds;
+}
 
 static inline double ratio_now_s(void)
 {

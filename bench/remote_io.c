@@ -112,14 +112,9 @@ static void compare(const struct pml_client_attr *attr, const char *name, void *
 
 int main(int argc, char **argv)
 {
-	int c;
 	ratio_is_row = true;
-	while ((c = getopt(argc, argv, "r:")) != -1) {
-		if (c != 'r')
-			return 2;
-		nrounds = (unsigned int)strtoul(optarg, NULL, 10);
-	}
-	if (nrounds < 1 || nrounds > RATIO_ROUNDS_MAX || optind + 3 != argc)
+	nrounds = ratio_rounds_of(argc, argv, nrounds, 3);
+	if (nrounds == 0)
 		return 2;
 	char reason[256];
 	const char *url = argv[optind], *slash = strrchr(url, '/');

@@ -181,14 +181,9 @@ static void measure(struct pair *pair, enum pml_fence_method method)
 
 int main(int argc, char **argv)
 {
-	int c;
 	ratio_is_row = true;
-	while ((c = getopt(argc, argv, "r:")) != -1) {
-		if (c != 'r')
-			return 2;
-		nrounds = (unsigned int)strtoul(optarg, NULL, 10);
-	}
-	if (nrounds < 1 || nrounds > RATIO_ROUNDS_MAX || optind + 2 != argc)
+	nrounds = ratio_rounds_of(argc, argv, nrounds, 2);
+	if (nrounds == 0)
 		return 2;
 	struct pair pair = {
 		.kind = strcmp(argv[optind], "soft") == 0 ? PML_TRANSPORT_SOFT
