@@ -379,15 +379,16 @@ static int commit_in_tx(struct pml_inode *inode, uint64_t first, uint64_t end, u
 	return err ? err : pml_inode_touch(inode);
 }
 
-/* A shared last block moves, perhaps from under another's lease: that may not be (I4). */
-static int clear_tail(struct pml_inode *inode)
+/* A shared last block moves, perhaps from under another's lease: not unasked (I4). */
+static int clear_tail(struct pml_inode *inode, struct pml_waiter *w)
 {
 	bool has_moved;
-	int err = pml_tail_admit(inode, NULL);
+	int err = w ? pml_tail_admit(inode, w) : pml_tail_probe(inode);
 	return err ? err : pml_tail_zero(inode, &has_moved);
 }
 
-static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size)
+static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size,
+			 struct pml_waiter *w)
 {
 	uint64_t size = PML_MAX(inode->media->size_bytes, new_size);
 	bool is_lent = false;
@@ -397,7 +398,7 @@ static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, 
 	if (!err && size > inode->media->size_bytes)
 		err = is_tail_lent(inode, &is_lent);
 	if (!err && size > inode->media->size_bytes && !is_lent)
-		err = clear_tail(inode);
+		err = clear_tail(inode, w);
 	if (err)
 		return err;
 	struct pml_tx tx;
@@ -406,7 +407,7 @@ static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, 
 }
 
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes)
+		    uint64_t new_size_bytes, struct pml_waiter *w)
 {
 	if (new_size_bytes > (uint64_t)PML_FILE_BYTES_MAX)
 		return -EFBIG;
@@ -414,7 +415,7 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;
-	err = commit_locked(inode, first_byte, first_byte + len_bytes, new_size_bytes);
+	err = commit_locked(inode, first_byte, first_byte + len_bytes, new_size_bytes, w);
 	pml_inode_end_change(inode);
 	return err;
 }

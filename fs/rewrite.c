@@ -285,6 +285,16 @@ int pml_tail_admit(struct pml_inode *inode, struct pml_waiter *w)
 	return err || rw.n == 0 ? err : pml_rewrite_admit(&rw, w);
 }
 
+int pml_tail_probe(struct pml_inode *inode)
+{
+	struct pml_rewrite rw;
+	int err = plan_tail(inode, &rw);
+	if (err || rw.n == 0 || rw.move_first == rw.move_end)
+		return err;
+	return pml_guard_probe(inode, PML_OP_UNSHARE, rw.move_first << PML_BLOCK_SHIFT,
+			       rw.move_end << PML_BLOCK_SHIFT);
+}
+
 int pml_tail_zero(struct pml_inode *inode, bool *ret_moved)
 {
 	struct pml_fs *fs = inode->fs;

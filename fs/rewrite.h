@@ -89,5 +89,7 @@ int pml_guard_probe(struct pml_inode *inode, enum pml_layout_op op, uint64_t fir
 int pml_tail_zero(struct pml_inode *inode, bool *ret_moved) PML_MUST_CHECK;
 /* The guard's answer to the move that pml_tail_zero() would make. */
 int pml_tail_admit(struct pml_inode *inode, struct pml_waiter *w) PML_MUST_CHECK;
+/* The same as pml_guard_probe() asks. */
+int pml_tail_probe(struct pml_inode *inode) PML_MUST_CHECK;
 
 #endif

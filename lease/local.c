@@ -454,7 +454,7 @@ int pml_local_commit(struct pml_local *local, uint64_t open_id, uint64_t lease_i
 	if (len_bytes == 0)
 		return -EINVAL;
 	return pml_lease_commit(local->mgr, pml_local_session(local, open_id), lease_id, first_byte,
-				len_bytes, new_size_bytes);
+				len_bytes, new_size_bytes, NULL);
 }
 
 bool pml_local_has_event(struct pml_local *local, uint64_t open_id)

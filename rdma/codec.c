@@ -625,7 +625,7 @@ bool pml_codec_is_change(uint16_t type)
 
 bool pml_codec_may_wait(uint16_t type)
 {
-	return type == PML_WIRE_SETATTR || type == PML_WIRE_CLONE;
+	return type == PML_WIRE_SETATTR || type == PML_WIRE_CLONE || type == PML_WIRE_COMMIT;
 }
 
 const char *pml_codec_request_name(uint16_t type)

@@ -10,11 +10,17 @@
 #include "remote_i.h"
 #include "thread.h"
 
+static void put_files(const struct pml_errand *what)
+{
+	if (what->inode)
+		pml_inode_put(what->inode, 1);
+	if (what->src)
+		pml_inode_put(what->src, 1);
+}
+
 static void free_errand(struct pml_errand *errand)
 {
-	pml_inode_put(errand->inode, 1);
-	if (errand->src)
-		pml_inode_put(errand->src, 1);
+	put_files(errand);
 	free(errand);
 }
 
@@ -117,7 +123,7 @@ static int admit_locked(struct pml_errands *errands)
 	return err;
 }
 
-int pml_errands_add(struct pml_remote *remote, struct pml_errand *errand)
+static int add(struct pml_remote *remote, struct pml_errand *errand)
 {
 	struct pml_errands *errands = &remote->errands;
 	errand->remote = remote;
@@ -144,6 +150,18 @@ int pml_errands_add(struct pml_remote *remote, struct pml_errand *errand)
 		free_errand(errand);
 	}
 	return err;
+}
+
+int pml_errands_start(struct pml_remote *remote, const struct pml_errand *what)
+{
+	struct pml_errand *errand = malloc(sizeof(*errand));
+	if (!errand) {
+		put_files(what);
+		return -ENOMEM;
+	}
+	*errand = *what;
+	int err = add(remote, errand);
+	return err ? err : -EINPROGRESS;
 }
 
 void pml_errands_init(struct pml_errands *errands)

@@ -43,7 +43,7 @@ struct pml_errand {
 	struct pml_waiter waiter;
 	bool has_begun;
 	struct pml_wire_header request;
-	struct pml_inode *inode; /* a reference; what is changed */
+	struct pml_inode *inode; /* a reference; what is changed, or NULL */
 	struct pml_inode *src;	 /* a reference; of a clone, else NULL */
 
 	/*
@@ -57,6 +57,7 @@ struct pml_errand {
 	union {
 		struct pml_wire_setattr setattr;
 		struct pml_wire_clone clone;
+		struct pml_wire_commit commit;
 	} args;
 	uint64_t done_bytes;
 };
@@ -71,13 +72,15 @@ void pml_errands_stop(struct pml_errands *errands);
 void pml_errands_fini(struct pml_errands *errands);
 
 /*
- * pml_errands_add() - have a request done and answered
+ * pml_errands_start() - have the request in remote->in done and answered
+ * @what: zero but for inode, src, run and args; copied.  Its references are taken over, on
+ *        error, too
  *
- * Takes over @errand, which is on the heap and zero but for inode, src, run and args, and its
- * references; on error, too.
- *   -EAGAIN   PML_ERRANDS_MAX are there already
+ *   -EINPROGRESS  it will be answered
+ *   -EAGAIN       PML_ERRANDS_MAX are there already
  *   -ENOMEM, -EAGAIN  no thread can be made
+ * In the serving thread.
  */
-int pml_errands_add(struct pml_remote *remote, struct pml_errand *errand) PML_MUST_CHECK;
+int pml_errands_start(struct pml_remote *remote, const struct pml_errand *what) PML_MUST_CHECK;
 
 #endif

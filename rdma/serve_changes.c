@@ -387,21 +387,6 @@ static int run_truncate(struct pml_errand *errand, union pml_message *out, size_
 	return err;
 }
 
-/* Takes over the references. */
-static int start_errand(struct pml_remote *remote, const struct pml_errand *what)
-{
-	struct pml_errand *errand = malloc(sizeof(*errand));
-	if (!errand) {
-		pml_inode_put(what->inode, 1);
-		if (what->src)
-			pml_inode_put(what->src, 1);
-		return -ENOMEM;
-	}
-	*errand = *what;
-	int err = pml_errands_add(remote, errand);
-	return err ? err : -EINPROGRESS;
-}
-
 int pml_serve_setattr(struct pml_remote *remote)
 {
 	const struct pml_wire_setattr *m = &remote->in.setattr;
@@ -417,7 +402,7 @@ int pml_serve_setattr(struct pml_remote *remote)
 	if (!err && (m->what & PML_WIRE_SET_SIZE)) {
 		const struct pml_errand errand = {
 			.inode = inode, .run = run_truncate, .args.setattr = *m};
-		return start_errand(remote, &errand);
+		return pml_errands_start(remote, &errand);
 	}
 	if (!err && m->what == 0)
 		err = drop_privileges(remote, inode);
@@ -508,5 +493,5 @@ int pml_serve_clone(struct pml_remote *remote)
 		pml_inode_put(errand.src, 1);
 		return err;
 	}
-	return start_errand(remote, &errand);
+	return pml_errands_start(remote, &errand);
 }

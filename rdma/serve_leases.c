@@ -172,11 +172,26 @@ int pml_serve_downgrade(struct pml_remote *remote)
 	return 0;
 }
 
+static int commit(struct pml_remote *remote, const struct pml_wire_commit *m, struct pml_waiter *w)
+{
+	return pml_lease_commit(remote->env->leases, remote->session, m->lease_id, m->first_byte,
+				m->len_bytes, m->new_size_bytes, w);
+}
+
+static int run_commit(struct pml_errand *errand, union pml_message *out, size_t *ret_bytes)
+{
+	return commit(errand->remote, &errand->args.commit, &errand->waiter);
+}
+
 int pml_serve_commit(struct pml_remote *remote)
 {
 	const struct pml_wire_commit *m = &remote->in.commit;
-	return pml_lease_commit(remote->env->leases, remote->session, m->lease_id, m->first_byte,
-				m->len_bytes, m->new_size_bytes);
+	/* Hardly any has to wait for another lease: only that one is worth an errand. */
+	int err = commit(remote, m, NULL);
+	if (err != -EBUSY)
+		return err;
+	const struct pml_errand errand = {.run = run_commit, .args.commit = *m};
+	return pml_errands_start(remote, &errand);
 }
 
 int pml_serve_return(struct pml_remote *remote)

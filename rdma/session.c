@@ -177,7 +177,8 @@ static int answer(struct pml_remote *remote)
 	if (pml_codec_is_change(remote->in.h.type))
 		return answer_change(remote);
 	int status = serve_request(remote);
-	return remote->in.h.type == PML_WIRE_ACK ? 0 : pml_remote_answer(remote, status);
+	bool is_answered = remote->in.h.type == PML_WIRE_ACK || status == -EINPROGRESS;
+	return is_answered ? 0 : pml_remote_answer(remote, status);
 }
 
 /* Returns when the session must end. */

@@ -556,9 +556,10 @@ void pml_client_queue_free(struct pml_client_queue *queue);
  * Makes a written range durable and visible to everybody; the file's size is then at
  * least @new_size_bytes (0: as it was).
  *   -EINVAL  outside the lease, or not a write lease
- *   -EBUSY   the file would grow, and its last block is shared with another file and under
- *            somebody's lease: that must not move
- *   -ENOSPC, -EIO of the server
+ *   -EBUSY   the file would grow, its last block is shared with another file and under
+ *            somebody's lease, and the server's policy is not to take that away; else the
+ *            call waits for the lease, and ends leases on that block of its own client
+ *   -EAGAIN, -EDEADLK, -ENOSPC, -EIO of the server
  */
 int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
 		      uint64_t new_size_bytes);

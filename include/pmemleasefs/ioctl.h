@@ -599,7 +599,8 @@ struct pml_ioc_lease_ref {
  * What devices have written into the range, which is part of a write lease, belongs to the
  * file, is durable, and is seen by other programs when this returns.  new_size_bytes: the
  * file is at least so long now; 0: leave its size.  EACCES a read lease; EINVAL outside of
- * the lease, or no bytes; EFBIG, EIO, ENOSPC.
+ * the lease, or no bytes; EBUSY the file would grow, and its last block is shared and under
+ * another lease; EFBIG, EIO, ENOSPC.
  */
 struct pml_ioc_lease_commit {
 	uint32_t version;

@@ -675,14 +675,16 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
 /*
  * pml_file_commit() - make a remote writer's bytes durable and visible
  * @new_size_bytes: at least this size afterwards; 0: leave it
+ * @w: NULL: one that only tries; a refusal is not counted as one
  *
- * The range was pinned for writing by the caller.  Flushes it, makes preallocated
- * blocks below the new size readable, grows the size, sets mtime and ctime.
- * Durable: on return.  -EBUSY, and nothing but the flush was done: growing would move a shared
- * last block from under somebody's lease (I4); -EIO that lease is stuck.
+ * The range was pinned for writing by the caller, who keeps it pinned during the call; not
+ * while the commit waits.  Flushes it, makes preallocated blocks below the new size readable,
+ * grows the size, sets mtime and ctime.  Durable: on return.  Growing may have to move a shared
+ * last block from under somebody's lease (I4): then it is as any change of a layout, with the
+ * errors of pml_guard_ops.admit(), and nothing but the flush was done.
  */
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes) PML_MUST_CHECK;
+		    uint64_t new_size_bytes, struct pml_waiter *w) PML_MUST_CHECK;
 
 /*
  * Gives back what a write lease on the range allocated past the end of the file and did

@@ -323,14 +323,18 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session,
 
 /*
  * pml_lease_commit() - pml_file_commit() inside a write lease
+ * @w: of the same session, or NULL
+ *
  *   -ESTALE  no such lease, or it is being fenced already (bytes may be torn: I10)
  *   -EINVAL  outside the lease; -EACCES a read lease
- *   -EBUSY   growing would move a shared last block from under another lease; no recall
+ *   -EINPROGRESS, and other errors of the guard: growing would move a shared last block from
+ *            under another lease.  One that waits holds nothing: its own lease may end
+ *            meanwhile, and then the rerun gets -ESTALE
  * Allowed while recalling: a good holder commits, then returns.
  */
 int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
-		     uint64_t first_byte, uint64_t len_bytes,
-		     uint64_t new_size_bytes) PML_MUST_CHECK;
+		     uint64_t first_byte, uint64_t len_bytes, uint64_t new_size_bytes,
+		     struct pml_waiter *w) PML_MUST_CHECK;
 
 /* ---- seeing ------------------------------------------------------------- */
 

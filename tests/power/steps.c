@@ -245,8 +245,9 @@ static void store_remotely(const struct stepper *s, const struct step *step)
 static int store_and(const struct stepper *s, struct pml_inode *inode, const struct step *step)
 {
 	store_remotely(s, step);
-	return step->op == STEP_SYNC ? pml_file_sync(inode)
-				     : pml_file_commit(inode, step->at, step->bytes, step->to);
+	return step->op == STEP_SYNC
+		       ? pml_file_sync(inode)
+		       : pml_file_commit(inode, step->at, step->bytes, step->to, NULL);
 }
 
 static void unpin(struct stepper *s)

@@ -534,7 +534,7 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
 }
 
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes)
+		    uint64_t new_size_bytes, struct pml_waiter *w)
 {
 	pthread_mutex_lock(&inode->fs->lock);
 	inode->size = PML_MAX(inode->size, new_size_bytes);

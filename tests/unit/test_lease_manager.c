@@ -646,18 +646,18 @@ static void test_commit_reaches_the_file_and_is_announced(void)
 	struct pml_grant grant;
 	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
 	uint64_t id = grant.lease_id;
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0), 0);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0, NULL), 0);
 	CHECK_EQ(fake_fs_commits(fs), 1);
 	CHECK_EQ(changed_hooks, 1);
 	CHECK_EQ(waiting_hooks, 1);
 	CHECK_EQ(changed_first, BLOCK);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0), -EINVAL);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0), -ESTALE);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0, NULL), -EINVAL);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0, NULL), -ESTALE);
 	fake_fs_set_commit_result(fs, -EIO);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 0, BLOCK, 0), -EIO);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 0, BLOCK, 0, NULL), -EIO);
 	CHECK_EQ(changed_hooks, 1);
 	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 0, BLOCK, PML_LEASE_READ, &grant), 0);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0), -EACCES);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, NULL), -EACCES);
 	finish();
 }
 
@@ -901,7 +901,7 @@ static void test_a_downgrade_puts_a_read_lease_in_place(void)
 	fake_fs_set_size(fs, 2, BLOCK);
 	h.fail_key_new = 1;
 	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id, &got), -ENOSPC);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0), 0);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, NULL), 0);
 	CHECK_EQ(stats().downgraded, 1);
 	finish();
 }
@@ -918,7 +918,8 @@ static void test_shared_writers_commit_side_by_side(void)
 		CHECK_EQ(pml_lease_request(mgr, h[i].session, &wish, &grant[i]), 0);
 	}
 	for (int i = 0; i < 2; i++)
-		CHECK_EQ(pml_lease_commit(mgr, h[i].session, grant[i].lease_id, 0, BLOCK, 0), 0);
+		CHECK_EQ(pml_lease_commit(mgr, h[i].session, grant[i].lease_id, 0, BLOCK, 0, NULL),
+			 0);
 	struct pml_lease_view views[2];
 	CHECK_EQ(pml_lease_list(mgr, 0, views, 2), 2);
 	CHECK(views[0].is_shared && !views[0].is_unbreakable);
@@ -1081,7 +1082,7 @@ static void holder_step(struct holder *h, uint64_t *seed, uint64_t *leases)
 		return;
 	}
 	if (random_below(seed, 2)) {
-		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0);
+		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0, NULL);
 		CHECK(err == 0 || err == -ESTALE || err == -EACCES || err == -EINVAL);
 	}
 	if (random_below(seed, 4) == 0) {

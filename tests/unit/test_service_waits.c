@@ -262,6 +262,255 @@ static void test_a_server_that_stops_lets_nobody_wait(void)
 	stop();
 }
 
+/* ---- commits that make a file longer ------------------------------------- */
+
+/*
+ * "file" ends in a block that it shares with "twin", and both are read under leases there: so
+ * neither may move.  A writer has a lease on what is to come behind the end.
+ */
+struct growth {
+	struct pml_client *writer, *third;
+	struct pml_client_lease *reader;  /* holder's, on "file" */
+	struct pml_client_lease *twins;	  /* third's, on "twin" */
+	struct pml_client_lease *written; /* writer's */
+	int err;			  /* of the commit */
+	atomic_bool is_done;
+};
+
+static struct pml_client_lease *take_of(struct pml_client *client, const char *path,
+					uint64_t first_byte, uint64_t len_bytes, bool for_write)
+{
+	struct pml_client_attr attr;
+	struct pml_client_lease *lease;
+	if (pml_client_stat(client, path, &attr) ||
+	    pml_client_lease(client, &attr.handle, first_byte, len_bytes, for_write, 5000, &lease))
+		BAIL_OUT("no lease on %s: %s", path, pml_client_reason(client));
+	return lease;
+}
+
+static int put(struct pml_client_lease *lease, uint64_t first_byte, const char *text)
+{
+	char bytes[16];
+	const struct iovec iov = {bytes, strlen(text)};
+	memcpy(bytes, text, iov.iov_len);
+	return pml_client_writev(lease, &iov, 1, first_byte);
+}
+
+static int get(struct pml_client_lease *lease, char *ret_bytes, size_t len_bytes)
+{
+	const struct iovec iov = {ret_bytes, len_bytes};
+	return pml_client_readv(lease, &iov, 1, 0);
+}
+
+static void growth_start(struct growth *g, bool is_own)
+{
+	const struct pml_client_events events = {.recalled = keep};
+	pml_client_set_events(holder, &events);
+	*g = (struct growth){.writer = is_own ? holder : changer};
+	g->third = pool_rig_user(&rig, 0, 0, false);
+	struct pml_client_attr attr;
+	if (pml_client_truncate(holder, "file", 100) ||
+	    pml_client_create(holder, "twin", 0644, true, &attr))
+		BAIL_OUT("no files: %s", pml_client_reason(holder));
+	struct pml_client_lease *first = take_of(holder, "file", 0, 100, true);
+	CHECK_EQ(put(first, 0, "shared"), 0);
+	CHECK_EQ(pml_client_commit(first, 0, 6, 0), 0);
+	CHECK_EQ(pml_client_return(first), 0);
+	CHECK_EQ(pml_client_clone(holder, "file", 0, "twin", 0, 0, NULL), 0);
+	g->reader = take_of(holder, "file", 0, 100, false);
+	g->twins = take_of(g->third, "twin", 0, 100, false);
+	g->written = take_of(g->writer, "file", BLOCK, BLOCK, true);
+	CHECK_EQ(put(g->written, BLOCK, "grown"), 0);
+	nrecalls = 0;
+}
+
+/* What must be there when the commit was answered with 0. */
+static void check_grown(struct growth *g)
+{
+	char head[BLOCK + 5], want[BLOCK + 5] = "shared";
+	memcpy(want + BLOCK, "grown", 5);
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_stat(g->third, "file", &attr), 0);
+	CHECK_EQ(attr.size_bytes, BLOCK + 5);
+	CHECK_EQ(pml_client_return(g->written), 0);
+	struct pml_client_lease *lease = take_of(g->third, "file", 0, BLOCK + 5, false);
+	CHECK_EQ(get(lease, head, sizeof(head)), 0);
+	CHECK(memcmp(head, want, sizeof(head)) == 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	/* The other file's holder has lost nothing. */
+	CHECK_EQ(get(g->twins, head, 100), 0);
+	CHECK(memcmp(head, want, 100) == 0);
+	CHECK_EQ(pml_client_return(g->twins), 0);
+}
+
+static void *run_growth(void *arg)
+{
+	struct growth *g = arg;
+	g->err = pml_client_commit(g->written, BLOCK, 5, BLOCK + 5);
+	g->is_done = true;
+	return NULL;
+}
+
+static void test_a_growing_commit_waits_for_the_reader_of_a_shared_last_block(void)
+{
+	struct growth g;
+	struct pml_client_attr attr;
+	pthread_t thread;
+	start(PML_POLICY_REVOKE);
+	growth_start(&g, false);
+	REQUIRE(pthread_create(&thread, NULL, run_growth, &g) == 0);
+	CHECK(wait_for_waiters(1));
+	/* Meanwhile the session is served. */
+	CHECK_EQ(pml_client_stat(g.writer, "file", &attr), 0);
+	CHECK_EQ(attr.size_bytes, 100);
+	for (int i = 0; i < 1000 && nrecalls == 0; i++)
+		usleep(1000);
+	CHECK(!g.is_done);
+	CHECK_EQ(pml_client_return(g.reader), 0);
+	pthread_join(thread, NULL);
+	CHECK_EQ(g.err, 0);
+	CHECK_EQ(nrecalls, 1);
+	CHECK(wait_for_waiters(0));
+	check_grown(&g);
+	struct pml_lease_stats stats;
+	pml_lease_stats(rig.mgr, &stats);
+	CHECK_EQ(stats.refused_busy, 0);
+	stop();
+}
+
+static void test_a_reader_that_keeps_the_shared_last_block_is_revoked(void)
+{
+	struct growth g;
+	start(PML_POLICY_REVOKE);
+	growth_start(&g, false);
+	run_growth(&g);
+	CHECK_EQ(g.err, 0);
+	check_is_revoked(g.reader);
+	(void)pml_client_return(g.reader);
+	check_grown(&g);
+	stop();
+}
+
+static void test_policy_ebusy_refuses_a_growing_commit_in_words(void)
+{
+	struct growth g;
+	start(PML_POLICY_EBUSY);
+	growth_start(&g, false);
+	run_growth(&g);
+	CHECK_EQ(g.err, -EBUSY);
+	CHECK(strstr(pml_client_reason(g.writer), "policy") != NULL);
+	CHECK_EQ(nrecalls, 0);
+	/* The lease is as it was, also for what moves nothing. */
+	CHECK_EQ(pml_client_commit(g.written, BLOCK, 5, 0), 0);
+	struct pml_lease_stats stats;
+	pml_lease_stats(rig.mgr, &stats);
+	CHECK_EQ(stats.refused_busy, 1);
+	CHECK_EQ(pml_client_return(g.reader), 0);
+	for (int i = 0; i < 5000 && g.err == -EBUSY; i++) {
+		run_growth(&g); /* until it is fenced */
+		usleep(1000);
+	}
+	CHECK_EQ(g.err, 0);
+	check_grown(&g);
+	stop();
+}
+
+static void test_policy_block_lets_a_growing_commit_wait_without_a_clock(void)
+{
+	struct growth g;
+	pthread_t thread;
+	start(PML_POLICY_BLOCK);
+	growth_start(&g, false);
+	REQUIRE(pthread_create(&thread, NULL, run_growth, &g) == 0);
+	CHECK(wait_for_waiters(1));
+	usleep(800000); /* well behind ack, which does not run */
+	CHECK(!g.is_done);
+	CHECK_EQ(pml_client_lease_status(g.reader), 0);
+	CHECK_EQ(pml_client_return(g.reader), 0);
+	pthread_join(thread, NULL);
+	CHECK_EQ(g.err, 0);
+	check_grown(&g);
+	stop();
+}
+
+static void test_a_growing_commit_ends_its_clients_own_read_lease(void)
+{
+	struct growth g;
+	start(PML_POLICY_BLOCK);
+	growth_start(&g, true);
+	run_growth(&g);
+	CHECK_EQ(g.err, 0);
+	check_is_revoked(g.reader);
+	(void)pml_client_return(g.reader);
+	check_grown(&g);
+	stop();
+}
+
+static void *run_clone(void *arg)
+{
+	struct truncation *t = arg;
+	t->err = pml_client_clone(t->client, "src", 0, "file", BLOCK, 0, NULL);
+	t->is_done = true;
+	return NULL;
+}
+
+/* Else whoever waits for the writer would wait as long as the reader likes. */
+static void test_a_commit_that_waits_does_not_keep_its_own_lease(void)
+{
+	struct growth g;
+	struct pml_client_attr attr;
+	pthread_t committer, cloner;
+	start(PML_POLICY_REVOKE);
+	rig.config.policy[PML_OP_UNSHARE] = PML_POLICY_BLOCK;
+	CHECK_EQ(pml_lease_configure(rig.mgr, &rig.config), 0);
+	growth_start(&g, false);
+	const struct pml_client_events events = {.recalled = keep};
+	pml_client_set_events(g.writer, &events);
+	REQUIRE(pml_client_create(g.third, "src", 0644, true, &attr) == 0);
+	CHECK_EQ(pml_client_truncate(g.third, "src", BLOCK), 0);
+	REQUIRE(pthread_create(&committer, NULL, run_growth, &g) == 0);
+	CHECK(wait_for_waiters(1));
+	struct truncation t = {.client = g.third};
+	REQUIRE(pthread_create(&cloner, NULL, run_clone, &t) == 0);
+	check_is_revoked(g.written);
+	CHECK(!g.is_done);
+	CHECK_EQ(pml_client_lease_status(g.reader), 0);
+	CHECK_EQ(pml_client_return(g.reader), 0);
+	pthread_join(committer, NULL);
+	CHECK_EQ(g.err, -EKEYREVOKED);
+	pthread_join(cloner, NULL);
+	CHECK_EQ(t.err, 0);
+	CHECK(wait_for_waiters(0));
+	(void)pml_client_return(g.written);
+	CHECK_EQ(pml_client_return(g.twins), 0);
+	CHECK_EQ(pml_client_stat(g.third, "file", &attr), 0);
+	CHECK_EQ(attr.size_bytes, 2 * BLOCK);
+	stop();
+}
+
+static void test_the_end_of_the_connection_ends_a_commit_that_waits(void)
+{
+	struct growth g;
+	pthread_t thread;
+	start(PML_POLICY_BLOCK);
+	growth_start(&g, false);
+	REQUIRE(pthread_create(&thread, NULL, run_growth, &g) == 0);
+	CHECK(wait_for_waiters(1));
+	pml_server_stop(rig.servers[1]);
+	pthread_join(thread, NULL);
+	CHECK(g.err < 0);
+	CHECK(wait_for_waiters(0));
+	(void)pml_client_return(g.written);
+	CHECK_EQ(pml_client_lease_status(g.reader), 0);
+	CHECK_EQ(pml_client_return(g.reader), 0);
+	CHECK_EQ(pml_client_return(g.twins), 0);
+	pml_client_close(changer);
+	rig.clients[1] = rig.clients[2];
+	rig.servers[1] = rig.servers[2];
+	rig.nusers = 2;
+	stop();
+}
+
 /* ---- sent again --------------------------------------------------------- */
 
 /* Over a raw connection, as a client whose library reconnects. */
@@ -421,6 +670,13 @@ int main(void)
 	TAP_RUN(test_several_wait_at_once);
 	TAP_RUN(test_the_end_of_the_connection_cancels_the_wait);
 	TAP_RUN(test_a_server_that_stops_lets_nobody_wait);
+	TAP_RUN(test_a_growing_commit_waits_for_the_reader_of_a_shared_last_block);
+	TAP_RUN(test_a_reader_that_keeps_the_shared_last_block_is_revoked);
+	TAP_RUN(test_policy_ebusy_refuses_a_growing_commit_in_words);
+	TAP_RUN(test_policy_block_lets_a_growing_commit_wait_without_a_clock);
+	TAP_RUN(test_a_growing_commit_ends_its_clients_own_read_lease);
+	TAP_RUN(test_a_commit_that_waits_does_not_keep_its_own_lease);
+	TAP_RUN(test_the_end_of_the_connection_ends_a_commit_that_waits);
 	TAP_RUN(test_a_change_whose_reply_was_lost_is_made_once);
 	TAP_RUN(test_the_library_sends_a_change_again_by_itself);
 	TAP_RUN(test_a_change_that_never_arrived_is_made);
