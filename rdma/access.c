@@ -30,6 +30,7 @@ struct pml_access {
 	gid_t client_groups[PML_GROUPS_MAX];
 	struct pml_handle_maker handles;
 	struct pml_hosts *hosts;
+	struct pml_replies *replies;
 
 	pthread_mutex_t lock;
 	struct pml_access_rules *rules; /* under lock */
@@ -244,12 +245,29 @@ struct pml_hosts *pml_access_hosts(struct pml_access *access)
 	return access->hosts;
 }
 
+struct pml_replies *pml_access_replies(struct pml_access *access)
+{
+	return access->replies;
+}
+
 bool pml_access_is_open(struct pml_access *access)
 {
 	pthread_mutex_lock(&access->lock);
 	bool is_open = access->allow_unauthenticated || access->rules->secrets;
 	pthread_mutex_unlock(&access->lock);
 	return is_open;
+}
+
+/* What all servers share besides the rules. */
+static int init_shared(struct pml_access *access, uint32_t max, uint32_t share)
+{
+	access->hosts = pml_hosts_new(max, share);
+	if (!access->hosts)
+		return -ENOMEM;
+	int err = pml_replies_new(&access->replies);
+	if (err)
+		pml_hosts_free(access->hosts);
+	return err;
 }
 
 int pml_access_new(const struct pml_access_args *args, struct pml_access **ret_access,
@@ -275,9 +293,8 @@ int pml_access_new(const struct pml_access_args *args, struct pml_access **ret_a
 	if (!err)
 		err = pml_access_read_rules(access, args->secrets, args->exports, &access->rules,
 					    ret_reason);
-	access->hosts = err ? NULL : pml_hosts_new(max, share);
-	if (!err && !access->hosts)
-		err = -ENOMEM;
+	if (!err)
+		err = init_shared(access, max, share);
 	if (err) {
 		pml_access_free_rules(access->rules);
 		free(access);
@@ -294,6 +311,7 @@ void pml_access_free(struct pml_access *access)
 		return;
 	pml_access_free_rules(access->rules);
 	pml_hosts_free(access->hosts);
+	pml_replies_free(access->replies);
 	pthread_mutex_destroy(&access->lock);
 	sodium_memzero(&access->handles, sizeof(access->handles));
 	free(access);

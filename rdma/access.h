@@ -14,6 +14,7 @@
 #include "hosts.h"
 #include "pml/fs.h"
 #include "pml/rdma.h"
+#include "replies.h"
 #include "secrets.h"
 
 #define PML_EXPORT_PATH_BYTES 1024u
@@ -48,6 +49,8 @@ void pml_access_ask(struct pml_access *access, const char *peer, bool trusts_loo
 
 const struct pml_handle_maker *pml_access_handles(const struct pml_access *access);
 struct pml_hosts *pml_access_hosts(struct pml_access *access);
+/* What was answered to changes: a client may come again by another address. */
+struct pml_replies *pml_access_replies(struct pml_access *access);
 /* May a server listen where other hosts can reach it? */
 bool pml_access_is_open(struct pml_access *access);
 

@@ -250,7 +250,8 @@ static int init_env(struct pml_server *server, const struct pml_server_args *arg
 	env->trusts_loopback = trusts_loopback(args);
 	env->handles = *pml_access_handles(env->access);
 	env->hooks = args->hooks;
-	return pml_replies_new(&env->replies);
+	env->replies = pml_access_replies(env->access);
+	return 0;
 }
 
 /* How keys end here, by what was measured of the device; a doubt goes to the log. */
@@ -365,8 +366,6 @@ int pml_server_start(const struct pml_server_args *args, struct pml_server **ret
 	}
 	err = start(server, args, ret_reason);
 	if (err) {
-		if (server->env.replies)
-			pml_replies_free(server->env.replies);
 		pml_access_free(server->own_access);
 		free(server);
 		return err;
@@ -421,7 +420,6 @@ void pml_server_stop(struct pml_server *server)
 		return;
 	}
 	pml_fabric_close(server->fabric);
-	pml_replies_free(server->env.replies);
 	pthread_cond_destroy(&server->changed);
 	pthread_mutex_destroy(&server->lock);
 	pml_access_free(server->own_access);

@@ -76,6 +76,7 @@ struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, boo
 		.is_soft = true,
 		.host = "127.0.0.1",
 		.port = "0",
+		.access = rig->access,
 		.client_cred = {.uid = uid, .gid = gid, .groups = &groups[n], .ngroups = 1},
 		.is_read_only = is_read_only,
 		.hooks = {.name_changed = on_name, .file_changed = on_file, .arg = &rig->told},
@@ -136,6 +137,7 @@ void pool_rig_stop(struct pool_rig *rig)
 		pml_client_close(rig->clients[i]);
 		pml_server_stop(rig->servers[i]);
 	}
+	pml_access_free(rig->access);
 	CHECK_EQ(pml_lease_manager_free(rig->mgr), 0);
 	struct pml_fs_counts counts;
 	pml_fs_counts(rig->pool.fs, &counts);

@@ -3,7 +3,7 @@
  * pool_rig.h -- servers for several users over the software fabric, on a real filesystem
  *
  * One pool in memory, one lease manager, and for each user a server of its own, since a server
- * takes all its clients for one user.
+ * takes all its clients for one user; or several addresses of one service (access).
  */
 #ifndef POOL_RIG_H
 #define POOL_RIG_H
@@ -33,6 +33,8 @@ struct pool_rig {
 	struct pml_server *servers[POOL_RIG_USERS];
 	struct pml_client *clients[POOL_RIG_USERS];
 	unsigned int nusers;
+	/* Of all servers together, made by the test; NULL: each has its own. */
+	struct pml_access *access;
 	struct pool_rig_told told;
 };
 

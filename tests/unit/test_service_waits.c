@@ -660,6 +660,75 @@ static void test_the_old_connection_of_a_client_ends(void)
 	stop();
 }
 
+/* ---- several addresses --------------------------------------------------- */
+
+/* Both servers of start() are addresses of one service, as of one mount. */
+static void start_addresses(void)
+{
+	const struct pml_access_args args = {.client_cred = {.uid = 0}};
+	char reason[PML_REASON_BYTES];
+	pool_rig_init(&rig);
+	if (pml_access_new(&args, &rig.access, reason))
+		BAIL_OUT("no access: %s", reason);
+	pool_rig_start(&rig);
+	holder = pool_rig_user(&rig, 0, 0, false);
+	changer = pool_rig_user(&rig, 0, 0, false);
+}
+
+static void test_a_change_is_made_once_also_by_another_address(void)
+{
+	start_addresses();
+	struct raw raw = {.id = {3}};
+	union pml_message reply;
+	struct pml_client_attr attr;
+	raw_start(&raw, 1);
+	const struct pml_soft_faults lose = {.drop_server_msgs = 1};
+	const struct pml_soft_faults none = {0};
+	pml_soft_set_faults(&lose);
+	CHECK_EQ(raw_send_mkdir(&raw, 5, 0), 0);
+	size_t bytes;
+	CHECK_EQ(pml_ep_recv(raw.ep, &reply, &bytes, 500), -ETIMEDOUT);
+	pml_soft_set_faults(&none);
+	CHECK(wait_for_dir());
+
+	/* The old connection is still there: it ends, as on one address. */
+	struct raw again = {.id = {3}, .root = raw.root};
+	again.ep = pool_rig_raw(&rig, changer, again.id, 6);
+	CHECK_EQ(pml_ep_recv(raw.ep, &reply, &bytes, 5000), -ENOTCONN);
+	raw_stop(&raw);
+	CHECK_EQ(raw_mkdir(&again, 5, PML_WIRE_RETRY, &reply), 0);
+	CHECK_EQ(pml_client_stat(holder, "d", &attr), 0);
+	CHECK_EQ(reply.attr_reply.attr.handle.ino, attr.ino);
+	CHECK_EQ(raw_mkdir(&again, 8, 0, &reply), -EEXIST);
+	raw_stop(&again);
+
+	/* And back: what was answered over there is known here. */
+	raw_start(&raw, 9);
+	CHECK_EQ(raw_mkdir(&raw, 8, PML_WIRE_RETRY, &reply), -EEXIST);
+	raw_stop(&raw);
+	stop();
+}
+
+/* What an address has answered outlives it. */
+static void test_the_log_outlives_an_address(void)
+{
+	start_addresses();
+	struct raw raw = {.id = {3}};
+	union pml_message reply;
+	raw_start(&raw, 1);
+	CHECK_EQ(raw_mkdir(&raw, 5, 0, &reply), 0);
+	raw_stop(&raw);
+	pml_client_close(holder);
+	pml_server_stop(rig.servers[0]);
+	rig.clients[0] = holder = rig.clients[1];
+	rig.servers[0] = rig.servers[1];
+	rig.nusers = 1;
+	raw_start(&raw, 6);
+	CHECK_EQ(raw_mkdir(&raw, 5, PML_WIRE_RETRY, &reply), 0);
+	raw_stop(&raw);
+	stop();
+}
+
 int main(void)
 {
 	TAP_RUN(test_a_truncate_waits_until_the_lease_is_returned);
@@ -682,5 +751,7 @@ int main(void)
 	TAP_RUN(test_a_change_that_never_arrived_is_made);
 	TAP_RUN(test_a_server_that_knows_nothing_says_so);
 	TAP_RUN(test_the_old_connection_of_a_client_ends);
+	TAP_RUN(test_a_change_is_made_once_also_by_another_address);
+	TAP_RUN(test_the_log_outlives_an_address);
 	return tap_done();
 }
