@@ -36,6 +36,15 @@ int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *
 	return err;
 }
 
+void pml_session_set_identity(struct pml_lease_manager *mgr, uint64_t id, const char *identity)
+{
+	(void)pml_manager_lock(mgr);
+	struct pml_lease_session *session = pml_table_session_find(&mgr->table, id);
+	if (session)
+		(void)snprintf(session->identity, sizeof(session->identity), "%s", identity);
+	pml_manager_unlock(mgr);
+}
+
 uint32_t pml_session_term_ms(struct pml_lease_manager *mgr, uint64_t session)
 {
 	(void)pml_manager_lock(mgr);

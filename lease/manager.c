@@ -164,6 +164,12 @@ static void act(struct pml_lease_manager *mgr, const struct pml_action *action)
 		pml_log_warning("session %llu of %s has been silent for %u ms: all its leases end",
 				(unsigned long long)session->id, session->peer, session->term_ms);
 		break;
+	case PML_ACTION_EVICTED:
+		pml_log_warning("session %llu of %s was ended by an administrator",
+				(unsigned long long)session->id, session->peer);
+		if (session->ops->evicted)
+			session->ops->evicted(session->arg);
+		break;
 	case PML_ACTION_RELEASED:
 		if (session->ops->released)
 			session->ops->released(session->arg);
@@ -414,6 +420,50 @@ void pml_lease_config_get(struct pml_lease_manager *mgr, struct pml_lease_config
 	*ret_config = mgr->table.config;
 	pml_manager_unlock(mgr);
 }
+
+/* ---- an administrator ends a session ------------------------------------- */
+
+static bool has_stuck(const struct pml_lease_session *session)
+{
+	const struct pml_lease *lease;
+	pml_list_for_each(lease, &session->leases, of_session)
+		if (lease->state == PML_LEASE_STUCK)
+			return true;
+	return false;
+}
+
+/* 0: nothing is left that could be ended; -EAGAIN: not yet; -EIO. */
+static int look_evicted_locked(const struct pml_lease_manager *mgr, uint64_t id)
+{
+	const struct pml_lease_session *session = pml_table_session_find(&mgr->table, id);
+	if (!session)
+		return 0;
+	if (has_stuck(session))
+		return -EIO;
+	return session->usage.leases == 0 && session->ops->is_local ? 0 : -EAGAIN;
+}
+
+int pml_session_evict(struct pml_lease_manager *mgr, uint64_t id, uint32_t *ret_leases)
+{
+	int err = -ESRCH;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	uint64_t until_ms = now_ms + 4ull * mgr->table.config.fence_ms;
+	struct pml_lease_session *session = pml_table_session_find(&mgr->table, id);
+	if (session && !session->is_ended) {
+		*ret_leases = (uint32_t)session->usage.leases;
+		pml_table_session_evict(&mgr->table, session, now_ms);
+		wake_threads_locked(mgr);
+		err = look_evicted_locked(mgr, id);
+	}
+	while (err == -EAGAIN && pml_now_ms() < until_ms) {
+		wait_until_locked(mgr, &mgr->idle_cond, until_ms);
+		err = look_evicted_locked(mgr, id);
+	}
+	pthread_mutex_unlock(&mgr->lock);
+	return err == -EAGAIN ? -ETIMEDOUT : err;
+}
+
+/* ---- stop --------------------------------------------------------------- */
 
 /* Everything that can end has ended, and everybody has been told. */
 static bool is_idle_locked(const struct pml_lease_manager *mgr)

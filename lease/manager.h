@@ -27,10 +27,11 @@ struct pml_lease_manager {
 	struct pml_table table;	   /* under lock */
 	pthread_cond_t clock_cond; /* for the clock thread: an effect, an earlier deadline, stop */
 	pthread_cond_t fence_cond; /* for the fence thread: a fence, stop */
-	pthread_cond_t idle_cond;  /* for pml_lease_manager_free() */
-	uint64_t wakes_ms;	   /* when the clock thread wakes by itself; under lock */
-	bool is_acting;		   /* the clock thread runs a callback; under lock */
-	bool is_stopping;	   /* under lock */
+	pthread_cond_t
+		idle_cond; /* for who waits for an end: all due was done, or a fence failed */
+	uint64_t wakes_ms; /* when the clock thread wakes by itself; under lock */
+	bool is_acting;	   /* the clock thread runs a callback; under lock */
+	bool is_stopping;  /* under lock */
 	pthread_t clock_thread;
 	pthread_t fence_thread;
 };

@@ -40,6 +40,7 @@ static bool is_forced(enum pml_end_reason why)
 	case PML_END_SILENT:
 	case PML_END_EXPIRED:
 	case PML_END_OWN_CHANGE:
+	case PML_END_EVICTED:
 		break;
 	}
 	return true;

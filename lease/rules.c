@@ -122,7 +122,7 @@ static const char *const end_names[] = {
 	[PML_END_RETURNED] = "returned",     [PML_END_CONFLICT] = "conflict",
 	[PML_END_SILENT] = "silent",	     [PML_END_EXPIRED] = "expired",
 	[PML_END_SESSION] = "session",	     [PML_END_UNMOUNT] = "unmount",
-	[PML_END_OWN_CHANGE] = "own-change",
+	[PML_END_OWN_CHANGE] = "own-change", [PML_END_EVICTED] = "evicted",
 };
 
 static const char *const state_names[] = {

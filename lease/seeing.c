@@ -117,6 +117,46 @@ size_t pml_pin_list(struct pml_lease_manager *mgr, uint64_t after_lease, uint32_
 	return count;
 }
 
+/* ---- sessions ------------------------------------------------------------ */
+
+static void fill_session(const struct pml_lease_session *session, uint64_t now_ms,
+			 struct pml_session_view *ret_view)
+{
+	bool is_local = session->ops->is_local;
+	*ret_view = (struct pml_session_view){
+		.session = session->id,
+		.age_ms = now_ms - session->since_ms,
+		.silent_ms = is_local ? 0 : now_ms + session->term_ms - session->expires_ms,
+		.pinned_bytes = session->usage.pinned_bytes,
+		.nleases = (uint32_t)session->usage.leases,
+		.nsegments = (uint32_t)session->usage.segments,
+		.uid = session->uid,
+		.is_local = is_local,
+		.is_ending = !session->is_live,
+	};
+	static_assert(sizeof(ret_view->peer) == sizeof(session->peer), "one size of names");
+	memcpy(ret_view->peer, session->peer, sizeof(ret_view->peer));
+	memcpy(ret_view->identity, session->identity, sizeof(ret_view->identity));
+}
+
+size_t pml_session_list(struct pml_lease_manager *mgr, uint64_t after,
+			struct pml_session_view *ret_views, size_t max)
+{
+	size_t count = 0;
+	uint64_t now_ms = pml_manager_lock(mgr);
+	const struct pml_lease_session *session;
+	pml_list_for_each(session, &mgr->table.sessions, all) {
+		if (count == max)
+			break;
+		if (session->id > after)
+			fill_session(session, now_ms, &ret_views[count++]);
+	}
+	pml_manager_unlock(mgr);
+	return count;
+}
+
+/* ---- numbers ------------------------------------------------------------- */
+
 void pml_lease_stats(struct pml_lease_manager *mgr, struct pml_lease_stats *ret_stats)
 {
 	pml_manager_lock(mgr);

@@ -83,6 +83,7 @@ int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *sessi
 	if (err)
 		return err;
 	session->id = ++tab->last_session_id;
+	session->since_ms = now_ms;
 	session->is_live = true;
 	session->term_ms = tab->config.term_ms;
 	pml_list_init(&session->action);
@@ -90,6 +91,7 @@ int pml_table_session_add(struct pml_table *tab, struct pml_lease_session *sessi
 	pml_list_init(&session->seeker.link);
 	pml_list_init(&session->by_term);
 	pml_list_append(session_bucket(tab, session->id), &session->by_id);
+	pml_list_append(&tab->sessions, &session->all);
 	start_term(tab, session, now_ms);
 	return 0;
 }
@@ -136,6 +138,16 @@ void pml_table_session_end(struct pml_table *tab, uint64_t id, enum pml_end_reas
 		end_session(tab, session, why, now_ms);
 }
 
+void pml_table_session_evict(struct pml_table *tab, struct pml_lease_session *session,
+			     uint64_t now_ms)
+{
+	if (session->is_ended || session->is_evicted)
+		return;
+	end_leases(tab, session, PML_END_EVICTED, now_ms);
+	session->is_evicted = true;
+	pml_table_session_check_released(tab, session);
+}
+
 /* Model: table_close (tests/model/table.pml). */
 void pml_table_close(struct pml_table *tab, uint64_t now_ms)
 {
@@ -164,8 +176,9 @@ void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms)
 /* Model: session_check_released (tests/model/table.pml). */
 void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session)
 {
-	if (!session->is_ended || session->usage.leases > 0)
+	if (session->usage.leases > 0 || (!session->is_ended && !session->is_evicted))
 		return;
+	session->is_evict_due = !session->is_ended;
 	if (pml_list_is_empty(&session->action))
 		pml_list_append(&tab->session_actions, &session->action);
 }

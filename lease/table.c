@@ -78,6 +78,7 @@ int pml_table_init(struct pml_table *tab, const struct pml_lease_config *config)
 	pml_list_init(&tab->fence_retries);
 	pml_list_init(&tab->lease_actions);
 	pml_list_init(&tab->resumes);
+	pml_list_init(&tab->sessions);
 	pml_list_init(&tab->session_actions);
 	pml_list_init(&tab->fences);
 	pml_list_init(&tab->orphans);
@@ -220,6 +221,7 @@ static bool must_tell_holder(const struct pml_lease *lease)
 	case PML_END_SILENT:
 	case PML_END_EXPIRED:
 	case PML_END_OWN_CHANGE:
+	case PML_END_EVICTED:
 		return !lease->session->is_ended;
 	}
 	return false;
@@ -273,17 +275,22 @@ static bool next_session_action(struct pml_table *tab, struct pml_action *ret)
 	struct pml_lease_session *session =
 		pml_list_entry(tab->session_actions.next, struct pml_lease_session, action);
 	*ret = (struct pml_action){.session = session};
+	bool is_over = session->is_ended && session->usage.leases == 0;
 	if (session->is_died_due) {
 		session->is_died_due = false;
 		ret->kind = PML_ACTION_DIED;
-		if (session->is_ended && session->usage.leases == 0)
-			return true;
+	} else if (session->is_evict_due) {
+		session->is_evict_due = false;
+		ret->kind = PML_ACTION_EVICTED;
 	} else {
 		ret->kind = PML_ACTION_RELEASED;
 		pml_list_remove(&session->by_id);
+		pml_list_remove(&session->all);
 		pml_table_session_uncharge(tab, session);
+		is_over = false;
 	}
-	pml_list_remove(&session->action);
+	if (!is_over && !session->is_evict_due)
+		pml_list_remove(&session->action);
 	return true;
 }
 
@@ -632,6 +639,7 @@ static void count_end(struct pml_lease_stats *stats, const struct pml_lease *lea
 		break;
 	case PML_END_CONFLICT:
 	case PML_END_SILENT:
+	case PML_END_EVICTED:
 		stats->revoked++;
 		break;
 	case PML_END_EXPIRED:

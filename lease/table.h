@@ -49,6 +49,7 @@ struct pml_seeker {
 
 struct pml_lease_session {
 	struct pml_list by_id;
+	struct pml_list all;	 /* pml_table.sessions, in order of id */
 	struct pml_list by_term; /* pml_table.terms while live, soonest expiry first; not if
 				    ops->is_local */
 	struct pml_list action;	 /* pml_table.session_actions */
@@ -67,7 +68,11 @@ struct pml_lease_session {
 	bool is_live;			/* neither expired nor ended: may have new leases */
 	bool is_ended;			/* pml_session_end() was called: released() is due */
 	bool is_died_due;		/* to be logged */
+	bool is_evicted;		/* by an administrator */
+	bool is_evict_due;		/* its holder is to be told */
+	uint64_t since_ms;
 	char peer[PML_PEER_BYTES];
+	char identity[PML_IDENTITY_BYTES];
 };
 
 /* A segment and its key; @key NULL: none yet, or dead. */
@@ -157,6 +162,7 @@ struct pml_table {
 	uint64_t waiter_due_ms; /* no waiter's deadline is before this */
 
 	struct pml_list lease_actions, resumes, session_actions;
+	struct pml_list sessions; /* in order of id */
 	struct pml_list fences;
 
 	struct pml_list seekers;
@@ -200,13 +206,19 @@ struct pml_lease_session *pml_table_session_find(const struct pml_table *tab, ui
 void pml_table_session_renew(struct pml_table *tab, uint64_t id, uint64_t now_ms);
 void pml_table_session_end(struct pml_table *tab, uint64_t id, enum pml_end_reason why,
 			   uint64_t now_ms);
+/*
+ * Ends its leases as PML_END_EVICTED, and then has its holder told.  Harmless for one that has
+ * ended, or was evicted before.
+ */
+void pml_table_session_evict(struct pml_table *tab, struct pml_lease_session *session,
+			     uint64_t now_ms);
 /* Ends every session for unmounting and lets nothing new in. */
 void pml_table_close(struct pml_table *tab, uint64_t now_ms);
 /* Fences leases of the sessions whose term has run out.  Part of pml_table_tick(). */
 void pml_table_session_tick(struct pml_table *tab, uint64_t now_ms);
 /* @session leaves the table. */
 void pml_table_session_uncharge(struct pml_table *tab, struct pml_lease_session *session);
-/* Lets a session go that has ended and has no lease any more. */
+/* Lets a session go that has ended, or was evicted, and has no lease any more. */
 void pml_table_session_check_released(struct pml_table *tab, struct pml_lease_session *session);
 
 /* ---- leases (table.c) --------------------------------------------------- */
@@ -366,6 +378,7 @@ enum pml_action_kind {
 	PML_ACTION_GONE,     /* tell (below) and free lease */
 	PML_ACTION_RESUME,   /* waiter->resume() */
 	PML_ACTION_DIED,     /* log: the session's term ran out */
+	PML_ACTION_EVICTED,  /* log, ops->evicted() */
 	PML_ACTION_RELEASED, /* ops->released(), then free session */
 };
 

@@ -268,7 +268,10 @@ static int take_message(struct pml_client *client, const union pml_message *msg)
 		pml_client_recalled_locked(client, msg->recall.lease_id, msg->recall.drain_ms);
 		break;
 	case PML_WIRE_REVOKED:
-		pml_client_revoked_locked(client, msg->revoked.lease_id, msg->revoked.why);
+		if (msg->revoked.lease_id == PML_WIRE_SESSION_ITSELF)
+			die_locked(client, "an administrator of the server has ended the session");
+		else
+			pml_client_revoked_locked(client, msg->revoked.lease_id, msg->revoked.why);
 		break;
 	default:
 		err = take_reply_locked(client, msg);

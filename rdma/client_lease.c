@@ -32,6 +32,7 @@ static const char *end_text(uint32_t why)
 		[PML_END_SESSION] = "the session ended",
 		[PML_END_UNMOUNT] = "the filesystem is being unmounted",
 		[PML_END_OWN_CHANGE] = "an operation of this session changed the file's layout",
+		[PML_END_EVICTED] = "an administrator of the server has ended the session",
 	};
 	return why < PML_ARRAY_LEN(texts) ? texts[why] : "unknown reason";
 }

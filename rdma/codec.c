@@ -484,9 +484,11 @@ static const char *check_revoked(const union pml_message *msg, size_t tail_bytes
 		return "length";
 	if (m->reserved)
 		return "a reserved field is set";
-	if (m->why > PML_END_OWN_CHANGE)
+	if (m->why > PML_END_EVICTED)
 		return "reason";
-	return m->lease_id == 0 ? "lease number 0" : NULL;
+	if (m->lease_id == PML_WIRE_SESSION_ITSELF && m->why != PML_END_EVICTED)
+		return "lease number 0";
+	return NULL;
 }
 
 /* ---- headers ------------------------------------------------------------ */

@@ -171,7 +171,7 @@ static void take_admission(struct pml_remote *remote, const struct pml_admission
 }
 
 /* Opens the manager's session. */
-static int open_session(struct pml_remote *remote)
+static int open_session(struct pml_remote *remote, const char *identity)
 {
 	int err = pml_session_new(remote->env->leases, &pml_remote_holder_ops, remote,
 				  pml_ep_peer(remote->ep), (uint32_t)remote->cred.uid,
@@ -181,6 +181,7 @@ static int open_session(struct pml_remote *remote)
 		refuse(remote, err);
 		return err;
 	}
+	pml_session_set_identity(remote->env->leases, remote->session, identity);
 	remote->term_ms = pml_session_term_ms(remote->env->leases, remote->session);
 	return remote->term_ms == 0 ? -ESHUTDOWN : 0;
 }
@@ -237,7 +238,7 @@ static int let_in(struct pml_remote *remote, const struct pml_admission *admissi
 		return err;
 	}
 	take_admission(remote, admission);
-	err = open_session(remote);
+	err = open_session(remote, admission->identity);
 	if (!err)
 		err = attach_log(remote);
 	if (!err)

@@ -65,6 +65,14 @@ static void holder_revoked(void *arg, uint64_t lease_id, enum pml_end_reason why
 	put_notice(arg, &notice);
 }
 
+/* Its leases are gone, and it has been told so.  A notice that is lost ends as all do. */
+static void holder_evicted(void *arg)
+{
+	struct pml_remote *remote = arg;
+	holder_revoked(remote, PML_WIRE_SESSION_ITSELF, PML_END_EVICTED);
+	pml_remote_kill(remote, PML_END_EVICTED);
+}
+
 static void holder_released(void *arg)
 {
 	struct pml_remote *remote = arg;
@@ -82,6 +90,7 @@ const struct pml_holder_ops pml_remote_holder_ops = {
 	.recall = holder_recall,
 	.revoked = holder_revoked,
 	.released = holder_released,
+	.evicted = holder_evicted,
 };
 
 /* ---- requests ----------------------------------------------------------- */

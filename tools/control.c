@@ -15,6 +15,7 @@ static_assert(sizeof(struct pml_ioc_span) == 184, "public layout");
 static_assert(sizeof(struct pml_ioc_spans) == 8 + 16 * 184, "public layout");
 static_assert(sizeof(struct pml_ioc_audit) == 264, "public layout");
 static_assert(sizeof(struct pml_ioc_remount) == 4360, "public layout");
+static_assert(sizeof(struct pml_ioc_evict) == 16, "public layout");
 
 static_assert(sizeof(struct pml_ioc_token) == 24, "public layout");
 static_assert(sizeof(struct pml_ioc_clone) == 56, "public layout");
@@ -139,6 +140,13 @@ static int audit(const struct pml_control *control, void *data)
 	return 0;
 }
 
+static int evict(const struct pml_control *control, void *data)
+{
+	struct pml_ioc_evict *m = data;
+	m->nleases = 0;
+	return pml_session_evict(control->leases, m->session, &m->nleases);
+}
+
 static int remount(const struct pml_control *control, void *data)
 {
 	struct pml_ioc_remount *m = data;
@@ -163,6 +171,8 @@ static const struct {
 	{PML_IOC_HISTORY, pml_control_history, 0},
 	{PML_IOC_SPANS, show_spans, offsetof(struct pml_ioc_spans, reserved)},
 	{PML_IOC_REMOUNT, remount, 0},
+	{PML_IOC_SESSIONS, pml_control_sessions, 0},
+	{PML_IOC_EVICT, evict, 0},
 };
 
 int pml_control_ioctl(void *arg, unsigned int cmd, void *data, size_t bytes)

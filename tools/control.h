@@ -21,6 +21,7 @@ struct pml_control {
  */
 int pml_control_leases(const struct pml_control *control, void *data) PML_MUST_CHECK;
 int pml_control_pins(const struct pml_control *control, void *data) PML_MUST_CHECK;
+int pml_control_sessions(const struct pml_control *control, void *data) PML_MUST_CHECK;
 int pml_control_waiters(const struct pml_control *control, void *data) PML_MUST_CHECK;
 int pml_control_history(const struct pml_control *control, void *data) PML_MUST_CHECK;
 

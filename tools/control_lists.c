@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * control_lists.c -- answers the ioctls of pmemleasefs/ioctl.h that list leases, pins,
+ * control_lists.c -- answers the ioctls of pmemleasefs/ioctl.h that list leases, pins, sessions,
  * waiting operations and forced ends, piece by piece
  */
 #include <string.h>
@@ -13,6 +13,9 @@ static_assert(sizeof(struct pml_ioc_leases) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_pins) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_waiters) < 1 << 14, "passed whole by FUSE");
 static_assert(sizeof(struct pml_ioc_history) < 1 << 14, "passed whole by FUSE");
+static_assert(sizeof(struct pml_ioc_sessions) < 1 << 14, "passed whole by FUSE");
+static_assert(sizeof(struct pml_ioc_session) == 176, "public layout");
+static_assert(sizeof(((struct pml_ioc_session *)0)->identity) == PML_IDENTITY_BYTES, "one size");
 static_assert(sizeof(struct pml_ioc_lease) == 184, "public layout");
 static_assert(sizeof(struct pml_ioc_pin) == 104, "public layout");
 static_assert(sizeof(struct pml_ioc_waiter) == 152, "public layout");
@@ -34,6 +37,7 @@ static_assert((int)PML_IOC_END_CONFLICT == (int)PML_END_CONFLICT, "same numbers"
 static_assert((int)PML_IOC_END_SILENT == (int)PML_END_SILENT, "same numbers");
 static_assert((int)PML_IOC_END_EXPIRED == (int)PML_END_EXPIRED, "same numbers");
 static_assert((int)PML_IOC_END_OWN_CHANGE == (int)PML_END_OWN_CHANGE, "same numbers");
+static_assert((int)PML_IOC_END_EVICTED == (int)PML_END_EVICTED, "same numbers");
 
 /* ---- leases ------------------------------------------------------------- */
 
@@ -122,6 +126,40 @@ int pml_control_pins(const struct pml_control *control, void *data)
 	}
 	if (count > 0)
 		move_pin_cursor(out, views, count);
+	out->count = (uint32_t)count;
+	return 0;
+}
+
+/* ---- sessions ----------------------------------------------------------- */
+
+static void fill_session(struct pml_ioc_session *to, const struct pml_session_view *from)
+{
+	*to = (struct pml_ioc_session){
+		.session = from->session,
+		.age_ms = from->age_ms,
+		.silent_ms = from->silent_ms,
+		.pinned_bytes = from->pinned_bytes,
+		.nleases = from->nleases,
+		.nsegments = from->nsegments,
+		.uid = from->uid,
+		.flags = (from->is_local ? PML_IOC_SESSION_LOCAL : 0u) |
+			 (from->is_ending ? PML_IOC_SESSION_ENDING : 0u),
+	};
+	pml_control_copy_text(to->peer, sizeof(to->peer), from->peer);
+	pml_control_copy_text(to->identity, sizeof(to->identity), from->identity);
+}
+
+int pml_control_sessions(const struct pml_control *control, void *data)
+{
+	struct pml_ioc_sessions *out = data;
+	pml_auto_free struct pml_session_view *views = calloc(PML_IOC_SESSIONS_MAX, sizeof(*views));
+	if (!views)
+		return -ENOMEM;
+	size_t count = pml_session_list(control->leases, out->after, views, PML_IOC_SESSIONS_MAX);
+	for (size_t i = 0; i < count; i++)
+		fill_session(&out->sessions[i], &views[i]);
+	if (count > 0)
+		out->after = views[count - 1].session;
 	out->count = (uint32_t)count;
 	return 0;
 }

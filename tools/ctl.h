@@ -4,11 +4,9 @@
  *
  *   pmemleasectl.c  command line, messages
  *   ctl_filter.c    which leases, pins, waiting operations and ends are wanted; lists
- *   ctl_leases.c, ctl_pins.c, ctl_waiters.c, ctl_history.c, ctl_stats.c (and audit)
- *   ctl_watch.c     what changes, and ctl_screen.c the same on a terminal
- *   ctl_print.c     texts and JSON
- *   ctl_file.c      ranges of files, snapshots
- *   ctl_defrag.c    files in fewer extents
+ *   ctl_leases.c, ctl_pins.c, ctl_sessions.c (and evict), ctl_waiters.c, ctl_history.c, ctl_stats.c
+ * (and audit) ctl_watch.c     what changes, and ctl_screen.c the same on a terminal ctl_print.c
+ * texts and JSON ctl_file.c      ranges of files, snapshots ctl_defrag.c    files in fewer extents
  *   ctl_lease.c     a lease for this process
  */
 #ifndef PML_TOOLS_CTL_H
@@ -39,6 +37,7 @@ struct pml_ctl_filter {
 struct pml_ctl_options {
 	bool is_json;
 	struct pml_ctl_filter filter;
+	uint64_t session;     /* evict */
 	uint32_t interval_ms; /* watch; 0: was not given */
 	uint64_t count;	      /* watch; 0: without end */
 	bool is_all;	      /* defrag: of whole trees */
@@ -200,6 +199,10 @@ int pml_ctl_leases(const struct pml_ctl_mount *mount,
 		   const struct pml_ctl_options *options) PML_MUST_CHECK;
 int pml_ctl_pins(const struct pml_ctl_mount *mount,
 		 const struct pml_ctl_options *options) PML_MUST_CHECK;
+int pml_ctl_sessions(const struct pml_ctl_mount *mount,
+		     const struct pml_ctl_options *options) PML_MUST_CHECK;
+int pml_ctl_evict(const struct pml_ctl_mount *mount,
+		  const struct pml_ctl_options *options) PML_MUST_CHECK;
 int pml_ctl_waiters(const struct pml_ctl_mount *mount,
 		    const struct pml_ctl_options *options) PML_MUST_CHECK;
 int pml_ctl_history(const struct pml_ctl_mount *mount,

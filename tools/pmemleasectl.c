@@ -20,11 +20,13 @@ static const char help[] =
 	"\n"
 	"  leases                   every lease: range, holder, state, who waits for it\n"
 	"  pins                     every run of device blocks that leases keep in place\n"
+	"  sessions                 every client: who, where from, what it holds\n"
 	"  waiters                  every operation that waits for leases\n"
 	"  history                  the last leases that ended by force, and why\n"
 	"  stats                    numbers and times of the filesystem and its leases\n"
 	"  watch                    what changes: drawn on a terminal, else line by line\n"
 	"  audit                    recompute counters and compare; stops changes so long\n"
+	"  evict SESSION            end a client's session, and take all its leases\n"
 	"\n"
 	"  clone SRC DST            share the blocks of SRC with DST\n"
 	"  dedupe SRC DST...        share them where DST holds the same bytes already\n"
@@ -102,6 +104,7 @@ enum {
 	TAKES_FILTER = 1 << 0,
 	TAKES_BLOCK = 1 << 1,
 	TAKES_INTERVAL = 1 << 2, /* and opens the mount itself, again and again */
+	TAKES_SESSION = 1 << 3,	 /* an argument */
 };
 
 static const struct mount_command {
@@ -111,11 +114,13 @@ static const struct mount_command {
 } mount_commands[] = {
 	{"leases", pml_ctl_leases, TAKES_FILTER | TAKES_BLOCK},
 	{"pins", pml_ctl_pins, TAKES_FILTER | TAKES_BLOCK},
+	{"sessions", pml_ctl_sessions, TAKES_FILTER | TAKES_BLOCK},
 	{"waiters", pml_ctl_waiters, TAKES_FILTER | TAKES_BLOCK},
 	{"history", pml_ctl_history, TAKES_FILTER},
 	{"stats", pml_ctl_stats, 0},
 	{"watch", pml_ctl_watch, TAKES_FILTER | TAKES_BLOCK | TAKES_INTERVAL},
 	{"audit", pml_ctl_audit, 0},
+	{"evict", pml_ctl_evict, TAKES_SESSION},
 };
 
 static const struct file_command {
@@ -175,9 +180,31 @@ static int run_file_command(const struct file_command *command,
 	return status ? status : command->run(options, args, nargs);
 }
 
-static int run_mount_command(const struct pml_ctl_options *options, const char *path,
-			     const char *name)
+static int parse_number(const char *text, uint64_t lowest, uint64_t *ret_number)
 {
+	if (pml_count_parse(text, UINT64_MAX, ret_number) == 0 && *ret_number >= lowest)
+		return 0;
+	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no number from %u on; see --help\n", text,
+		(unsigned int)lowest);
+	return -EINVAL;
+}
+
+/* What stands behind the command's name. */
+static int take_args(struct pml_ctl_options *options, unsigned int takes, char **args, int nargs)
+{
+	int want = takes & TAKES_SESSION ? 1 : 0;
+	if (nargs != want)
+		return usage(nargs > want ? "too many arguments"
+					  : "the number of a session is needed");
+	if (want && parse_number(args[0], 1, &options->session) != 0)
+		return PML_CTL_USAGE;
+	return PML_CTL_OK;
+}
+
+/* @args: the mount, the command's name, what it takes. */
+static int run_mount_command(struct pml_ctl_options *options, char **args, int nargs)
+{
+	const char *path = args[0], *name = args[1];
 	const struct mount_command *command = NULL;
 	for (size_t i = 0; i < PML_ARRAY_LEN(mount_commands); i++)
 		if (strcmp(name, mount_commands[i].name) == 0)
@@ -186,7 +213,9 @@ static int run_mount_command(const struct pml_ctl_options *options, const char *
 		fprintf(stderr, PML_CTL_PROGRAM ": unknown command \"%s\"; see --help\n", name);
 		return PML_CTL_USAGE;
 	}
-	int status = check_options(options, name, command->takes);
+	int status = take_args(options, command->takes, args + 2, nargs - 2);
+	if (!status)
+		status = check_options(options, name, command->takes);
 	if (status)
 		return status;
 	struct pml_ctl_mount mount = {.path = path, .fd = -1};
@@ -198,14 +227,14 @@ static int run_mount_command(const struct pml_ctl_options *options, const char *
 	return err ? PML_CTL_ERROR : PML_CTL_OK;
 }
 
-static int run(const struct pml_ctl_options *options, char **args, int nargs)
+static int run(struct pml_ctl_options *options, char **args, int nargs)
 {
 	for (size_t i = 0; nargs > 0 && i < PML_ARRAY_LEN(file_commands); i++)
 		if (strcmp(args[0], file_commands[i].name) == 0)
 			return run_file_command(&file_commands[i], options, args + 1, nargs - 1);
-	if (nargs != 2)
-		return usage(nargs > 2 ? "too many arguments" : "MOUNT and COMMAND are needed");
-	return run_mount_command(options, args[0], args[1]);
+	if (nargs < 2)
+		return usage("MOUNT and COMMAND are needed");
+	return run_mount_command(options, args, nargs);
 }
 
 /* ---- main ---------------------------------------------------------------- */
@@ -251,15 +280,6 @@ static int parse_hold(struct pml_ctl_options *options, const char *text)
 	options->has_hold = true;
 	options->hold_ms = (uint32_t)(s * 1000);
 	return 0;
-}
-
-static int parse_number(const char *text, uint64_t lowest, uint64_t *ret_number)
-{
-	if (pml_count_parse(text, UINT64_MAX, ret_number) == 0 && *ret_number >= lowest)
-		return 0;
-	fprintf(stderr, PML_CTL_PROGRAM ": \"%s\" is no number from %u on; see --help\n", text,
-		(unsigned int)lowest);
-	return -EINVAL;
 }
 
 static int parse_interval(const char *text, uint32_t *ret_ms)

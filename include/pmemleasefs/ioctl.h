@@ -78,6 +78,7 @@ enum pml_ioc_end {
 	PML_IOC_END_SESSION,
 	PML_IOC_END_UNMOUNT,
 	PML_IOC_END_OWN_CHANGE, /* its holder's own layout operation */
+	PML_IOC_END_EVICTED,	/* by PML_IOC_EVICT */
 };
 
 enum pml_ioc_lease_flag {
@@ -286,6 +287,48 @@ struct pml_ioc_history {
 	struct pml_ioc_ending endings[PML_IOC_HISTORY_MAX];
 };
 
+enum pml_ioc_session_flag {
+	PML_IOC_SESSION_LOCAL = 1 << 0,	 /* an open file of a program on this machine */
+	PML_IOC_SESSION_ENDING = 1 << 1, /* it gets no more leases */
+};
+
+/* A client's connection, or an open file of a local program that has taken leases. */
+struct pml_ioc_session {
+	uint64_t session; /* its number, never used again while the filesystem is mounted */
+	uint64_t age_ms;
+	uint64_t silent_ms; /* since its last message; 0 of a local one */
+	uint64_t pinned_bytes;
+	uint32_t nleases;
+	uint32_t nsegments;
+	uint32_t uid;	   /* whom it acts as */
+	uint32_t flags;	   /* enum pml_ioc_session_flag */
+	char peer[64];	   /* its address; zero-terminated */
+	char identity[64]; /* the name that it has proved, or ""; zero-terminated */
+};
+
+#define PML_IOC_SESSIONS_MAX 90
+
+struct pml_ioc_sessions {
+	uint32_t version;
+	uint32_t count; /* out: entries filled in */
+	uint64_t after; /* in: sessions with a greater number (0: all); out: to go on with */
+	struct pml_ioc_session sessions[PML_IOC_SESSIONS_MAX];
+};
+
+/*
+ * Ends a session: all its leases are revoked, whatever their kind, fences included, and the
+ * client's connection is ended, when this returns.  A local program that has leases is killed.
+ * A client that connects again has a new session.
+ *   ESRCH      no such session, or it is ending by itself
+ *   EIO        a lease is stuck: its fence could not be confirmed
+ *   ETIMEDOUT  it is not over yet, and goes on
+ */
+struct pml_ioc_evict {
+	uint32_t version;
+	uint32_t nleases; /* out: that it had */
+	uint64_t session;
+};
+
 struct pml_ioc_audit {
 	uint32_t version;
 	int32_t status;	  /* out: 0 consistent, else a negative errno value */
@@ -303,14 +346,16 @@ struct pml_ioc_remount {
 	char reason[256];   /* out */
 };
 
-#define PML_IOC_LEASES	_IOWR(PML_IOC_TYPE, 1, struct pml_ioc_leases)
-#define PML_IOC_PINS	_IOWR(PML_IOC_TYPE, 2, struct pml_ioc_pins)
-#define PML_IOC_STATS	_IOWR(PML_IOC_TYPE, 3, struct pml_ioc_stats)
-#define PML_IOC_AUDIT	_IOWR(PML_IOC_TYPE, 4, struct pml_ioc_audit)
-#define PML_IOC_WAITERS _IOWR(PML_IOC_TYPE, 5, struct pml_ioc_waiters)
-#define PML_IOC_HISTORY _IOWR(PML_IOC_TYPE, 6, struct pml_ioc_history)
-#define PML_IOC_SPANS	_IOWR(PML_IOC_TYPE, 7, struct pml_ioc_spans)
-#define PML_IOC_REMOUNT _IOWR(PML_IOC_TYPE, 8, struct pml_ioc_remount)
+#define PML_IOC_LEASES	 _IOWR(PML_IOC_TYPE, 1, struct pml_ioc_leases)
+#define PML_IOC_PINS	 _IOWR(PML_IOC_TYPE, 2, struct pml_ioc_pins)
+#define PML_IOC_STATS	 _IOWR(PML_IOC_TYPE, 3, struct pml_ioc_stats)
+#define PML_IOC_AUDIT	 _IOWR(PML_IOC_TYPE, 4, struct pml_ioc_audit)
+#define PML_IOC_WAITERS	 _IOWR(PML_IOC_TYPE, 5, struct pml_ioc_waiters)
+#define PML_IOC_HISTORY	 _IOWR(PML_IOC_TYPE, 6, struct pml_ioc_history)
+#define PML_IOC_SPANS	 _IOWR(PML_IOC_TYPE, 7, struct pml_ioc_spans)
+#define PML_IOC_REMOUNT	 _IOWR(PML_IOC_TYPE, 8, struct pml_ioc_remount)
+#define PML_IOC_SESSIONS _IOWR(PML_IOC_TYPE, 9, struct pml_ioc_sessions)
+#define PML_IOC_EVICT	 _IOWR(PML_IOC_TYPE, 10, struct pml_ioc_evict)
 
 /* ---- ranges of files ------------------------------------------------------------
  *

@@ -111,6 +111,9 @@ enum pml_lease_state {
 				pml_session_fence_again() */
 };
 
+/* Longest name of an identity that is kept, with its terminating zero. */
+#define PML_IDENTITY_BYTES 64
+
 /* Why a lease ends; travels to the client in words (I10). */
 enum pml_end_reason {
 	PML_END_RETURNED, /* the holder gave it back */
@@ -121,6 +124,7 @@ enum pml_end_reason {
 	PML_END_SESSION,  /* the session ended */
 	PML_END_UNMOUNT,  /* the filesystem is going away */
 	PML_END_OWN_CHANGE, /* the holder's own layout operation (counts as a return) */
+	PML_END_EVICTED,    /* an administrator has ended the session */
 };
 
 /* How hard a fence is; the ladder that escalation climbs. */
@@ -169,6 +173,14 @@ struct pml_holder_ops {
 	void (*released)(void *session_arg);
 
 	/*
+	 * An administrator has ended the session, and its last lease is gone: tells the holder
+	 * and ends the connection, so that pml_session_end() follows.  Must not block.  In the
+	 * clock thread, without locks, once, before released(); not if the session has ended by
+	 * itself meanwhile.  NULL: what is left of it ends when its holder goes.
+	 */
+	void (*evicted)(void *session_arg);
+
+	/*
 	 * A program on this machine (pml/local.h).  No term runs, as its end is heard of.  Its
 	 * own change is made by the program itself: it has drained, as on a return.
 	 */
@@ -212,6 +224,9 @@ int pml_lease_manager_free(struct pml_lease_manager *mgr) PML_MUST_CHECK;
 int pml_session_new(struct pml_lease_manager *mgr, const struct pml_holder_ops *ops,
 		    void *session_arg, const char *peer, uint32_t uid,
 		    uint64_t *ret_session) PML_MUST_CHECK;
+/* Under which name it has proved who it is, for display; copied. */
+void pml_session_set_identity(struct pml_lease_manager *mgr, uint64_t session,
+			      const char *identity);
 /*
  * How long it may be silent: the term that was configured when it began, and stays its own.
  * 0: no such session.
@@ -230,6 +245,21 @@ void pml_session_end(struct pml_lease_manager *mgr, uint64_t session, enum pml_e
  * them (I3).  Returns at once; harmless for a session that is gone.
  */
 void pml_session_fence_again(struct pml_lease_manager *mgr, uint64_t session);
+
+/*
+ * pml_session_evict() - take everything from a session, and end it
+ * @ret_leases: how many leases it had
+ *
+ * No new leases from here on; each that it has is revoked whatever its kind, as PML_END_EVICTED.
+ * On 0 each fence is confirmed (I3), and the connection has ended; of a local holder, who is
+ * killed if it has a lease, only the leases are gone.  Waits at most 4 * fence_ms.
+ *   -ESRCH      no such session, or it is ending by itself
+ *   -EIO        the fence of a lease cannot be confirmed: it is stuck
+ *   -ETIMEDOUT  it goes on, and is not over yet
+ * Any thread but those of the manager, without locks.
+ */
+int pml_session_evict(struct pml_lease_manager *mgr, uint64_t session,
+		      uint32_t *ret_leases) PML_MUST_CHECK;
 
 /* ---- leases ------------------------------------------------------------- */
 
@@ -364,6 +394,20 @@ struct pml_lease_view {
 	enum pml_layout_op waiter_op;
 };
 
+struct pml_session_view {
+	uint64_t session;
+	uint64_t age_ms;
+	uint64_t silent_ms; /* since its last message; 0 of a local one */
+	uint64_t pinned_bytes;
+	uint32_t nleases;
+	uint32_t nsegments;
+	uint32_t uid;
+	bool is_local;
+	bool is_ending; /* it gets no more leases */
+	char peer[64];
+	char identity[PML_IDENTITY_BYTES]; /* "": it has proved none */
+};
+
 struct pml_pin_view {
 	uint64_t lease_id;
 	uint64_t ino;
@@ -465,6 +509,9 @@ size_t pml_lease_list(struct pml_lease_manager *mgr, uint64_t after,
 		      struct pml_lease_view *ret_views, size_t max);
 size_t pml_pin_list(struct pml_lease_manager *mgr, uint64_t after_lease, uint32_t after_segment,
 		    struct pml_pin_view *ret_views, size_t max);
+/* The same of sessions. */
+size_t pml_session_list(struct pml_lease_manager *mgr, uint64_t after,
+			struct pml_session_view *ret_views, size_t max);
 void pml_lease_stats(struct pml_lease_manager *mgr, struct pml_lease_stats *ret_stats);
 
 /* pml_fs_audit() against the manager's own segments (I2). */

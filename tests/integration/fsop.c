@@ -585,9 +585,11 @@ static int op_asking(char **a)
 		struct pml_ioc_waiters waiters;
 		struct pml_ioc_history history;
 		struct pml_ioc_spans spans;
+		struct pml_ioc_sessions sessions;
 	} u;
 	static const unsigned long calls[] = {PML_IOC_LEASES,  PML_IOC_PINS,	PML_IOC_STATS,
-					      PML_IOC_WAITERS, PML_IOC_HISTORY, PML_IOC_SPANS};
+					      PML_IOC_WAITERS, PML_IOC_HISTORY, PML_IOC_SPANS,
+					      PML_IOC_SESSIONS};
 	int fd = open(a[0], O_RDONLY | O_DIRECTORY);
 	int bad = 0;
 	if (fd < 0)

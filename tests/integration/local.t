@@ -384,6 +384,17 @@ quit $h
 
 # ---- pmemleasectl, the example, limits, rights ---------------------------------------------
 
+# What an administrator takes from it: its life, as nobody knows what its devices do.
+file evicted
+program evicted rw
+take $h w 0 8192
+session=$(pmemleasectl "$mnt" sessions --json | sed -n 's/.*"session":\([0-9]*\).*/\1/p')
+contains "$(pmemleasectl "$mnt" sessions)" "process ${pids[h]} of user 0" "sessions: a local program"
+is "$(pmemleasectl "$mnt" evict "$session")" "session $session is over, and 1 lease" "evict"
+is "$(stat_of leases) $(stat_of pins)" "0 0" "evict: nothing is left when it returns"
+check "evict: the program is killed" wait_for 5 is_gone "${pids[h]}"
+quit $h
+
 file held
 pmemleasectl lease "$mnt/held" >"$ground/ctl" 2>&1 &
 ctl=$!

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# seeing.t -- what pmemleasectl shows of leases: lists, filters, history, numbers, watch, log
+# seeing.t -- what pmemleasectl shows of leases: lists, filters, history, numbers, watch, log;
+#             and the end of a session
 #
 # usage: seeing.t [BUILD_DIR]; see tests/README.md
 . "$(dirname "$0")/lib.sh"
@@ -57,7 +58,7 @@ mount_fs $base,policy=block,term=120s,max_session_leases=400
 
 # ---- nothing yet ------------------------------------------------------------
 
-for list in leases pins waiters history; do
+for list in leases pins sessions waiters history; do
 	is "$(json 'd' ctl $list --json)" "[]" "$list: nothing, as JSON"
 	is "$(ctl $list | wc -l)" 1 "$list: nothing, as text"
 done
@@ -104,14 +105,53 @@ is "$(json 'd' ctl leases --json --block 999999999)" "[]" "leases --block: nobod
 is "$(json 'd[0]["mode"], d[0]["state"], d[0]["why"], d[0]["recalled_for"], d[0]["shared"],
 	d[0]["unbreakable"], d[0]["orphan"], d[0]["uid"], d[0]["waiter"]' ctl leases --json)" \
 	"('read', 'granted', None, None, False, False, False, 0, None)" "leases: what each tells"
+
+# Who is there; and one of them goes.
+is "$(json 'len(d), sorted((x["leases"], x["segments"], x["pinned_bytes"]) for x in d)' \
+	ctl sessions --json)" "(2, [(1, 1, 262144), (300, 300, 1228800)])" "sessions: what they hold"
+is "$(json '{(x["client"][:10], x["identity"], x["uid"], x["local"], x["ending"], x["age_ms"] < 60000,
+	x["silent_ms"] <= x["age_ms"]) for x in d}' ctl sessions --json)" \
+	"{('127.0.0.1:', None, 0, False, False, True, True)}" "sessions: what each tells"
+is "$(ctl sessions | grep -cE '^[0-9]+ +0 +(1|300) +(1|300) .* 127.0.0.1:[0-9]+$')" 2 \
+	"sessions: as text"
+is "$(json '[x["leases"] for x in d]' ctl sessions --json --file "$mnt/a")" "[1]" "sessions --file"
+is "$(json '[x["leases"] for x in d]' ctl sessions --json --lease "$lease")" "[300]" \
+	"sessions --lease"
+is "$(json '[x["leases"] for x in d]' ctl sessions --json --block $((block + 5)))" "[1]" \
+	"sessions --block"
+is "$(json '[x["leases"] for x in d]' ctl sessions --json --client "$peer")" "[1]" \
+	"sessions --client"
+session=$(json 'd[0]["session"]' ctl sessions --json --file "$mnt/many")
+is "$(ctl evict "$session")" "session $session is over, and 300 leases" "evict: says what it took"
+is "$(stat_of pins) $(json '[x["leases"] for x in d]' ctl sessions --json)" "64 [1]" \
+	"evict: nothing of it is left when it returns, and all of the other"
+is "$(json '{x["why"] for x in d}' ctl history --json --file "$mnt/many")" "{'evicted'}" \
+	"evict: is in the history"
+echo >&"$holder_end"
+wait_for 5 grep -q KEY "$ground/holder.$holders"
+is "$(tail -n 1 "$ground/holder.$holders")" EKEYREVOKED "evict: the client's reads say so"
+tool 2 "session $session: no such session" "evict: it is gone" pmemleasectl "$mnt" evict "$session"
+tool 2 "session 4711: no such session" "evict: nobody" pmemleasectl "$mnt" evict 4711
+tool 1 "the number of a session" "evict: no number" pmemleasectl "$mnt" evict
+tool 1 "no number" "evict: no number, but a name" pmemleasectl "$mnt" evict someone
+tool 1 "too many" "evict: two" pmemleasectl "$mnt" evict 1 2
+tool 1 "evict takes no --client" "evict: by address" pmemleasectl "$mnt" evict 1 --client=127.
 rm "$mnt/a"
 is "$(json '[x["inode"] for x in d if x["orphan"]]' ctl leases --json)" "[$a]" "leases: an orphan"
 contains "$(ctl leases)" "the file has no name" "leases: an orphan, as text"
 kill -KILL $client
 wait $client 2>/dev/null
 let_go
+is "$(tail -n 1 "$ground/holder.$holders")" "returned 300 EKEYREVOKED" "evict: and that it is no more"
 stat_becomes leases 0 5 "all have ended"
-is "$(json 'd' ctl history --json)" "[]" "history: what was given up is not in it"
+is "$(json '{x["why"] for x in d}' ctl history --json)" "{'evicted'}" \
+	"history: what was given up is not in it"
+holding many 3
+is "$(json '[x["session"] > '"$session"' for x in d if x["leases"] == 3]' ctl sessions --json)" \
+	"[True]" "evict: who comes again has a new session"
+is "$(json 'd["leases"]' ctl evict "$(json 'd[-1]["session"]' ctl sessions --json)" --json)" 3 \
+	"evict: as JSON"
+let_go
 
 # ---- waiting operations, more than one piece holds ---------------------------
 
@@ -308,7 +348,7 @@ wait $client 2>/dev/null
 tool 2 "not a pmemleasefs" "another filesystem" pmemleasectl /tmp waiters
 tool 2 "not a pmemleasefs" "another filesystem: watch" pmemleasectl /tmp watch --count=1
 tool 2 "No such file" "no directory: watch" pmemleasectl "$ground/none" watch
-for command in leases pins waiters history stats "watch --count=1"; do
+for command in leases pins sessions waiters history stats "evict 1" "watch --count=1"; do
 	# shellcheck disable=SC2086 # a command and its option
 	tool 2 "only root" "$command: another user" setpriv --reuid 65534 --regid 65534 \
 		--clear-groups "$build/tools/pmemleasectl" "$mnt" $command

@@ -207,6 +207,7 @@ static void act(struct sim *sim, const struct pml_action *action)
 		op_resume(action->waiter);
 		break;
 	case PML_ACTION_DIED:
+	case PML_ACTION_EVICTED:
 		sim_after(sim, sim_below(sim, 50), server_end_conn, conn_of(action->session), 0);
 		break;
 	case PML_ACTION_RELEASED:

@@ -660,8 +660,15 @@ static void test_notices_are_checked(void)
 	ACCEPT_NOTICE(PML_WIRE_RECALL, recall.drain_ms, UINT32_MAX);
 	REFUSE_NOTICE(PML_WIRE_REVOKED, revoked.lease_id, 0);
 	ACCEPT_NOTICE(PML_WIRE_REVOKED, revoked.why, PML_END_OWN_CHANGE);
-	REFUSE_NOTICE(PML_WIRE_REVOKED, revoked.why, PML_END_OWN_CHANGE + 1);
+	ACCEPT_NOTICE(PML_WIRE_REVOKED, revoked.why, PML_END_EVICTED);
+	REFUSE_NOTICE(PML_WIRE_REVOKED, revoked.why, PML_END_EVICTED + 1);
 	REFUSE_NOTICE(PML_WIRE_REVOKED, revoked.reserved, 1);
+	/* The end of the session itself. */
+	struct sample s;
+	make_notice(&s, PML_WIRE_REVOKED);
+	s.msg.revoked.lease_id = PML_WIRE_SESSION_ITSELF;
+	s.msg.revoked.why = PML_END_EVICTED;
+	expect_accepted(&s);
 }
 
 /* Damages the first entry of a listing. */

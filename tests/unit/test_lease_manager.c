@@ -22,7 +22,7 @@
 struct holder {
 	struct pml_fs *fs;
 	uint64_t session;
-	atomic_uint keys_made, keys_dead, recalls, revokes, released;
+	atomic_uint keys_made, keys_dead, recalls, revokes, released, evicted;
 	atomic_uint in_callback;
 	_Atomic uint64_t recalled_lease;
 	atomic_int revoked_why;
@@ -33,6 +33,7 @@ struct holder {
 	atomic_uint hard_fences, cooperative_fences;
 	sem_t *hold_key_new; /* waited for in key_new(), if set */
 	atomic_bool is_in_key_new;
+	bool keeps_connection; /* although it was evicted */
 };
 
 struct key {
@@ -120,6 +121,8 @@ static void revoked(void *arg, uint64_t lease_id, enum pml_end_reason why)
 	leave_callback(h);
 }
 
+static void end_session_of(const struct holder *h);
+
 static void released(void *arg)
 {
 	struct holder *h = arg;
@@ -128,12 +131,24 @@ static void released(void *arg)
 	h->released++;
 }
 
+/* As a connection that is killed: its serving thread ends the session. */
+static void evicted(void *arg)
+{
+	struct holder *h = arg;
+	enter_callback(h);
+	h->evicted++;
+	leave_callback(h);
+	if (!h->keeps_connection)
+		end_session_of(h);
+}
+
 static const struct pml_holder_ops holder_ops = {
 	.key_new = key_new,
 	.key_fence = key_fence,
 	.recall = recall,
 	.revoked = revoked,
 	.released = released,
+	.evicted = evicted,
 };
 
 /* ---- one manager ---------------------------------------------------------- */
@@ -142,6 +157,11 @@ static struct pml_fs *fs;
 static struct pml_lease_manager *mgr;
 static atomic_uint changed_hooks, waiting_hooks;
 static _Atomic uint64_t changed_first, changed_len;
+
+static void end_session_of(const struct holder *h)
+{
+	pml_session_end(mgr, h->session, PML_END_EVICTED);
+}
 
 static void contents_changed(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes,
 			     bool may_wait)
@@ -615,6 +635,193 @@ static void test_a_stuck_fence_keeps_its_pins_and_refuses_the_end(void)
 	CHECK_EQ(h.released, 0);
 	check_fs();
 	/* Nothing may be freed: this manager stays until the process ends. */
+}
+
+/* ---- an administrator ends a session -------------------------------------- */
+
+static void allow_unbreakable(struct pml_lease_config *config)
+{
+	config->max_unbreakable_bytes = 1 << 20;
+}
+
+static void test_an_evicted_session_has_nothing_when_the_call_returns(void)
+{
+	start(allow_unbreakable);
+	struct holder h, other;
+	struct pml_grant grant;
+	uint32_t nleases = 0;
+	holder_start(&h);
+	holder_start(&other);
+	h.fence_ms = 20;
+	for (uint64_t i = 0; i < 4; i++)
+		CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, i * BLOCK, BLOCK, PML_LEASE_WRITE,
+					   &grant),
+			 0);
+	const struct pml_lease_wish wish = {.ino = 2, .len_bytes = BLOCK, .is_unbreakable = true};
+	CHECK_EQ(pml_lease_request(mgr, h.session, &wish, &grant), 0);
+	CHECK_EQ(pml_lease_acquire(mgr, other.session, 3, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+
+	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), 0);
+	CHECK_EQ(nleases, 5);
+	CHECK_EQ(h.keys_dead, 5);
+	CHECK_EQ(fake_fs_pins(fs), 1); /* the other's */
+	CHECK_EQ(h.revokes, 5);
+	CHECK_EQ(h.revoked_why, PML_END_EVICTED);
+	CHECK_EQ(h.recalls, 0);
+	CHECK_EQ(h.evicted, 1);
+	CHECK_EQ(h.cooperative_fences, 0);
+	CHECK_EQ(other.revokes + other.evicted, 0);
+	CHECK_EQ(stats().sessions, 1);
+	CHECK_EQ(stats().revoked, 5);
+	struct pml_ending ending;
+	CHECK_EQ(pml_lease_history(mgr, 4, &ending, 1), 1);
+	CHECK_EQ(ending.why, PML_END_EVICTED);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), -ESTALE);
+
+	nleases = 77;
+	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), -ESRCH);
+	CHECK_EQ(pml_session_evict(mgr, 4711, &nleases), -ESRCH);
+	CHECK_EQ(nleases, 77);
+	finish();
+}
+
+static void test_an_evicted_session_without_leases_is_told(void)
+{
+	start(NULL);
+	struct holder h;
+	uint32_t nleases = 77;
+	holder_start(&h);
+	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), 0);
+	CHECK_EQ(nleases, 0);
+	CHECK_EQ(h.evicted, 1);
+	CHECK_EQ(stats().sessions, 0);
+	finish();
+}
+
+struct acquirer {
+	struct holder *h;
+	int err;
+};
+
+static void *acquire_one(void *arg)
+{
+	struct acquirer *a = arg;
+	struct pml_grant grant;
+	a->err = pml_lease_acquire(mgr, a->h->session, 1, 0, BLOCK, PML_LEASE_WRITE, &grant);
+	return NULL;
+}
+
+static void *evict_one(void *arg)
+{
+	struct acquirer *a = arg;
+	uint32_t nleases;
+	a->err = pml_session_evict(mgr, a->h->session, &nleases);
+	return NULL;
+}
+
+/* Its keys are being made: they are fenced when they are there. */
+static void test_a_lease_that_is_just_being_granted_is_taken_too(void)
+{
+	start(NULL);
+	struct holder h;
+	sem_t hold;
+	sem_init(&hold, 0, 0);
+	holder_start(&h);
+	h.hold_key_new = &hold;
+	struct acquirer a = {.h = &h}, e = {.h = &h};
+	pthread_t acquirer, evicter;
+	REQUIRE(pthread_create(&acquirer, NULL, acquire_one, &a) == 0);
+	while (!h.is_in_key_new)
+		sleep_us(1000);
+	REQUIRE(pthread_create(&evicter, NULL, evict_one, &e) == 0);
+	sleep_us(50000);
+	CHECK_EQ(h.evicted, 0);
+	sem_post(&hold);
+	pthread_join(acquirer, NULL);
+	pthread_join(evicter, NULL);
+	CHECK_EQ(a.err, -ESTALE);
+	CHECK_EQ(e.err, 0);
+	CHECK_EQ(h.keys_dead, 1);
+	CHECK_EQ(fake_fs_pins(fs), 0);
+	CHECK_EQ(h.evicted, 1);
+	sem_destroy(&hold);
+	finish();
+}
+
+static void test_an_evicted_session_whose_fence_fails_is_said_to_be_stuck(void)
+{
+	start(NULL);
+	struct holder h;
+	struct pml_grant grant;
+	uint32_t nleases = 0;
+	holder_start(&h);
+	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, BLOCK, PML_LEASE_READ, &grant), 0);
+	h.fail_all_fences = true;
+	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), -EIO);
+	CHECK_EQ(nleases, 1);
+	CHECK_EQ(h.evicted, 0);
+	CHECK_EQ(fake_fs_pins(fs), 1);
+	/* When it can be confirmed after all, the rest follows. */
+	h.fail_all_fences = false;
+	pml_session_fence_again(mgr, h.session);
+	for (int i = 0; i < 5000 && h.released == 0; i++)
+		sleep_us(1000);
+	CHECK_EQ(h.evicted, 1);
+	CHECK_EQ(h.released, 1);
+	finish();
+}
+
+static void short_fences(struct pml_lease_config *config)
+{
+	config->fence_ms = 1;
+}
+
+static void test_an_eviction_that_is_not_over_in_time_says_so(void)
+{
+	start(short_fences);
+	struct holder h;
+	uint32_t nleases = 0;
+	holder_start(&h);
+	h.keeps_connection = true;
+	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), -ETIMEDOUT);
+	CHECK_EQ(h.evicted, 1);
+	struct pml_session_view view;
+	CHECK_EQ(pml_session_list(mgr, 0, &view, 1), 1);
+	CHECK(view.is_ending);
+	end_session_of(&h);
+	finish();
+}
+
+static void test_sessions_are_listed_piece_by_piece(void)
+{
+	start(NULL);
+	struct holder h[3];
+	struct pml_grant grant;
+	struct pml_session_view view[3];
+	for (int i = 0; i < 3; i++)
+		holder_start(&h[i]);
+	pml_session_set_identity(mgr, h[1].session, "someone");
+	CHECK_EQ(pml_lease_acquire(mgr, h[1].session, 1, 0, 3 * BLOCK, PML_LEASE_READ, &grant), 0);
+	CHECK_EQ(pml_session_list(mgr, 0, view, 2), 2);
+	CHECK_EQ(view[0].session, h[0].session);
+	CHECK_EQ(view[0].nleases, 0);
+	CHECK_STR(view[0].identity, "");
+	CHECK_EQ(view[1].session, h[1].session);
+	CHECK_STR(view[1].identity, "someone");
+	CHECK_STR(view[1].peer, "test:1");
+	CHECK_EQ(view[1].nleases, 1);
+	CHECK_EQ(view[1].nsegments, 1);
+	CHECK_EQ(view[1].pinned_bytes, 3 * BLOCK);
+	CHECK(!view[1].is_local && !view[1].is_ending && view[1].silent_ms < 5000);
+	CHECK_EQ(pml_session_list(mgr, view[1].session, view, 3), 1);
+	CHECK_EQ(view[0].session, h[2].session);
+	CHECK_EQ(pml_session_list(mgr, view[0].session, view, 3), 0);
+	/* One that is gone is no place to go on from, but its number is. */
+	pml_session_end(mgr, h[1].session, PML_END_SESSION);
+	for (int i = 0; i < 5000 && h[1].released == 0; i++)
+		sleep_us(1000);
+	CHECK_EQ(pml_session_list(mgr, h[1].session, view, 3), 1);
+	finish();
 }
 
 static void test_the_end_waits_for_fences_and_releases_every_session(void)
@@ -1273,6 +1480,12 @@ int main(void)
 	TAP_RUN(test_a_failed_fence_climbs_the_ladder_and_unpins_only_then);
 	TAP_RUN(test_slow_fences_hold_up_neither_callbacks_nor_the_end);
 	TAP_RUN(test_a_stuck_fence_keeps_its_pins_and_refuses_the_end);
+	TAP_RUN(test_an_evicted_session_has_nothing_when_the_call_returns);
+	TAP_RUN(test_an_evicted_session_without_leases_is_told);
+	TAP_RUN(test_a_lease_that_is_just_being_granted_is_taken_too);
+	TAP_RUN(test_an_evicted_session_whose_fence_fails_is_said_to_be_stuck);
+	TAP_RUN(test_an_eviction_that_is_not_over_in_time_says_so);
+	TAP_RUN(test_sessions_are_listed_piece_by_piece);
 	TAP_RUN(test_the_end_waits_for_fences_and_releases_every_session);
 	TAP_RUN(test_commit_reaches_the_file_and_is_announced);
 	TAP_RUN(test_lists_show_who_holds_what_and_who_waits);

@@ -666,6 +666,70 @@ static void test_server_stops_while_clients_are_busy(void)
 	end(&s);
 }
 
+/* ---- an administrator ends a session -------------------------------------- */
+
+static uint64_t session_of(struct scene *s)
+{
+	struct pml_session_view view[2];
+	CHECK_EQ(pml_session_list(s->rig.mgr, 0, view, 2), 1);
+	return view[0].session;
+}
+
+static void test_an_evicted_client_is_told_why_and_may_come_again(void)
+{
+	struct scene s;
+	begin(&s);
+	pml_client_set_reconnect(s.client, 0);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	uint64_t session = session_of(&s);
+	uint32_t nleases = 0;
+	CHECK_EQ(pml_session_evict(s.rig.mgr, session, &nleases), 0);
+	CHECK_EQ(nleases, 1);
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	/* Bytes that are sent now land nowhere: the rig looks for stains. */
+	CHECK(pml_client_write(lease, s.buffer, 0, 0, 4096) < 0);
+	for (int i = 0; i < 5000 && pml_client_lease_status(lease) == 0; i++)
+		usleep(1000);
+	CHECK_EQ(pml_client_lease_status(lease), -EKEYREVOKED);
+	CHECK(pml_client_return(lease) < 0);
+	CHECK(strstr(pml_client_reason(s.client), "administrator") != NULL);
+	struct pml_client_attr attr;
+	int err = 0;
+	for (int i = 0; i < 5000 && !err; i++) {
+		err = pml_client_stat(s.client, "file", &attr);
+		usleep(1000);
+	}
+	CHECK_EQ(err, -ENOTCONN);
+	CHECK(strstr(pml_client_reason(s.client), "administrator") != NULL);
+
+	pml_client_set_reconnect(s.client, 5000);
+	CHECK_EQ(pml_client_stat(s.client, "file", &attr), 0);
+	CHECK(session_of(&s) > session);
+	lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	CHECK_EQ(pml_client_read(lease, s.buffer, 0, 0, 4096), 0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	end(&s);
+}
+
+static void test_a_client_that_hears_nothing_is_evicted_too(void)
+{
+	struct scene s;
+	begin(&s);
+	be_silent(&s);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, true);
+	uint32_t nleases = 0;
+	const struct pml_soft_faults lose = {.drop_server_msgs = 100};
+	const struct pml_soft_faults none = {0};
+	pml_soft_set_faults(&lose);
+	CHECK_EQ(pml_session_evict(s.rig.mgr, session_of(&s), &nleases), 0);
+	CHECK_EQ(fake_fs_pins(s.rig.fs), 0);
+	pml_soft_set_faults(&none);
+	CHECK(pml_client_write(lease, s.buffer, 0, 0, 4096) < 0);
+	CHECK(pml_client_return(lease) < 0);
+	CHECK(rig_wait_sessions(&s.rig, 0));
+	end(&s);
+}
+
 int main(void)
 {
 	TAP_RUN(test_idle_lease_is_returned_at_once_when_recalled);
@@ -693,5 +757,7 @@ int main(void)
 	TAP_RUN(test_sessions_are_limited);
 	TAP_RUN(test_client_reconnects_after_the_server_came_back);
 	TAP_RUN(test_server_stops_while_clients_are_busy);
+	TAP_RUN(test_an_evicted_client_is_told_why_and_may_come_again);
+	TAP_RUN(test_a_client_that_hears_nothing_is_evicted_too);
 	return tap_done();
 }
