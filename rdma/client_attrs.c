@@ -61,7 +61,12 @@ int pml_client_ask_attr(struct pml_client *client, const struct pml_client_handl
 
 int pml_client_stat(struct pml_client *client, const char *path, struct pml_client_attr *ret_attr)
 {
-	return pml_client_walk(client, path, ret_attr);
+	struct pml_client_attempt attempt = pml_client_attempt(client);
+	int err;
+	do
+		err = pml_client_walk(client, path, ret_attr);
+	while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_stat_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -131,9 +136,15 @@ static int set_attr(struct pml_client *client, const struct pml_client_handle *i
 int pml_client_setattr(struct pml_client *client, const char *path,
 		       const struct pml_client_set *set, struct pml_client_attr *ret_attr)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr attr;
-	int err = pml_client_walk(client, path, &attr);
-	return err ? err : set_attr(client, &attr.handle, set, path, ret_attr);
+	int err;
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = set_attr(client, &attr.handle, set, path, ret_attr);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_setattr_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -218,9 +229,15 @@ static int read_link(struct pml_client *client, const struct pml_client_handle *
 
 int pml_client_readlink(struct pml_client *client, const char *path, char *ret_target, size_t bytes)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr attr;
-	int err = pml_client_walk(client, path, &attr);
-	return err ? err : read_link(client, &attr.handle, path, ret_target, bytes);
+	int err;
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = read_link(client, &attr.handle, path, ret_target, bytes);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_readlink_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -298,10 +315,16 @@ static int read_value(struct pml_client *client, const struct value *value, size
 int pml_client_getxattr(struct pml_client *client, const char *path, const char *name, void *value,
 			size_t max_bytes, size_t *ret_bytes)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr attr;
-	int err = pml_client_walk(client, path, &attr);
 	const struct value wanted = {&attr.handle, name, path, value, max_bytes};
-	return err ? err : read_value(client, &wanted, ret_bytes);
+	int err;
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = read_value(client, &wanted, ret_bytes);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_getxattr_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -314,10 +337,16 @@ int pml_client_getxattr_at(struct pml_client *client, const struct pml_client_ha
 int pml_client_listxattr(struct pml_client *client, const char *path, char *names, size_t max_bytes,
 			 size_t *ret_bytes)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr attr;
-	int err = pml_client_walk(client, path, &attr);
 	const struct value wanted = {&attr.handle, NULL, path, names, max_bytes};
-	return err ? err : read_value(client, &wanted, ret_bytes);
+	int err;
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = read_value(client, &wanted, ret_bytes);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_listxattr_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -364,14 +393,19 @@ static int ask_clone(struct pml_client *client, const struct range *range, const
 int pml_client_clone(struct pml_client *client, const char *src, uint64_t src_byte, const char *dst,
 		     uint64_t dst_byte, uint64_t len_bytes, uint64_t *ret_bytes)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr from, to;
-	int err = pml_client_walk(client, src, &from);
-	if (!err)
-		err = pml_client_walk(client, dst, &to);
-	if (err)
-		return err;
-	const struct range range = {from.handle, to.handle, src_byte, dst_byte, len_bytes};
-	return ask_clone(client, &range, dst, ret_bytes);
+	int err;
+	do {
+		err = pml_client_walk(client, src, &from);
+		if (!err)
+			err = pml_client_walk(client, dst, &to);
+		if (err)
+			continue;
+		const struct range range = {from.handle, to.handle, src_byte, dst_byte, len_bytes};
+		err = ask_clone(client, &range, dst, ret_bytes);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_clone_at(struct pml_client *client, const struct pml_client_handle *src,

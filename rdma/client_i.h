@@ -59,7 +59,7 @@ struct pml_client {
 	atomic_bool does_always_reconnect; /* not only for files */
 	uint32_t reconnect_ms;		   /* 0: never; under lock */
 	bool is_ready;			   /* let in by the server; under lock */
-	struct pml_client_attr root;
+	struct pml_client_attr root; /* new with each connection; under lock */
 	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES];
 	struct pml_client_claim claim;
 	uint64_t max_lease_bytes;
@@ -177,6 +177,23 @@ struct pml_client_place {
 	char name[PML_WIRE_NAME_MAX + 1];
 	const char *what; /* for messages; the caller's */
 };
+
+/*
+ * A request by path, which has to begin anew when the server was mounted again under way: then
+ * nobody takes the handles of before, that of the root included, and -ESTALE says that nothing
+ * was done.
+ *
+ *	struct pml_client_attempt attempt = pml_client_attempt(client);
+ *	do
+ *		err = ...;
+ *	while (pml_client_again(client, &attempt, err));
+ */
+struct pml_client_attempt {
+	struct pml_client_handle root; /* when it began */
+	unsigned int n;
+};
+struct pml_client_attempt pml_client_attempt(struct pml_client *client);
+bool pml_client_again(struct pml_client *client, struct pml_client_attempt *attempt, int err);
 
 /* What a path leads to. */
 int pml_client_walk(struct pml_client *client, const char *path,

@@ -63,9 +63,16 @@ static int make(struct pml_client *client, const struct pml_client_place *place,
 int pml_client_create(struct pml_client *client, const char *path, mode_t mode, bool exclusive,
 		      struct pml_client_attr *ret_attr)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_place place;
-	int err = pml_client_walk_to(client, path, &place);
-	return err ? err : make(client, &place, PML_WIRE_CREATE, mode & 0777, exclusive, ret_attr);
+	int err;
+	do {
+		err = pml_client_walk_to(client, path, &place);
+		if (!err)
+			err = make(client, &place, PML_WIRE_CREATE, mode & 0777, exclusive,
+				   ret_attr);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_create_at(struct pml_client *client, const struct pml_client_handle *dir,
@@ -80,9 +87,15 @@ int pml_client_create_at(struct pml_client *client, const struct pml_client_hand
 int pml_client_mkdir(struct pml_client *client, const char *path, mode_t mode,
 		     struct pml_client_attr *ret_attr)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_place place;
-	int err = pml_client_walk_to(client, path, &place);
-	return err ? err : make(client, &place, PML_WIRE_MKDIR, mode & 01777, false, ret_attr);
+	int err;
+	do {
+		err = pml_client_walk_to(client, path, &place);
+		if (!err)
+			err = make(client, &place, PML_WIRE_MKDIR, mode & 01777, false, ret_attr);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_mkdir_at(struct pml_client *client, const struct pml_client_handle *dir,
@@ -115,9 +128,15 @@ static int make_symlink(struct pml_client *client, const char *target,
 int pml_client_symlink(struct pml_client *client, const char *target, const char *path,
 		       struct pml_client_attr *ret_attr)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_place place;
-	int err = pml_client_walk_to(client, path, &place);
-	return err ? err : make_symlink(client, target, &place, ret_attr);
+	int err;
+	do {
+		err = pml_client_walk_to(client, path, &place);
+		if (!err)
+			err = make_symlink(client, target, &place, ret_attr);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_symlink_at(struct pml_client *client, const char *target,
@@ -143,12 +162,18 @@ static int make_link(struct pml_client *client, const struct pml_client_handle *
 int pml_client_link(struct pml_client *client, const char *path, const char *new_path,
 		    struct pml_client_attr *ret_attr)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_attr attr;
 	struct pml_client_place place;
-	int err = pml_client_walk(client, path, &attr);
-	if (!err)
-		err = pml_client_walk_to(client, new_path, &place);
-	return err ? err : make_link(client, &attr.handle, &place, ret_attr);
+	int err;
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = pml_client_walk_to(client, new_path, &place);
+		if (!err)
+			err = make_link(client, &attr.handle, &place, ret_attr);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_link_at(struct pml_client *client, const struct pml_client_handle *inode,
@@ -174,9 +199,15 @@ static int take_away(struct pml_client *client, const struct pml_client_place *p
 
 static int take_path_away(struct pml_client *client, const char *path, uint32_t flags)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_place place;
-	int err = pml_client_walk_to(client, path, &place);
-	return err ? err : take_away(client, &place, flags);
+	int err;
+	do {
+		err = pml_client_walk_to(client, path, &place);
+		if (!err)
+			err = take_away(client, &place, flags);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 static int take_entry_away(struct pml_client *client, const struct pml_client_handle *dir,
@@ -233,11 +264,17 @@ static int move(struct pml_client *client, const struct pml_client_place *from,
 int pml_client_rename(struct pml_client *client, const char *path, const char *new_path,
 		      unsigned int flags)
 {
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct pml_client_place from, to;
-	int err = pml_client_walk_to(client, path, &from);
-	if (!err)
-		err = pml_client_walk_to(client, new_path, &to);
-	return err ? err : move(client, &from, &to, flags);
+	int err;
+	do {
+		err = pml_client_walk_to(client, path, &from);
+		if (!err)
+			err = pml_client_walk_to(client, new_path, &to);
+		if (!err)
+			err = move(client, &from, &to, flags);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }
 
 int pml_client_rename_at(struct pml_client *client, const struct pml_client_handle *dir,
@@ -326,11 +363,16 @@ int pml_client_readdir(struct pml_client *client, const char *path,
 		       bool (*emit)(void *arg, const char *name, uint64_t ino, mode_t type),
 		       void *arg)
 {
-	struct pml_client_attr attr;
-	int err = pml_client_walk(client, path, &attr);
-	if (err)
-		return err;
+	struct pml_client_attempt attempt = pml_client_attempt(client);
 	struct plain_listing plain = {.emit = emit, .arg = arg};
 	struct listing list = {.emit = emit_plain, .arg = &plain};
-	return read_dir(client, &attr.handle, path, &list);
+	struct pml_client_attr attr;
+	int err;
+	/* Cookies outlive a mount: it goes on behind what was told. */
+	do {
+		err = pml_client_walk(client, path, &attr);
+		if (!err)
+			err = read_dir(client, &attr.handle, path, &list);
+	} while (pml_client_again(client, &attempt, err));
+	return err;
 }

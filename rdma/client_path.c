@@ -9,6 +9,37 @@
 
 #include "client_i.h"
 
+/* Mounts of the server that one request may meet. */
+#define ATTEMPTS_MAX 4u
+
+/* ---- the root, which is another after each mount of the server ------------ */
+
+static struct pml_client_attr root_of(struct pml_client *client)
+{
+	pthread_mutex_lock(&client->lock);
+	struct pml_client_attr root = client->root;
+	pthread_mutex_unlock(&client->lock);
+	return root;
+}
+
+struct pml_client_attempt pml_client_attempt(struct pml_client *client)
+{
+	return (struct pml_client_attempt){.root = root_of(client).handle};
+}
+
+bool pml_client_again(struct pml_client *client, struct pml_client_attempt *attempt, int err)
+{
+	if (err != -ESTALE || attempt->n == ATTEMPTS_MAX)
+		return false;
+	struct pml_client_handle root = root_of(client).handle;
+	bool is_another = memcmp(&root, &attempt->root, sizeof(root)) != 0;
+	attempt->root = root;
+	attempt->n++;
+	return is_another;
+}
+
+/* ---- paths ---------------------------------------------------------------- */
+
 /*
  * Takes the next name off *@path.  Returns its length, 0 at the end, -ENAMETOOLONG or
  * -EINVAL (a "..").
@@ -49,12 +80,12 @@ int pml_client_walk(struct pml_client *client, const char *path, struct pml_clie
 	if (err)
 		return err;
 	const char *name;
+	struct pml_client_attr attr = root_of(client);
 	int len = next_name(&rest, &name);
 	if (len == 0)
-		return pml_client_ask_attr(client, &client->root.handle, "/", ret_attr);
+		return pml_client_ask_attr(client, &attr.handle, "/", ret_attr);
 
-	struct pml_client_place place = {.dir = client->root.handle, .what = path};
-	struct pml_client_attr attr = client->root;
+	struct pml_client_place place = {.dir = attr.handle, .what = path};
 	for (; len > 0; len = next_name(&rest, &name)) {
 		take_name(name, len, place.name);
 		err = pml_client_look_up(client, &place, &attr);
@@ -71,7 +102,7 @@ int pml_client_walk(struct pml_client *client, const char *path, struct pml_clie
 int pml_client_walk_to(struct pml_client *client, const char *path,
 		       struct pml_client_place *ret_place)
 {
-	struct pml_client_place place = {.dir = client->root.handle, .what = path};
+	struct pml_client_place place = {.dir = root_of(client).handle, .what = path};
 	const char *rest;
 	int err = pml_client_strip(client, path, &rest);
 	if (err)

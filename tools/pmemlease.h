@@ -194,10 +194,6 @@ mode_t current_umask(void);
 /* A name that stands for an entry of its directory and nothing else. */
 bool is_plain_name(const char *name);
 
-/* pml_client_stat(), also while the server is mounted again. */
-int stat_path(struct server *server, const char *path,
-	      struct pml_client_attr *ret_attr) PML_MUST_CHECK;
-
 /* Is the connection gone, by what a call has returned? */
 static inline bool is_disconnected(int err)
 {

@@ -117,7 +117,7 @@ static int find_again(struct copy *c)
 {
 	struct pml_client_attr attr;
 	drop_lease(c);
-	int err = stat_path(c->server, c->path, &attr);
+	int err = pml_client_stat(c->server->client, c->path, &attr);
 	if (err)
 		return report_instead(c->server->client, c->shown, c->path, err);
 	bool is_same = attr.ino == c->attr.ino && attr.generation == c->attr.generation;

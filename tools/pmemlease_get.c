@@ -60,7 +60,7 @@ static int check_version(struct copy *c)
 	if (!c->opt->is_resumed && c->leases < 2)
 		return 0;
 	struct pml_client_attr attr;
-	int err = stat_path(c->server, c->path, &attr);
+	int err = pml_client_stat(c->server->client, c->path, &attr);
 	if (!err && is_same_version(&attr, &c->attr))
 		return 0;
 	progress_clear(c->progress);
@@ -331,7 +331,7 @@ static int get_entry(struct tree *t, const struct directory *d, int dirfd,
 	if (!S_ISREG(entry->type))
 		return skip_entry(g, from, "neither file nor directory");
 	struct pml_client_attr attr;
-	int err = stat_path(g->server, from, &attr);
+	int err = pml_client_stat(g->server->client, from, &attr);
 	if (err == -ENOENT)
 		return skip_entry(g, from, "was removed");
 	if (err)
@@ -368,7 +368,7 @@ static int get_directory(struct tree *t, struct directory *d)
 	if (asprintf(&from, "%s%s", t->from, d->path) < 0 ||
 	    asprintf(&to, "%s%s", t->to, d->path) < 0)
 		return report_local("out of memory");
-	int err = stat_path(g->server, from, &d->attr);
+	int err = pml_client_stat(g->server->client, from, &d->attr);
 	if (err)
 		return report_remote(g->server->client, shown_path(from), err);
 	int status = make_directory(t, d, to);
@@ -470,7 +470,7 @@ static int get_to_path(struct get *g, const char *path, const struct pml_client_
 static int get_place(struct get *g, const char *path, const char *to, bool into)
 {
 	struct pml_client_attr attr;
-	int err = stat_path(g->server, path, &attr);
+	int err = pml_client_stat(g->server->client, path, &attr);
 	if (err)
 		return report_remote(g->server->client, shown_path(path), err);
 	if (!S_ISREG(attr.mode) && !(S_ISDIR(attr.mode) && g->opt->is_recursive))

@@ -199,7 +199,7 @@ static int make_place(struct run *r, const struct place *place)
 			err = make_directory(place, place->path, mode);
 	}
 	if (r->opt->with_parents && (err == -EEXIST || !place->path[0])) {
-		err = stat_path(place->server, place->path, &attr);
+		err = pml_client_stat(place->server->client, place->path, &attr);
 		if (!err && !S_ISDIR(attr.mode))
 			return report_refused("%s: is there and no directory", place->path);
 	}
@@ -241,7 +241,7 @@ static int fail_pair(const struct place *from, const char *to, int err)
 static int is_directory(const struct place *place, bool *ret_is)
 {
 	struct pml_client_attr attr;
-	int err = stat_path(place->server, place->path, &attr);
+	int err = pml_client_stat(place->server->client, place->path, &attr);
 	if (err && err != -ENOENT)
 		return fail(place, place->path, err);
 	*ret_is = !err && S_ISDIR(attr.mode);
@@ -348,12 +348,12 @@ static int clone(struct run *r, const struct place *from, const char *to)
 {
 	struct pml_client *client = from->server->client;
 	struct pml_client_attr src, old;
-	int err = stat_path(from->server, from->path, &src);
+	int err = pml_client_stat(from->server->client, from->path, &src);
 	if (err)
 		return fail(from, from->path, err);
 	if (!S_ISREG(src.mode))
 		return report_refused("%s: not a regular file", shown_path(from->path));
-	err = stat_path(from->server, to, &old);
+	err = pml_client_stat(from->server->client, to, &old);
 	if (err && err != -ENOENT)
 		return fail(from, to, err);
 	if (!err && old.ino == src.ino && old.generation == src.generation)

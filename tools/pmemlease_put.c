@@ -122,7 +122,7 @@ static int rename_temp(const struct copy *c, const struct put_file *f)
 	struct pml_client_attr attr;
 	int err = pml_client_rename(c->server->client, f->temp, f->path, 0);
 	/* The server was mounted again in the middle of that: was it done? */
-	if (err == -EREMOTEIO && stat_path(c->server, f->path, &attr) == 0 &&
+	if (err == -EREMOTEIO && pml_client_stat(c->server->client, f->path, &attr) == 0 &&
 	    attr.ino == c->attr.ino && attr.generation == c->attr.generation)
 		return 0;
 	return err;
@@ -233,7 +233,7 @@ static int look_at_target(struct put_file *f)
 {
 	struct put *p = f->put;
 	struct pml_client_attr old;
-	int err = stat_path(p->server, f->path, &old);
+	int err = pml_client_stat(p->server->client, f->path, &old);
 	if (err && err != -ENOENT)
 		return fail_remote(p, f->path, err);
 	f->is_there = !err && S_ISREG(old.mode);
@@ -315,7 +315,7 @@ static int put_directory(struct put *p, const char *path, const struct stat *st)
 	mode_t mode = (st->st_mode & 0777 & ~p->umask) | 0700;
 	int err = path[0] ? pml_client_mkdir(p->server->client, path, mode, &attr) : -EEXIST;
 	if (err == -EEXIST) {
-		err = stat_path(p->server, path, &attr);
+		err = pml_client_stat(p->server->client, path, &attr);
 		if (!err && !S_ISDIR(attr.mode))
 			return report_refused("%s: %s", shown_path(path), strerror(ENOTDIR));
 	}
@@ -468,7 +468,7 @@ static int put_operand(struct put *p, const char *file, const char *path, bool i
 static int put_to_place(struct put *p, int count, char **files, const char *path)
 {
 	struct pml_client_attr attr;
-	int err = stat_path(p->server, path, &attr);
+	int err = pml_client_stat(p->server->client, path, &attr);
 	if (err && err != -ENOENT)
 		return fail_remote(p, path, err);
 	bool into = !err && S_ISDIR(attr.mode);

@@ -213,13 +213,6 @@ void session_fini(struct session *session)
 	}
 }
 
-int stat_path(struct server *server, const char *path, struct pml_client_attr *ret_attr)
-{
-	int err = pml_client_stat(server->client, path, ret_attr);
-	/* The server was mounted again on the way. */
-	return err == -ESTALE ? pml_client_stat(server->client, path, ret_attr) : err;
-}
-
 /* ---- paths -------------------------------------------------------------- */
 
 const char *name_of(const char *path)

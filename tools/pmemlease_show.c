@@ -220,7 +220,7 @@ static int fill_target(struct ls *ls, struct row *row)
 /* Asks for what is to be shown of row->path.  An exit status. */
 static int fill_row(struct ls *ls, struct row *row)
 {
-	int err = stat_path(ls->server, row->path, &row->attr);
+	int err = pml_client_stat(ls->server->client, row->path, &row->attr);
 	if (err == -ENOENT && row->name != row->path)
 		return 0; /* removed meanwhile */
 	if (err)

@@ -90,11 +90,6 @@ int list_directory(struct server *server, const char *path, struct pml_list *ret
 {
 	struct listing l = {.entries = ret_entries};
 	int err = pml_client_readdir(server->client, path, collect, &l);
-	if (err == -ESTALE) { /* the server was mounted again */
-		free_entries(ret_entries);
-		l = (struct listing){.entries = ret_entries};
-		err = pml_client_readdir(server->client, path, collect, &l);
-	}
 	int status = 0;
 	if (err)
 		status = report_remote(server->client, shown_path(path), err);

@@ -266,9 +266,6 @@ int pml_remote_node_again(struct pml_remotefs *fs, struct pml_remote_node *node)
 	pml_auto_free char *path = path_of(fs, node);
 	struct pml_client_attr attr;
 	int err = path ? pml_client_stat(fs->client, path, &attr) : -ESTALE;
-	/* The connection was made again under way: the root has its new handle now. */
-	if (path && err == -ESTALE)
-		err = pml_client_stat(fs->client, path, &attr);
 	if (err)
 		return -ESTALE;
 	pthread_mutex_lock(&node->lock);

@@ -124,8 +124,8 @@ void pml_client_close(struct pml_client *client);
  * As at first files alone (pml_client_file_open()) make it again, and try for 10 s.  After this
  * call requests by path and pml_client_lease() do so too: a request that broke off is sent
  * again, and done once.  Leases end with their connection all the same, and handles when the
- * server was mounted again: a request that meets that fails with -ESTALE, and works when it is
- * made again.  Callbacks, buffers and queues stay.
+ * server was mounted again (-ESTALE); paths work on.  Of a change that was under way when the
+ * server ended nobody knows whether it was done (-EREMOTEIO).  Callbacks, buffers and queues stay.
  */
 void pml_client_set_reconnect(struct pml_client *client, int timeout_ms);
 /* Why the last call of this thread on this client failed; valid until its next call. */

@@ -63,6 +63,13 @@ static struct pml_client *connect_to(const struct pml_server *server, int timeou
 	return client;
 }
 
+static void start_server(struct pool_rig *rig, unsigned int n)
+{
+	char reason[PML_REASON_BYTES];
+	if (pml_server_start(&rig->args[n], &rig->servers[n], reason))
+		BAIL_OUT("no server: %s", reason);
+}
+
 struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, bool is_read_only)
 {
 	static gid_t groups[POOL_RIG_USERS];
@@ -70,7 +77,7 @@ struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, boo
 		BAIL_OUT("too many users");
 	unsigned int n = rig->nusers++;
 	groups[n] = gid + 1;
-	const struct pml_server_args args = {
+	rig->args[n] = (struct pml_server_args){
 		.fs = rig->pool.fs,
 		.leases = rig->mgr,
 		.is_soft = true,
@@ -81,20 +88,34 @@ struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, boo
 		.is_read_only = is_read_only,
 		.hooks = {.name_changed = on_name, .file_changed = on_file, .arg = &rig->told},
 	};
-	char reason[PML_REASON_BYTES];
-	if (pml_server_start(&args, &rig->servers[n], reason))
-		BAIL_OUT("no server: %s", reason);
+	start_server(rig, n);
 	rig->clients[n] = connect_to(rig->servers[n], 10000);
 	return rig->clients[n];
+}
+
+static unsigned int number_of(const struct pool_rig *rig, const struct pml_client *client)
+{
+	for (unsigned int i = 0; i < rig->nusers; i++)
+		if (rig->clients[i] == client)
+			return i;
+	BAIL_OUT("not a client of the rig");
 }
 
 static const struct pml_server *server_of(const struct pool_rig *rig,
 					  const struct pml_client *client)
 {
-	for (unsigned int i = 0; i < rig->nusers; i++)
-		if (rig->clients[i] == client)
-			return rig->servers[i];
-	BAIL_OUT("not a client of the rig");
+	return rig->servers[number_of(rig, client)];
+}
+
+void pool_rig_restart(struct pool_rig *rig, const struct pml_client *client)
+{
+	unsigned int n = number_of(rig, client);
+	char port[16];
+	snprintf(port, sizeof(port), "%u", pml_server_port(rig->servers[n]));
+	pml_server_stop(rig->servers[n]);
+	rig->args[n].port = port;
+	start_server(rig, n);
+	rig->args[n].port = "0";
 }
 
 struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client,

@@ -30,6 +30,7 @@ struct pool_rig {
 	struct fs_pool pool;
 	struct pml_lease_config config;
 	struct pml_lease_manager *mgr;
+	struct pml_server_args args[POOL_RIG_USERS];
 	struct pml_server *servers[POOL_RIG_USERS];
 	struct pml_client *clients[POOL_RIG_USERS];
 	unsigned int nusers;
@@ -47,6 +48,8 @@ void pool_rig_start(struct pool_rig *rig);
  * closed by the end of the rig.
  */
 struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, bool is_read_only);
+/* Its server ends and comes again, at the same port, as after a new mount: nobody knows anything. */
+void pool_rig_restart(struct pool_rig *rig, const struct pml_client *client);
 /* Another client of the same user, whose requests may take @timeout_ms. */
 struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client,
 				  int timeout_ms);

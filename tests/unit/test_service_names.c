@@ -6,9 +6,11 @@
  * get is compared with what the kernel would do (the rules: fs/permit.c).
  */
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "pml/clock.h"
 #include "pool_rig.h"
 #include "tap.h"
 
@@ -605,6 +607,133 @@ static void test_clone_shares_blocks(void)
 	stop();
 }
 
+/* ---- after the server was mounted again ------------------------------------ */
+
+/*
+ * Until the client knows that its connection is gone: a change that it sends before is one of
+ * which nobody knows (-EREMOTEIO).
+ */
+static void restart(void)
+{
+	struct pml_client_lease *lease;
+	const struct pml_client_handle *file = handle_of(root, "file");
+	REQUIRE(pml_client_lease(root, file, 0, 1, false, 5000, &lease) == 0);
+	pool_rig_restart(&rig, root);
+	for (int i = 0; i < 5000 && pml_client_lease_status(lease) == 0; i++)
+		usleep(1000);
+	CHECK(pml_client_return(lease) < 0);
+	usleep(50000);
+}
+
+static bool note_entry(void *arg, const char *name, uint64_t ino, mode_t type)
+{
+	(*(unsigned int *)arg)++;
+	return true;
+}
+
+/* Each is the first request after a mount, by a client that has all handles of before. */
+static void test_paths_outlive_the_server(void)
+{
+	start();
+	struct pml_client_attr attr;
+	char bytes[64];
+	size_t nbytes = 0;
+	unsigned int count = 0;
+	CHECK_EQ(pml_client_create(root, "file", 0644, true, &attr), 0);
+	CHECK_EQ(pml_client_truncate(root, "file", 4096), 0);
+	CHECK_EQ(pml_client_mkdir(root, "dir", 0755, &attr), 0);
+	CHECK_EQ(pml_client_mkdir(root, "dir/below", 0755, &attr), 0);
+	CHECK_EQ(pml_client_symlink(root, "target", "soft", &attr), 0);
+	const struct pml_client_handle old = *handle_of(root, "dir");
+	pml_client_set_reconnect(root, 10000);
+
+	restart();
+	CHECK_EQ(pml_client_stat(root, "", &attr), 0);
+	restart();
+	CHECK_EQ(pml_client_stat(root, "dir/below", &attr), 0);
+	restart();
+	CHECK_EQ(pml_client_create(root, "new", 0644, true, &attr), 0);
+	restart();
+	CHECK_EQ(pml_client_mkdir(root, "dir/below/d", 0755, &attr), 0);
+	restart();
+	CHECK_EQ(pml_client_symlink(root, "x", "dir/x", &attr), 0);
+	restart();
+	CHECK_EQ(pml_client_link(root, "new", "dir/hard", &attr), 0);
+	CHECK_EQ(attr.nlink, 2);
+	restart();
+	CHECK_EQ(pml_client_rename(root, "dir/hard", "moved", 0), 0);
+	restart();
+	CHECK_EQ(pml_client_unlink(root, "moved"), 0);
+	restart();
+	CHECK_EQ(pml_client_rmdir(root, "dir/below/d"), 0);
+	restart();
+	CHECK_EQ(pml_client_chmod(root, "new", 0600), 0);
+	restart();
+	CHECK_EQ(pml_client_truncate(root, "new", 8192), 0);
+	restart();
+	CHECK_EQ(pml_client_clone(root, "file", 0, "new", 4096, 4096, NULL), 0);
+	restart();
+	CHECK_EQ(pml_client_readlink(root, "soft", bytes, sizeof(bytes)), 0);
+	CHECK_STR(bytes, "target");
+	restart();
+	CHECK_EQ(pml_client_listxattr(root, "file", bytes, sizeof(bytes), &nbytes), 0);
+	restart();
+	CHECK_EQ(pml_client_getxattr(root, "file", "user.none", bytes, sizeof(bytes), &nbytes),
+		 -ENODATA);
+	restart();
+	CHECK_EQ(pml_client_readdir(root, "", note_entry, &count), 0);
+	CHECK_EQ(count, 4);
+	/* What fails for another reason fails once, and for that. */
+	restart();
+	CHECK_EQ(pml_client_mkdir(root, "dir", 0755, &attr), -EEXIST);
+	restart();
+	CHECK_EQ(pml_client_unlink(root, "none"), -ENOENT);
+
+	/* Handles are of their mount, and say so. */
+	CHECK_EQ(pml_client_stat_at(root, &old, &attr), -ESTALE);
+	CHECK(strstr(pml_client_reason(root), "mounted again") != NULL);
+	stop();
+}
+
+struct restarter {
+	atomic_bool is_over;
+	unsigned int n;
+};
+
+static void *restart_often(void *arg)
+{
+	struct restarter *r = arg;
+	while (!r->is_over) {
+		pool_rig_restart(&rig, root);
+		r->n++;
+		usleep(20000);
+	}
+	return NULL;
+}
+
+/* In the middle of a walk, too: whatever moment it is, what is looked at by path is found. */
+static void test_a_walk_outlives_the_server(void)
+{
+	start();
+	struct pml_client_attr attr;
+	CHECK_EQ(pml_client_mkdir(root, "a", 0755, &attr), 0);
+	CHECK_EQ(pml_client_mkdir(root, "a/b", 0755, &attr), 0);
+	CHECK_EQ(pml_client_mkdir(root, "a/b/c", 0755, &attr), 0);
+	CHECK_EQ(pml_client_create(root, "a/b/c/d", 0644, true, &attr), 0);
+	pml_client_set_reconnect(root, 10000);
+	struct restarter r = {.n = 0};
+	pthread_t thread;
+	REQUIRE(pthread_create(&thread, NULL, restart_often, &r) == 0);
+	unsigned int nwrong = 0;
+	for (uint64_t until_ms = pml_now_ms() + 1000; pml_now_ms() < until_ms;)
+		nwrong += pml_client_stat(root, "a/b/c/d", &attr) != 0;
+	r.is_over = true;
+	pthread_join(thread, NULL);
+	CHECK_EQ(nwrong, 0);
+	CHECK(r.n > 1);
+	stop();
+}
+
 int main(void)
 {
 	TAP_RUN(test_mkdir_makes_a_directory_of_its_user);
@@ -623,5 +752,7 @@ int main(void)
 	TAP_RUN(test_extended_attributes_of_any_size_are_read);
 	TAP_RUN(test_names_of_extended_attributes_are_listed);
 	TAP_RUN(test_clone_shares_blocks);
+	TAP_RUN(test_paths_outlive_the_server);
+	TAP_RUN(test_a_walk_outlives_the_server);
 	return tap_done();
 }
