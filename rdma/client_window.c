@@ -25,6 +25,9 @@
 #define WINDOW_BYTES_DEFAULT (UINT64_C(16) << 20)
 #define WINDOWS_DEFAULT	     4u
 #define WAIT_MS_DEFAULT	     30000u
+/* How long what was returned may still count against a limit. */
+#define ROOM_WAIT_MS	2000u
+#define ROOM_BACKOFF_MS 20u
 
 /* ---- losses ------------------------------------------------------------- */
 
@@ -267,20 +270,44 @@ static int ask_again_nearer(struct pml_window *w, uint64_t at, uint32_t wait_ms)
 	return ask(w, first, PML_MAX(w->end_byte, first + PML_BLOCK_BYTES), wait_ms);
 }
 
+static bool is_limit(int err)
+{
+	return err == -EDQUOT || err == -EUSERS;
+}
+
+/*
+ * Some limit is reached: gives up what is idle, and asks for the least.  What was given up
+ * counts until the server has fenced it, so that it may take some tries.
+ */
+static int ask_for_least(struct pml_window *w, uint64_t first, uint64_t end, uint32_t wait_ms)
+{
+	uint64_t deadline_ms = pml_now_ms() + PML_MIN(wait_ms, ROOM_WAIT_MS);
+	uint32_t backoff_ms = 1;
+	for (;;) {
+		pml_files_shed(w->windows->client, w->windows);
+		int err = ask(w, first, end, wait_ms);
+		if (!is_limit(err) || pml_now_ms() >= deadline_ms)
+			return err;
+		pml_sleep_ms(backoff_ms);
+		backoff_ms = PML_MIN(backoff_ms * 2, ROOM_BACKOFF_MS);
+	}
+}
+
 /* Asks for the lease of a window; with less than is wanted if there is no room for more. */
 static int take_lease(struct pml_window *w, uint64_t at, uint64_t len_bytes, uint32_t wait_ms)
 {
 	uint64_t least = pml_round_down(at, PML_BLOCK_BYTES);
 	uint64_t least_end = PML_MIN(pml_round_up(at + len_bytes, PML_BLOCK_BYTES), w->end_byte);
+	least_end = PML_MAX(least_end, least + PML_BLOCK_BYTES);
 	int err = ask(w, w->first_byte, w->end_byte, wait_ms);
 	bool is_large = least_end - least < w->end_byte - w->first_byte;
 	bool has_time = wait_ms > 0;
-	if (has_time && (err == -EDQUOT || err == -EUSERS || (is_large && err == -ENOSPC))) {
-		pml_files_shed(w->windows->client, w->windows);
-		err = ask(w, least, PML_MAX(least_end, least + PML_BLOCK_BYTES), wait_ms);
-	}
+	if (has_time && (is_limit(err) || (is_large && err == -ENOSPC)))
+		err = ask_for_least(w, least, least_end, wait_ms);
 	if (!err && pml_client_lease_end(w->lease) <= at) {
 		err = ask_again_nearer(w, at, wait_ms);
+		if (has_time && is_limit(err))
+			err = ask_for_least(w, least, least_end, wait_ms);
 		pthread_mutex_lock(&w->windows->lock);
 		w->windows->is_fragmented = true;
 		pthread_mutex_unlock(&w->windows->lock);

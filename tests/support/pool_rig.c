@@ -27,10 +27,15 @@ static void on_file(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_b
 
 void pool_rig_init(struct pool_rig *rig)
 {
+	pool_rig_init_sized(rig, FS_POOL_BYTES);
+}
+
+void pool_rig_init_sized(struct pool_rig *rig, uint64_t device_bytes)
+{
 	memset(rig, 0, sizeof(*rig));
 	pthread_mutex_init(&rig->told.lock, NULL);
-	fs_pool_make(&rig->pool, FS_POOL_BYTES);
-	pml_lease_config_default(&rig->config, FS_POOL_BYTES);
+	fs_pool_make(&rig->pool, device_bytes);
+	pml_lease_config_default(&rig->config, device_bytes);
 	rig->config.ack_ms = 500;
 	rig->config.drain_ms = 1500;
 	rig->config.term_ms = 20000;

@@ -41,6 +41,8 @@ struct pool_rig {
 
 /* Makes the pool, whose root anybody may write to; short clocks. */
 void pool_rig_init(struct pool_rig *rig);
+/* The same, on a device of that size. */
+void pool_rig_init_sized(struct pool_rig *rig, uint64_t device_bytes);
 /* Begins to lend, by rig->config. */
 void pool_rig_start(struct pool_rig *rig);
 /*
