@@ -97,10 +97,19 @@ void pml_remote_attr(struct pml_remote *remote, struct pml_inode *inode,
 /* The same of a directory, in which this client may do what @mask says.  -ENOTDIR, -EACCES. */
 int pml_remote_dir(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
 		   struct pml_inode **ret_dir) PML_MUST_CHECK;
+/* The same of a regular file.  -EISDIR, -EINVAL, -EACCES. */
+int pml_remote_file(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
+		    struct pml_inode **ret_inode) PML_MUST_CHECK;
+/* Is @inode such a file? */
+int pml_remote_check_file(struct pml_remote *remote, struct pml_inode *inode,
+			  int mask) PML_MUST_CHECK;
 /* A name out of a message, as text.  @ret_name: PML_NAME_BYTES_MAX + 1 bytes. */
 void pml_remote_name(const struct pml_remote *remote, size_t at, size_t bytes, char *ret_name);
 /* The name that is all of the tail behind @at. */
 void pml_remote_last_name(const struct pml_remote *remote, size_t at, char *ret_name);
+/* That name, and the directory of the request, in which the client may search. */
+int pml_remote_place(struct pml_remote *remote, const struct pml_wire_handle *handle, size_t at,
+		     char *ret_name, struct pml_inode **ret_dir) PML_MUST_CHECK;
 /* Fills in a reply with attributes.  Takes over the caller's reference to @inode. */
 void pml_remote_reply_attr(struct pml_remote *remote, struct pml_inode *inode);
 /* Somebody else on this machine may remember what has changed: session.h. */

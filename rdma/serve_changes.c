@@ -118,8 +118,7 @@ int pml_serve_create(struct pml_remote *remote)
 	const struct pml_wire_create *m = &remote->in.create;
 	char name[PML_NAME_BYTES_MAX + 1];
 	struct pml_inode *dir;
-	pml_remote_last_name(remote, sizeof(*m), name);
-	int err = pml_remote_dir(remote, &m->dir, X_OK, &dir);
+	int err = pml_remote_place(remote, &m->dir, sizeof(*m), name, &dir);
 	if (err)
 		return err;
 	struct pml_inode *inode;
@@ -333,16 +332,6 @@ static const char *reason_for_set(int err)
 	}
 }
 
-/* A new size is a write. */
-static int check_size(struct pml_remote *remote, struct pml_inode *inode)
-{
-	if (S_ISDIR(pml_inode_mode(inode)))
-		return -EISDIR;
-	if (!S_ISREG(pml_inode_mode(inode)))
-		return -EINVAL;
-	return pml_inode_access(inode, &remote->cred, W_OK);
-}
-
 static int may_set(struct pml_remote *remote, struct pml_inode *inode, const struct set *set)
 {
 	const struct pml_wire_setattr *m = &remote->in.setattr;
@@ -350,7 +339,8 @@ static int may_set(struct pml_remote *remote, struct pml_inode *inode, const str
 	if (((m->what & PML_WIRE_SET_UID) && m->uid == UINT32_MAX) ||
 	    ((m->what & PML_WIRE_SET_GID) && m->gid == UINT32_MAX))
 		return -EINVAL;
-	int err = m->what & PML_WIRE_SET_SIZE ? check_size(remote, inode) : 0;
+	/* A new size is a write. */
+	int err = m->what & PML_WIRE_SET_SIZE ? pml_remote_check_file(remote, inode, W_OK) : 0;
 	if (!err)
 		err = pml_inode_may_set(inode, &remote->cred, set->what, &set->attr);
 	if (err)
@@ -458,37 +448,16 @@ static int run_clone(struct pml_errand *errand, union pml_message *out, size_t *
 	return err;
 }
 
-/* A regular file in which this client may do what @mask says. */
-static int get_file(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
-		    struct pml_inode **ret_inode)
-{
-	struct pml_inode *inode;
-	int err = pml_remote_inode(remote, handle, &inode);
-	if (err)
-		return err;
-	if (S_ISDIR(pml_inode_mode(inode)))
-		err = -EISDIR;
-	else if (!S_ISREG(pml_inode_mode(inode)))
-		err = -EINVAL;
-	else
-		err = pml_inode_access(inode, &remote->cred, mask);
-	if (err)
-		pml_inode_put(inode, 1);
-	else
-		*ret_inode = inode;
-	return err;
-}
-
 int pml_serve_clone(struct pml_remote *remote)
 {
 	const struct pml_wire_clone *m = &remote->in.clone;
 	struct pml_errand errand = {.run = run_clone, .args.clone = *m};
-	int err = get_file(remote, &m->src, R_OK, &errand.src);
+	int err = pml_remote_file(remote, &m->src, R_OK, &errand.src);
 	if (err)
 		return err;
 	err = check_writable(remote);
 	if (!err)
-		err = get_file(remote, &m->dst, W_OK, &errand.inode);
+		err = pml_remote_file(remote, &m->dst, W_OK, &errand.inode);
 	if (err) {
 		pml_inode_put(errand.src, 1);
 		return err;

@@ -104,16 +104,9 @@ static int check_lease_permission(struct pml_remote *remote, const struct pml_wi
 		return -EROFS;
 
 	struct pml_inode *inode;
-	int err = pml_remote_inode(remote, &m->inode, &inode);
-	if (err)
-		return err;
-	if (S_ISDIR(pml_inode_mode(inode)))
-		err = -EISDIR;
-	else if (!S_ISREG(pml_inode_mode(inode)))
-		err = -EINVAL;
-	else
-		err = pml_inode_access(inode, &remote->cred, for_write ? W_OK : R_OK);
-	pml_inode_put(inode, 1);
+	int err = pml_remote_file(remote, &m->inode, for_write ? W_OK : R_OK, &inode);
+	if (!err)
+		pml_inode_put(inode, 1);
 	return err;
 }
 

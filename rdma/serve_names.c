@@ -30,6 +30,30 @@ int pml_remote_inode(struct pml_remote *remote, const struct pml_wire_handle *ha
 	return -ESTALE;
 }
 
+int pml_remote_check_file(struct pml_remote *remote, struct pml_inode *inode, int mask)
+{
+	if (S_ISDIR(pml_inode_mode(inode)))
+		return -EISDIR;
+	if (!S_ISREG(pml_inode_mode(inode)))
+		return -EINVAL;
+	return pml_inode_access(inode, &remote->cred, mask);
+}
+
+int pml_remote_file(struct pml_remote *remote, const struct pml_wire_handle *handle, int mask,
+		    struct pml_inode **ret_inode)
+{
+	struct pml_inode *inode;
+	int err = pml_remote_inode(remote, handle, &inode);
+	if (err)
+		return err;
+	err = pml_remote_check_file(remote, inode, mask);
+	if (err)
+		pml_inode_put(inode, 1);
+	else
+		*ret_inode = inode;
+	return err;
+}
+
 void pml_remote_attr(struct pml_remote *remote, struct pml_inode *inode,
 		     struct pml_wire_attr *ret_attr)
 {
@@ -92,16 +116,21 @@ void pml_remote_last_name(const struct pml_remote *remote, size_t at, char *ret_
 	pml_remote_name(remote, at, remote->in.h.bytes - at, ret_name);
 }
 
+int pml_remote_place(struct pml_remote *remote, const struct pml_wire_handle *handle, size_t at,
+		     char *ret_name, struct pml_inode **ret_dir)
+{
+	pml_remote_last_name(remote, at, ret_name);
+	return pml_remote_dir(remote, handle, X_OK, ret_dir);
+}
+
 int pml_serve_lookup(struct pml_remote *remote)
 {
 	const struct pml_wire_name *m = &remote->in.name;
 	char name[PML_NAME_BYTES_MAX + 1];
 	struct pml_inode *dir;
-	pml_remote_last_name(remote, sizeof(*m), name);
-	int err = pml_remote_dir(remote, &m->dir, X_OK, &dir);
+	int err = pml_remote_place(remote, &m->dir, sizeof(*m), name, &dir);
 	if (err)
 		return err;
-
 	struct pml_inode *inode;
 	err = pml_dir_lookup(dir, name, &inode);
 	pml_inode_put(dir, 1);
