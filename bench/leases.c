@@ -446,8 +446,8 @@ static void compare_net(const char *name, enum pml_transport_kind kind, const ch
 #define SESSIONS 8u
 
 /* A holder in this process, which has no memory to reach. */
-static int key_new(void *arg, const struct pml_segment *segment, bool for_write, uint32_t *ret_rkey,
-		   void **ret_key)
+static int key_new(void *arg, const struct pml_segment *segment, bool for_write, bool may_read,
+		   uint32_t *ret_rkey, void **ret_key)
 {
 	*ret_rkey = 0;
 	*ret_key = arg;

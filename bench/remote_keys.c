@@ -107,7 +107,8 @@ static double work_key(void *arg)
 	for (unsigned int i = 0; i < MESSAGES; i++) {
 		struct pml_key *key;
 		uint32_t rkey;
-		must(pml_key_new(pair->server, pair->memory, pair->bytes, true, &rkey, &key),
+		must(pml_key_new(pair->server, pair->memory, pair->bytes, PML_KEY_WRITE, &rkey,
+				 &key),
 		     "key");
 		must(pml_key_fence(key, PML_EP_FENCE_KEY, true), "fence");
 	}
@@ -121,7 +122,8 @@ static double work_connection(void *arg)
 	struct pml_key *key;
 	uint32_t rkey;
 	double start_s = ratio_now_s();
-	must(pml_key_new(pair->server, pair->memory, pair->bytes, true, &rkey, &key), "key");
+	must(pml_key_new(pair->server, pair->memory, pair->bytes, PML_KEY_WRITE, &rkey, &key),
+	     "key");
 	must(pml_key_fence(key, PML_EP_FENCE_CONNECTION, true), "fence");
 	double s = ratio_now_s() - start_s;
 	disconnect_pair(pair);

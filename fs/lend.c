@@ -388,12 +388,12 @@ static int clear_tail(struct pml_inode *inode, struct pml_waiter *w)
 }
 
 static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, uint64_t new_size,
-			 struct pml_waiter *w)
+			 bool is_durable, struct pml_waiter *w)
 {
 	uint64_t size = PML_MAX(inode->media->size_bytes, new_size);
 	bool is_lent = false;
 	int err = pml_extent_punch_resume(inode->fs, inode->media);
-	if (!err)
+	if (!err && !is_durable)
 		err = flush_range(inode, first, end);
 	if (!err && size > inode->media->size_bytes)
 		err = is_tail_lent(inode, &is_lent);
@@ -407,7 +407,7 @@ static int commit_locked(struct pml_inode *inode, uint64_t first, uint64_t end, 
 }
 
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes, struct pml_waiter *w)
+		    uint64_t new_size_bytes, bool is_durable, struct pml_waiter *w)
 {
 	if (new_size_bytes > (uint64_t)PML_FILE_BYTES_MAX)
 		return -EFBIG;
@@ -415,7 +415,8 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
 	int err = pml_inode_begin_change(inode);
 	if (err)
 		return err;
-	err = commit_locked(inode, first_byte, first_byte + len_bytes, new_size_bytes, w);
+	err = commit_locked(inode, first_byte, first_byte + len_bytes, new_size_bytes, is_durable,
+			    w);
 	pml_inode_end_change(inode);
 	return err;
 }

@@ -607,6 +607,12 @@ void pml_fs_info(const struct pml_fs *fs, struct pml_device_info *ret_info)
 	*ret_info = fs->info;
 }
 
+void pml_fs_persist(const struct pml_fs *fs, const void *addr, uint64_t bytes)
+{
+	assert(fs->info.is_cache_line);
+	pml_data_persist(fs, addr, bytes);
+}
+
 void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_bytes)
 {
 	*ret_base = fs->base;

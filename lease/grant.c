@@ -144,7 +144,8 @@ static int make_keys(struct pml_lease *lease)
 	for (uint32_t i = 0; i < lease->nsegments; i++) {
 		struct pml_lease_segment *segment = &lease->segments[i];
 		int err = session->ops->key_new(session->arg, &segment->at, is_write,
-						&segment->rkey, &segment->key);
+						!is_write || lease->claim.may_read, &segment->rkey,
+						&segment->key);
 		if (err)
 			return err;
 		assert(segment->key);
@@ -152,13 +153,15 @@ static int make_keys(struct pml_lease *lease)
 	return 0;
 }
 
-static void fill_grant(const struct pml_lease *lease, uint64_t file_size, uint32_t term_ms,
-		       struct pml_grant *ret_grant)
+/* @size_before: of the file, before blocks were pinned: up to it all of them hold bytes. */
+static void fill_grant(const struct pml_lease *lease, uint64_t size_before, uint64_t file_size,
+		       uint32_t term_ms, struct pml_grant *ret_grant)
 {
 	ret_grant->lease_id = lease->id;
 	ret_grant->first_byte = lease->claim.first_byte;
 	ret_grant->end_byte = lease->claim.end_byte;
 	ret_grant->file_size = file_size;
+	ret_grant->written_end = PML_MIN(size_before, lease->claim.end_byte);
 	ret_grant->term_ms = term_ms;
 	ret_grant->nsegments = lease->nsegments;
 	for (uint32_t i = 0; i < lease->nsegments; i++) {
@@ -191,6 +194,8 @@ static void abandon(struct pml_lease_manager *mgr, struct pml_lease *lease)
 static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
 		 struct pml_grant *ret_grant)
 {
+	/* Not after: somebody else may grow the file then, and blocks here stay unwritten. */
+	uint64_t size_before = pml_inode_size(lease->inode);
 	pthread_rwlock_rdlock(&mgr->pin_lock);
 	int err = pin(mgr, lease);
 	pthread_rwlock_unlock(&mgr->pin_lock);
@@ -206,7 +211,7 @@ static int grant(struct pml_lease_manager *mgr, struct pml_lease *lease,
 	uint64_t now_ms = pml_manager_lock(mgr);
 	err = pml_table_granted(&mgr->table, lease, now_ms);
 	if (err == 0)
-		fill_grant(lease, file_size, lease->session->term_ms, ret_grant);
+		fill_grant(lease, size_before, file_size, lease->session->term_ms, ret_grant);
 	pml_manager_unlock(mgr);
 	if (err)
 		abandon(mgr, lease);
@@ -271,6 +276,7 @@ int pml_lease_request(struct pml_lease_manager *mgr, uint64_t session,
 		.mode = wish->mode,
 		.is_shared = wish->is_shared,
 		.is_unbreakable = wish->is_unbreakable,
+		.may_read = wish->may_read,
 	};
 	/* A writer owns whole blocks (I5); pml_file_pin() rounds out the same way. */
 	if (claim.mode == PML_LEASE_WRITE)
@@ -350,7 +356,7 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
  */
 int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
 		     uint64_t first_byte, uint64_t len_bytes, uint64_t new_size_bytes,
-		     struct pml_waiter *w)
+		     bool is_durable, struct pml_waiter *w)
 {
 	struct pml_lease *lease = NULL;
 	uint64_t now_ms = pml_manager_lock(mgr);
@@ -363,7 +369,7 @@ int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
 
 	/* Without the lock.  The lease may be fenced meanwhile, but stays pinned. */
 	uint64_t ino = lease->claim.ino;
-	err = pml_file_commit(lease->inode, first_byte, len_bytes, new_size_bytes, w);
+	err = pml_file_commit(lease->inode, first_byte, len_bytes, new_size_bytes, is_durable, w);
 
 	pml_manager_lock(mgr);
 	pml_table_commit_end(&mgr->table, lease);

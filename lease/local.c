@@ -213,8 +213,8 @@ static void on_released(void *arg)
 
 /* ---- keys and their fence ----------------------------------------------- */
 
-static int key_new(void *arg, const struct pml_segment *segment, bool for_write, uint32_t *ret_rkey,
-		   void **ret_key)
+static int key_new(void *arg, const struct pml_segment *segment, bool for_write, bool may_read,
+		   uint32_t *ret_rkey, void **ret_key)
 {
 	struct holder *holder = arg;
 	struct key *key = malloc(sizeof(*key));
@@ -454,7 +454,7 @@ int pml_local_commit(struct pml_local *local, uint64_t open_id, uint64_t lease_i
 	if (len_bytes == 0)
 		return -EINVAL;
 	return pml_lease_commit(local->mgr, pml_local_session(local, open_id), lease_id, first_byte,
-				len_bytes, new_size_bytes, NULL);
+				len_bytes, new_size_bytes, false, NULL);
 }
 
 bool pml_local_has_event(struct pml_local *local, uint64_t open_id)

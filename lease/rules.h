@@ -20,6 +20,7 @@ struct pml_claim {
 	enum pml_lease_mode mode;
 	bool is_shared;
 	bool is_unbreakable;
+	bool may_read; /* in mode write: the key may let read, too */
 };
 
 /*

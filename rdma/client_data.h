@@ -145,6 +145,14 @@ struct pml_transfer {
  */
 int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, bool is_write,
 		       const struct iovec *iov, int niov, uint64_t first_byte) PML_MUST_CHECK;
+/*
+ * The parts of it, for transfers without memory of the program: first one of these two gives
+ * @t its pieces (none; or one of @bytes, up to PML_BOUNCE_BYTES, that nobody copies), then
+ * pml_transfer_use() is due, and pml_transfer_drop() if that fails.
+ */
+int pml_transfer_use_nothing(struct pml_transfer *t) PML_MUST_CHECK;
+int pml_transfer_use_scratch(struct pml_transfer *t, size_t bytes) PML_MUST_CHECK;
+void pml_transfer_drop(struct pml_transfer *t);
 /* Uses the lease until @t is done; its status if it has ended.  Part of pml_transfer_begin(). */
 int pml_transfer_use(struct pml_transfer *t) PML_MUST_CHECK;
 /* After it is done: moves bytes out of the bounce, lets go of everything; the outcome. */

@@ -11,6 +11,7 @@
  * client_lease.c  leases: take, recall, return
  * client_data.h   transfers: client_data.c, client_transfer.c, client_memory.c
  * client_io.c     synchronous transfers
+ * client_durable.c commits, flushes, atomic writes
  * client_queue.c  queues of transfers
  * client_file.c   files that take their leases by themselves
  * client_window.c those leases
@@ -112,6 +113,9 @@ struct pml_client_lease {
 	uint64_t end_byte;
 	uint64_t file_size;
 	bool for_write;
+	enum pml_durable_rule durable_rule; /* the grant's */
+	_Atomic uint64_t
+		written_end; /* below it blocks hold what was written, also after a crash */
 	uint32_t nsegments;
 	struct pml_lease_owner owner; /* recalled NULL: the program */
 
@@ -256,6 +260,17 @@ int pml_client_lease_fail(const struct pml_client_lease *lease, int err);
  * Waits a moment for the server's own word.  Returns the lease's status.
  */
 int pml_client_lease_verdict(struct pml_client_lease *lease, int err);
+
+/* ---- client_durable.c --------------------------------------------------- */
+
+/* -EINVAL: not a range of a write lease; the reason is set, with @what as its subject. */
+int pml_durable_check(const struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
+		      const char *what) PML_MUST_CHECK;
+/* Can this side make durable what lies before @end_byte, without the server? */
+bool pml_durable_is_ours(const struct pml_client_lease *lease, uint64_t end_byte);
+/* Makes @t a transfer that does.  As pml_transfer_begin(). */
+int pml_durable_begin(struct pml_transfer *t, struct pml_client_lease *lease, uint64_t first_byte,
+		      uint64_t len_bytes) PML_MUST_CHECK;
 
 /* ---- client_window.c ---------------------------------------------------- */
 

@@ -79,7 +79,7 @@ static bool next_of_stream(struct pml_transfer *t, struct pml_data_op *ret_op)
 		.bytes = t->op_bytes,
 		.remote_addr = s->remote_addr + t->at_byte,
 		.rkey = s->rkey,
-		.is_write = t->is_write,
+		.kind = t->is_write ? PML_DATA_WRITE : PML_DATA_READ,
 	};
 	t->at_byte += t->op_bytes;
 	t->slot = (t->slot + 1) % t->nslots;

@@ -347,6 +347,8 @@ static int fill_lease(struct pml_client_lease *lease, const union pml_message *r
 	lease->end_byte = m->end_byte;
 	lease->file_size = m->file_size;
 	lease->nsegments = m->nsegments;
+	lease->durable_rule = (enum pml_durable_rule)m->durability;
+	atomic_store(&lease->written_end, m->written_end_byte);
 	memcpy(lease->segments, reply->bytes + sizeof(*m),
 	       m->nsegments * sizeof(lease->segments[0]));
 	if (first_byte < m->first_byte || first_byte >= m->end_byte)
@@ -564,29 +566,6 @@ int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
 	pml_client_die_of(client, lease->connection_number,
 			  "the connection broke when a key was refused");
 	return status;
-}
-
-int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
-		      uint64_t new_size_bytes)
-{
-	if (!lease->for_write || len_bytes == 0 || first_byte < lease->first_byte ||
-	    first_byte >= lease->end_byte || len_bytes > lease->end_byte - first_byte)
-		return pml_client_fail(-EINVAL, "commit: outside the lease, or not a write lease");
-	int err = pml_client_lease_begin(lease);
-	if (err)
-		return err;
-	union pml_message msg = {.commit = {.lease_id = lease->id,
-					    .first_byte = first_byte,
-					    .len_bytes = len_bytes,
-					    .new_size_bytes = new_size_bytes}};
-	union pml_message reply;
-	err = pml_client_request(lease->client, &msg, sizeof(msg.commit), PML_WIRE_COMMIT, "commit",
-				 &reply);
-	pml_client_lease_end_use(lease);
-	/* That means fenced; the notice may still be on its way. */
-	if (err == -ESTALE)
-		return pml_client_fail(-EKEYREVOKED, "commit: the lease was revoked before it");
-	return err;
 }
 
 /* Waits for a change; collects meanwhile if nobody does. */

@@ -58,16 +58,22 @@ int pml_client_queue_new(struct pml_client *client, uint32_t depth,
 	return 0;
 }
 
-static int submit(struct pml_client_queue *queue, struct pml_client_lease *lease, bool is_write,
-		  const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie)
+/* A place for a transfer on @lease. */
+static int take_place(struct pml_client_queue *queue, const struct pml_client_lease *lease,
+		      struct pml_transfer **ret_place)
 {
 	if (lease->client != queue->client)
 		return pml_client_fail(-EINVAL, "queue: the lease is another client's");
 	if (queue->nfree == 0)
 		return pml_client_fail(-EAGAIN, "queue: full; take completions first");
-	struct pml_transfer *t = pml_list_entry(queue->free.next, struct pml_transfer, link);
-	pml_list_remove(&t->link);
-	int err = pml_transfer_begin(t, lease, is_write, iov, niov, first_byte);
+	*ret_place = pml_list_entry(queue->free.next, struct pml_transfer, link);
+	pml_list_remove(&(*ret_place)->link);
+	return 0;
+}
+
+/* The transfer in the place was begun, or with @err was not. */
+static int start(struct pml_client_queue *queue, struct pml_transfer *t, uint64_t cookie, int err)
+{
 	if (err) {
 		pml_list_append(&queue->free, &t->link);
 		return err;
@@ -82,6 +88,17 @@ static int submit(struct pml_client_queue *queue, struct pml_client_lease *lease
 	return 0;
 }
 
+static int submit(struct pml_client_queue *queue, struct pml_client_lease *lease, bool is_write,
+		  const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie)
+{
+	struct pml_transfer *t = NULL;
+	int err = take_place(queue, lease, &t);
+	if (err)
+		return err;
+	err = pml_transfer_begin(t, lease, is_write, iov, niov, first_byte);
+	return start(queue, t, cookie, err);
+}
+
 int pml_client_queue_read(struct pml_client_queue *queue, struct pml_client_lease *lease,
 			  const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie)
 {
@@ -92,6 +109,23 @@ int pml_client_queue_write(struct pml_client_queue *queue, struct pml_client_lea
 			   const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie)
 {
 	return submit(queue, lease, true, iov, niov, first_byte, cookie);
+}
+
+int pml_client_queue_flush(struct pml_client_queue *queue, struct pml_client_lease *lease,
+			   uint64_t first_byte, uint64_t len_bytes, uint64_t cookie)
+{
+	int err = pml_durable_check(lease, first_byte, len_bytes, "flush");
+	if (err)
+		return err;
+	if (!pml_durable_is_ours(lease, first_byte + len_bytes))
+		return pml_client_fail(-EOPNOTSUPP, "flush: only the server can make this durable, "
+						    "by a commit");
+	struct pml_transfer *t = NULL;
+	err = take_place(queue, lease, &t);
+	if (err)
+		return err;
+	err = pml_durable_begin(t, lease, first_byte, len_bytes);
+	return start(queue, t, cookie, err);
 }
 
 /* Something to take, or nothing to wait for. */

@@ -55,7 +55,7 @@ static bool next_of_range(struct pml_transfer *t, struct pml_data_op *ret_op)
 		.bytes = (uint32_t)bytes,
 		.remote_addr = s->remote_addr + (t->at_byte - s->first_byte),
 		.rkey = s->rkey,
-		.is_write = t->is_write,
+		.kind = t->is_write ? PML_DATA_WRITE : PML_DATA_READ,
 	};
 	advance(t, bytes);
 	t->at_byte += bytes;
@@ -227,6 +227,26 @@ static int use_memory(struct pml_transfer *t)
 	return 0;
 }
 
+/* Small memory of its own. */
+static int use_scratch(struct pml_transfer *t, size_t bytes)
+{
+	struct pml_local_mr *mr;
+	struct pml_memory *memory = NULL;
+	t->bounce_slot = pml_bounce_take(t->lease->client, &mr);
+	uint8_t *data = t->bounce_slot;
+	if (!data) {
+		int err = pml_memory_new(t->lease->client, bytes, &memory);
+		if (err)
+			return pml_client_fail(err, "transfer: %zu bytes cannot be registered: %s",
+					       bytes, strerror(-err));
+		data = (uint8_t *)memory->first;
+		mr = memory->mr;
+	}
+	t->pieces[t->npieces++] =
+		(struct pml_piece){.data = data, .bytes = bytes, .mr = mr, .memory = memory};
+	return 0;
+}
+
 /* ---- begin and end ------------------------------------------------------ */
 
 static int check_range(const struct pml_transfer *t)
@@ -268,6 +288,23 @@ int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, b
 	if (!is_write)
 		zero_gaps(t);
 	return 0;
+}
+
+int pml_transfer_use_nothing(struct pml_transfer *t)
+{
+	return alloc_sides(t, 0);
+}
+
+int pml_transfer_use_scratch(struct pml_transfer *t, size_t bytes)
+{
+	assert(bytes <= PML_BOUNCE_BYTES);
+	int err = alloc_sides(t, 1);
+	return err ? err : use_scratch(t, bytes);
+}
+
+void pml_transfer_drop(struct pml_transfer *t)
+{
+	free_sides(t);
 }
 
 int pml_transfer_use(struct pml_transfer *t)

@@ -55,7 +55,7 @@ static const char *check_handle(const struct pml_wire_handle *handle)
 
 static bool is_durability(uint32_t durability)
 {
-	return durability >= PML_WIRE_DURABLE_COMMIT && durability <= PML_WIRE_DURABLE_FLUSH;
+	return durability >= PML_DURABLE_BY_COMMIT && durability <= PML_DURABLE_BY_FLUSH;
 }
 
 /* Letters, digits and -_.@: nothing that a log or a file of keys could take for something else. */
@@ -421,7 +421,8 @@ static const char *check_lease_reply(const union pml_message *msg, size_t tail_b
 		return "durability";
 	if (m->lease_id == 0)
 		return "lease number 0";
-	if (m->end_byte <= m->first_byte || m->end_byte > INT64_MAX || m->file_size > INT64_MAX)
+	if (m->end_byte <= m->first_byte || m->end_byte > INT64_MAX || m->file_size > INT64_MAX ||
+	    m->written_end_byte > m->end_byte)
 		return "range";
 	if (m->term_ms == 0)
 		return "term";

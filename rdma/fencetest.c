@@ -92,7 +92,7 @@ static int post_one(struct stream *s)
 		.bytes = RANGE_BYTES,
 		.remote_addr = s->grant.addr,
 		.rkey = s->grant.rkey,
-		.is_write = s->grant.is_write,
+		.kind = s->grant.is_write ? PML_DATA_WRITE : PML_DATA_READ,
 		.cookie = slot,
 	};
 	int err = pml_ep_post(s->ep, &op);
@@ -221,8 +221,8 @@ static int begin(struct trial *trial, enum task task, enum pml_fence_method keys
 	}
 	struct grant grant = {.is_write = trial->is_write, .task = task};
 	grant.addr = (uintptr_t)range_of(t) - (task == TASK_ONE_ACCESS ? RANGE_BYTES / 2 : 0);
-	err = pml_key_new(trial->ep, range_of(t), RANGE_BYTES, trial->is_write, &grant.rkey,
-			  &trial->key);
+	err = pml_key_new(trial->ep, range_of(t), RANGE_BYTES,
+			  trial->is_write ? PML_KEY_WRITE : PML_KEY_READ, &grant.rkey, &trial->key);
 	if (!err)
 		err = pml_ep_send(trial->ep, &grant, sizeof(grant), WAIT_MS);
 	if (err)

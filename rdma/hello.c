@@ -217,7 +217,7 @@ static int reply_auth(struct pml_remote *remote, const struct pml_admission *adm
 	pml_remote_attr(remote, root, &m->root);
 	m->path_bytes = admission->root_bytes;
 	m->term_ms = remote->term_ms;
-	m->durability = PML_WIRE_DURABLE_COMMIT;
+	m->durability = pml_ep_durable_rule(remote->ep);
 	m->flags = remote->is_read_only ? PML_WIRE_SESSION_READ_ONLY : 0;
 	m->credits = PML_MSG_DEPTH;
 	m->max_lease_bytes = PML_LEASE_BYTES_MAX;

@@ -12,13 +12,33 @@
 
 /* ---- what the lease manager asks of a session ---------------------------- */
 
+/* The rule of a write lease whose holder may read the file, or may not. */
+static enum pml_durable_rule rule_of(const struct pml_remote *remote, bool may_read)
+{
+	enum pml_durable_rule rule = pml_ep_durable_rule(remote->ep);
+	return rule == PML_DURABLE_BY_READ && !may_read ? PML_DURABLE_BY_COMMIT : rule;
+}
+
+static unsigned int write_rights(enum pml_durable_rule rule)
+{
+	switch (rule) {
+	case PML_DURABLE_BY_READ:
+		return PML_KEY_WRITE | PML_KEY_READ;
+	case PML_DURABLE_BY_FLUSH:
+		return PML_KEY_WRITE | PML_KEY_FLUSH;
+	default:
+		return PML_KEY_WRITE;
+	}
+}
+
 static int holder_key_new(void *arg, const struct pml_segment *segment, bool for_write,
-			  uint32_t *ret_rkey, void **ret_key)
+			  bool may_read, uint32_t *ret_rkey, void **ret_key)
 {
 	struct pml_remote *remote = arg;
 	struct pml_key *key;
-	int err = pml_key_new(remote->ep, segment->addr, segment->len_bytes, for_write, ret_rkey,
-			      &key);
+	unsigned int rights = for_write ? write_rights(rule_of(remote, may_read)) : PML_KEY_READ;
+	int err =
+		pml_key_new(remote->ep, segment->addr, segment->len_bytes, rights, ret_rkey, &key);
 	if (err)
 		return err;
 	*ret_key = key;
@@ -95,8 +115,9 @@ const struct pml_holder_ops pml_remote_holder_ops = {
 
 /* ---- requests ----------------------------------------------------------- */
 
-/* May this client have such a lease on the file? */
-static int check_lease_permission(struct pml_remote *remote, const struct pml_wire_lease *m)
+/* May this client have such a lease on the file?  *ret_may_read: and read it, too? */
+static int check_lease_permission(struct pml_remote *remote, const struct pml_wire_lease *m,
+				  bool *ret_may_read)
 {
 	bool for_write = m->mode == PML_LEASE_WRITE;
 	/* A shared lease may have to give the file blocks of its own. */
@@ -105,12 +126,15 @@ static int check_lease_permission(struct pml_remote *remote, const struct pml_wi
 
 	struct pml_inode *inode;
 	int err = pml_remote_file(remote, &m->inode, for_write ? W_OK : R_OK, &inode);
-	if (!err)
-		pml_inode_put(inode, 1);
+	if (err)
+		return err;
+	*ret_may_read = !for_write || pml_inode_access(inode, &remote->cred, R_OK) == 0;
+	pml_inode_put(inode, 1);
 	return err;
 }
 
-static void reply_grant(struct pml_remote *remote, const struct pml_grant *grant)
+static void reply_grant(struct pml_remote *remote, const struct pml_grant *grant,
+			enum pml_durable_rule rule)
 {
 	struct pml_wire_lease_reply *m = &remote->out.lease_reply;
 	m->lease_id = grant->lease_id;
@@ -119,8 +143,9 @@ static void reply_grant(struct pml_remote *remote, const struct pml_grant *grant
 	m->file_size = grant->file_size;
 	m->term_ms = grant->term_ms;
 	m->nsegments = grant->nsegments;
-	m->durability = PML_WIRE_DURABLE_COMMIT;
+	m->durability = rule;
 	m->reserved = 0;
+	m->written_end_byte = grant->written_end;
 	remote->out_bytes = sizeof(*m);
 	for (uint32_t i = 0; i < grant->nsegments; i++) {
 		const struct pml_grant_segment *from = &grant->segments[i];
@@ -138,7 +163,8 @@ static void reply_grant(struct pml_remote *remote, const struct pml_grant *grant
 int pml_serve_lease(struct pml_remote *remote)
 {
 	const struct pml_wire_lease *m = &remote->in.lease;
-	int err = check_lease_permission(remote, m);
+	bool may_read;
+	int err = check_lease_permission(remote, m, &may_read);
 	if (err)
 		return err;
 
@@ -149,6 +175,7 @@ int pml_serve_lease(struct pml_remote *remote)
 		.mode = (enum pml_lease_mode)m->mode,
 		.is_shared = m->flags & PML_WIRE_LEASE_SHARED,
 		.is_unbreakable = m->flags & PML_WIRE_LEASE_UNBREAKABLE,
+		.may_read = may_read,
 	};
 	struct pml_grant grant;
 	err = pml_lease_request(remote->env->leases, remote->session, &wish, &grant);
@@ -159,7 +186,9 @@ int pml_serve_lease(struct pml_remote *remote)
 	}
 	if (err)
 		return err;
-	reply_grant(remote, &grant);
+	/* Nothing is written under a read lease. */
+	bool is_write = wish.mode == PML_LEASE_WRITE;
+	reply_grant(remote, &grant, is_write ? rule_of(remote, may_read) : PML_DURABLE_BY_COMMIT);
 	return 0;
 }
 
@@ -170,14 +199,15 @@ int pml_serve_downgrade(struct pml_remote *remote)
 				      &grant);
 	if (err)
 		return err;
-	reply_grant(remote, &grant);
+	reply_grant(remote, &grant, PML_DURABLE_BY_COMMIT);
 	return 0;
 }
 
 static int commit(struct pml_remote *remote, const struct pml_wire_commit *m, struct pml_waiter *w)
 {
 	return pml_lease_commit(remote->env->leases, remote->session, m->lease_id, m->first_byte,
-				m->len_bytes, m->new_size_bytes, w);
+				m->len_bytes, m->new_size_bytes,
+				m->flags & PML_WIRE_COMMIT_IS_DURABLE, w);
 }
 
 static int run_commit(struct pml_errand *errand, union pml_message *out, size_t *ret_bytes)

@@ -276,6 +276,27 @@ static int choose_fence(struct pml_fabric *fabric, const struct pml_server_args 
 	return rc < 0 ? rc : 0;
 }
 
+static void persist(void *arg, const void *addr, size_t bytes)
+{
+	pml_fs_persist(arg, addr, bytes);
+}
+
+/* By which rule remote writes become durable on the fabric's device. */
+static int choose_durable(struct pml_fabric *fabric, const struct pml_server_args *args,
+			  char *ret_reason)
+{
+	struct pml_device_info info;
+	pml_fs_info(args->fs, &info);
+	char text[PML_REASON_BYTES];
+	int err = pml_fabric_set_durable(fabric, args->durable, info.is_cache_line ? persist : NULL,
+					 args->fs, text);
+	if (err)
+		memcpy(ret_reason, text, sizeof(text));
+	else
+		pml_log_info("%s:%s: %s", args->host, args->port, text);
+	return err;
+}
+
 /* Listens on a fabric that can reach the device's memory. */
 static int open_fabric(const struct pml_server_args *args, struct pml_fabric **ret_fabric,
 		       char *ret_reason)
@@ -292,6 +313,8 @@ static int open_fabric(const struct pml_server_args *args, struct pml_fabric **r
 	err = pml_fabric_probe(fabric, base, bytes, ret_reason);
 	if (!err)
 		err = choose_fence(fabric, args, ret_reason);
+	if (!err)
+		err = choose_durable(fabric, args, ret_reason);
 	if (err) {
 		pml_fabric_close(fabric);
 		return err;

@@ -181,6 +181,17 @@ static int soft_probe(struct pml_fabric *base, void *mem, size_t bytes, char *re
 	return 0;
 }
 
+/* This fabric's own processor does it, in the place of a device. */
+static bool soft_can_flush(struct pml_fabric *base)
+{
+	return true;
+}
+
+static bool soft_ep_can_flush(const struct pml_ep *base)
+{
+	return true;
+}
+
 static void forget_pending(struct soft_fabric *fabric, unsigned i)
 {
 	fabric->pending_count--;
@@ -456,6 +467,8 @@ const struct pml_transport_ops pml_soft_ops = {
 	.listen = soft_listen,
 	.port = soft_port,
 	.probe = soft_probe,
+	.can_flush = soft_can_flush,
+	.ep_can_flush = soft_ep_can_flush,
 	.accept = soft_accept,
 	.shutdown = soft_shutdown,
 	.close_fabric = soft_close_fabric,

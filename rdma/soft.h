@@ -17,7 +17,7 @@
 /* ---- frames ------------------------------------------------------------- */
 
 #define PML_SOFT_MAGIC	 0x534c4d50u /* "PMLS" */
-#define PML_SOFT_VERSION 1u
+#define PML_SOFT_VERSION 2u
 /* Payload of a frame that carries data; also the most that one access touches. */
 #define PML_SOFT_PIECE_BYTES 65536u
 
@@ -28,8 +28,10 @@ enum pml_soft_frame_type {
 	PML_SOFT_READ,	    /* client: read op_bytes at remote_addr */
 	PML_SOFT_WRITE, /* client: payload goes to remote_addr; one of the pieces of an operation */
 	PML_SOFT_DATA,	/* server: payload is the next piece of a read */
-	PML_SOFT_ACK,	/* server: a write has been placed */
+	PML_SOFT_ACK,	/* server: anything but a read is done */
 	PML_SOFT_NAK,	/* server: access refused; the connection ends */
+	PML_SOFT_FLUSH, /* client: make op_bytes at remote_addr durable */
+	PML_SOFT_ATOMIC_WRITE, /* client: the payload's eight bytes go to remote_addr */
 };
 
 /* Little-endian; a field that its type does not use is zero, and checked. */
@@ -38,10 +40,10 @@ struct pml_soft_frame {
 	uint16_t version;
 	uint16_t type;
 	uint32_t bytes;	      /* of the payload behind this header */
-	uint32_t op_bytes;    /* READ, WRITE: of the whole operation */
-	uint64_t op;	      /* READ, WRITE, DATA, ACK, NAK: its number, from 0 */
-	uint64_t remote_addr; /* READ: its start; WRITE: of this piece */
-	uint32_t rkey;	      /* READ, WRITE */
+	uint32_t op_bytes;    /* of the whole operation; not in its results */
+	uint64_t op;	      /* of an operation and its results: its number, from 0 */
+	uint64_t remote_addr; /* of an operation: its start; WRITE: of this piece */
+	uint32_t rkey;	      /* of an operation */
 	uint32_t credits;     /* any but HELLO: messages received since the last frame */
 };
 static_assert(sizeof(struct pml_soft_frame) == 40, "wire size");
@@ -70,9 +72,11 @@ struct pml_soft_key {
 	uint32_t next_free; /* index; 0 ends the list */
 	uint8_t tag;	    /* changes at each use of the slot */
 	uint8_t state;
-	bool for_write;
+	uint8_t rights; /* PML_KEY_ */
 	bool is_window;
 	bool in_access; /* the receive thread touches the memory right now */
+	/* What was written since the last read, of a key for both; receive thread. */
+	uint64_t dirty_from, dirty_to;
 };
 
 /* ---- endpoints ---------------------------------------------------------- */
@@ -89,7 +93,7 @@ struct pml_soft_op {
 	uint32_t bytes;
 	uint32_t done_bytes; /* of a read: received */
 	int status;
-	bool is_write;
+	bool is_read;
 };
 
 /* Lock order: post_lock, lock.  The transmit token is held without locks. */
@@ -180,13 +184,16 @@ int pml_soft_rx_bytes(struct pml_soft_ep *ep, void *buf, size_t bytes) PML_MUST_
 
 /* ---- the server's network card (soft_nic.c) ------------------------------ */
 
-int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int rights,
 		     uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
 int pml_soft_key_fence(struct pml_key *base, enum pml_ep_fence how) PML_MUST_CHECK;
 int pml_soft_ep_destroy(struct pml_ep *base) PML_MUST_CHECK;
 /* Serve one frame.  An error ends the connection; the initiator was told. */
 int pml_soft_nic_read(struct pml_soft_ep *ep, const struct pml_soft_frame *frame) PML_MUST_CHECK;
 int pml_soft_nic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *frame) PML_MUST_CHECK;
+int pml_soft_nic_flush(struct pml_soft_ep *ep, const struct pml_soft_frame *frame) PML_MUST_CHECK;
+int pml_soft_nic_atomic_write(struct pml_soft_ep *ep,
+			      const struct pml_soft_frame *frame) PML_MUST_CHECK;
 
 enum pml_soft_fault {
 	PML_SOFT_FAULT_DELAY_DATA_US,

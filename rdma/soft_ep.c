@@ -79,6 +79,14 @@ int pml_soft_frame_check(const struct pml_soft_frame *f, bool at_server)
 		is_good = at_server && f->bytes > 0 && f->bytes <= PML_SOFT_PIECE_BYTES &&
 			  is_good_size(f);
 		break;
+	case PML_SOFT_FLUSH:
+		is_good = at_server && f->bytes == 0 && is_good_size(f);
+		break;
+	case PML_SOFT_ATOMIC_WRITE:
+		is_good = at_server && f->bytes == PML_ATOMIC_WRITE_BYTES &&
+			  f->op_bytes == PML_ATOMIC_WRITE_BYTES &&
+			  f->remote_addr % PML_ATOMIC_WRITE_BYTES == 0 && is_good_size(f);
+		break;
 	case PML_SOFT_DATA:
 		is_good =
 			!at_server && f->bytes > 0 && f->bytes <= PML_SOFT_PIECE_BYTES && is_result;
@@ -350,13 +358,19 @@ int pml_soft_ep_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int time
 /* Sends the frames of an operation.  On failure the receive thread flushes it. */
 static void send_op(struct pml_soft_ep *ep, const struct pml_data_op *op, uint64_t number)
 {
+	static const enum pml_soft_frame_type types[] = {
+		[PML_DATA_READ] = PML_SOFT_READ,
+		[PML_DATA_WRITE] = PML_SOFT_WRITE,
+		[PML_DATA_FLUSH] = PML_SOFT_FLUSH,
+		[PML_DATA_ATOMIC_WRITE] = PML_SOFT_ATOMIC_WRITE,
+	};
 	struct pml_soft_frame frame;
-	pml_soft_frame_init(&frame, op->is_write ? PML_SOFT_WRITE : PML_SOFT_READ);
+	pml_soft_frame_init(&frame, types[op->kind]);
 	frame.op = number;
 	frame.rkey = op->rkey;
 	frame.op_bytes = op->bytes;
 	frame.remote_addr = op->remote_addr;
-	if (!op->is_write) {
+	if (op->kind == PML_DATA_READ || op->kind == PML_DATA_FLUSH) {
 		int err = pml_soft_tx_data(ep, &frame, NULL);
 		(void)err;
 		return;
@@ -386,7 +400,7 @@ int pml_soft_ep_post(struct pml_ep *base, const struct pml_data_op *op)
 			.buf = op->buf,
 			.cookie = op->cookie,
 			.bytes = op->bytes,
-			.is_write = op->is_write,
+			.is_read = op->kind == PML_DATA_READ,
 		};
 		ep->ops_posted++;
 	}
@@ -526,10 +540,10 @@ static int receive_result(struct pml_soft_ep *ep, const struct pml_soft_frame *f
 		return -EPROTO;
 	if (frame->type == PML_SOFT_NAK)
 		return -EACCES;
-	if (op->is_write != (frame->type == PML_SOFT_ACK))
+	if (op->is_read == (frame->type == PML_SOFT_ACK))
 		return -EPROTO;
 
-	if (!op->is_write) {
+	if (op->is_read) {
 		if (frame->bytes > op->bytes - op->done_bytes)
 			return -EPROTO;
 		int err = pml_soft_rx_bytes(ep, op->buf + op->done_bytes, frame->bytes);
@@ -573,6 +587,10 @@ static int receive_frame(struct pml_soft_ep *ep)
 		return pml_soft_nic_read(ep, &frame);
 	case PML_SOFT_WRITE:
 		return pml_soft_nic_write(ep, &frame);
+	case PML_SOFT_FLUSH:
+		return pml_soft_nic_flush(ep, &frame);
+	case PML_SOFT_ATOMIC_WRITE:
+		return pml_soft_nic_atomic_write(ep, &frame);
 	case PML_SOFT_DATA:
 	case PML_SOFT_ACK:
 	case PML_SOFT_NAK:
@@ -669,6 +687,7 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 		ep->is_server = is_server;
 		ep->credits = PML_MSG_DEPTH;
 		ep->keys_fresh = 1;
+		ep->base.can = PML_EP_CAN_FLUSH | PML_EP_CAN_ATOMIC_WRITE;
 		err = is_server ? pml_transport_plan(fabric, &ep->base) : 0;
 	}
 	if (!err)

@@ -104,7 +104,7 @@ static void free_slot_locked(struct pml_soft_ep *ep, struct pml_soft_key *key)
 	ep->keys_free_tail = index;
 }
 
-int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int rights,
 		     uint32_t *ret_rkey, struct pml_key **ret_key)
 {
 	struct pml_soft_ep *ep = ep_of(base);
@@ -122,7 +122,8 @@ int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_wri
 		key->base.ep = base;
 		key->addr = addr;
 		key->bytes = bytes;
-		key->for_write = for_write;
+		key->rights = (uint8_t)rights;
+		key->dirty_from = key->dirty_to = 0;
 		key->is_window = is_window;
 		key->tag++;
 		key->state = PML_SOFT_KEY_LIVE;
@@ -228,14 +229,14 @@ struct access {
 	uint32_t rkey;
 	uint64_t addr;
 	size_t bytes;
-	bool is_write;
+	unsigned int right; /* one of PML_KEY_ */
 };
 
 static bool is_allowed(const struct pml_soft_key *key, const struct access *a)
 {
 	uint64_t first = (uintptr_t)key->addr;
 	return key->state == PML_SOFT_KEY_LIVE && key->tag == (a->rkey & 0xff) &&
-	       key->for_write == a->is_write && a->addr >= first && a->bytes <= key->bytes &&
+	       key->rights & a->right && a->addr >= first && a->bytes <= key->bytes &&
 	       a->addr - first <= key->bytes - a->bytes;
 }
 
@@ -279,10 +280,10 @@ static void access_end(struct pml_soft_ep *ep, struct pml_soft_key *key)
 	pthread_mutex_unlock(&ep->lock);
 }
 
-static int check_whole(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+static int check_whole(struct pml_soft_ep *ep, const struct pml_soft_frame *frame,
+		       unsigned int right)
 {
-	struct access whole = {frame->rkey, frame->remote_addr, frame->op_bytes,
-			       frame->type == PML_SOFT_WRITE};
+	struct access whole = {frame->rkey, frame->remote_addr, frame->op_bytes, right};
 	struct pml_soft_key *key;
 	int err = access_begin(ep, &whole, &key);
 	if (!err)
@@ -326,6 +327,66 @@ static int refuse(struct pml_soft_ep *ep, uint64_t op, int err)
 	return err;
 }
 
+/* Tells the initiator that its operation is done. */
+static int acknowledge(struct pml_soft_ep *ep)
+{
+	struct pml_soft_frame ack;
+	pml_soft_frame_init(&ack, PML_SOFT_ACK);
+	ack.op = ep->nic_op++;
+	int err = pml_soft_tx_data(ep, &ack, NULL);
+	(void)err; /* the end of the connection shows on reading, after what arrived before */
+	return 0;
+}
+
+/* ---- reads behind writes ------------------------------------------------ */
+
+/*
+ * A platform for which the administrator vouches (PML_DURABLE_BY_READ) has earlier writes in
+ * the persistence domain when a read comes back.  This fabric's writes are stores of the
+ * processor, which promise no such thing, so a read through the same key flushes them.
+ */
+static void note_written(struct pml_soft_key *key, uint64_t at, size_t bytes)
+{
+	bool is_clean = key->dirty_from == key->dirty_to;
+	key->dirty_from = is_clean ? at : PML_MIN(key->dirty_from, at);
+	key->dirty_to = is_clean ? at + bytes : PML_MAX(key->dirty_to, at + bytes);
+}
+
+/* In steps, so that a fence never waits for more than one.  -EACCES, -ENOTCONN. */
+static int persist_steps(struct pml_soft_ep *ep, struct access whole)
+{
+	while (whole.bytes > 0) {
+		struct access step = whole;
+		step.bytes = PML_MIN(whole.bytes, (size_t)PML_SOFT_PIECE_BYTES);
+		struct pml_soft_key *key;
+		int err = access_begin(ep, &step, &key);
+		if (err)
+			return err;
+		ep->base.persist(ep->base.persist_arg, (const void *)(uintptr_t)step.addr,
+				 step.bytes);
+		access_end(ep, key);
+		whole.addr += step.bytes;
+		whole.bytes -= step.bytes;
+	}
+	return 0;
+}
+
+static int settle_written(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	struct access read = {frame->rkey, frame->remote_addr, frame->op_bytes, PML_KEY_READ};
+	struct pml_soft_key *key;
+	if (!ep->base.persist)
+		return 0;
+	int err = access_begin(ep, &read, &key);
+	if (err)
+		return err;
+	struct access dirty = {frame->rkey, key->dirty_from, key->dirty_to - key->dirty_from,
+			       PML_KEY_WRITE};
+	key->dirty_from = key->dirty_to = 0;
+	access_end(ep, key);
+	return persist_steps(ep, dirty);
+}
+
 /* ---- reads -------------------------------------------------------------- */
 
 /*
@@ -363,7 +424,9 @@ int pml_soft_nic_read(struct pml_soft_ep *ep, const struct pml_soft_frame *frame
 {
 	if (frame->op != ep->nic_op || ep->nic_done_bytes > 0)
 		return -EPROTO;
-	int err = check_whole(ep, frame);
+	int err = check_whole(ep, frame, PML_KEY_READ);
+	if (!err)
+		err = settle_written(ep, frame);
 	uint32_t step = step_bytes(frame->op_bytes);
 	for (uint32_t done_bytes = 0; done_bytes < frame->op_bytes && !err;) {
 		struct pml_soft_frame data;
@@ -371,7 +434,7 @@ int pml_soft_nic_read(struct pml_soft_ep *ep, const struct pml_soft_frame *frame
 		data.op = frame->op;
 		data.bytes = PML_MIN(frame->op_bytes - done_bytes, step);
 		struct access piece = {frame->rkey, frame->remote_addr + done_bytes, data.bytes,
-				       false};
+				       PML_KEY_READ};
 		delay(ep, data.bytes, frame->op_bytes);
 		err = pml_soft_tx_take(ep);
 		if (err)
@@ -405,6 +468,8 @@ static ssize_t place_some(struct pml_soft_ep *ep, const struct access *a)
 		n = recv(ep->fd, to, a->bytes, MSG_DONTWAIT);
 		err = errno;
 	}
+	if (n > 0)
+		note_written(key, a->addr, (size_t)n);
 	access_end(ep, key);
 	if (n > 0)
 		return n;
@@ -438,7 +503,8 @@ static int place_frame(struct pml_soft_ep *ep, const struct pml_soft_frame *fram
 	uint32_t step = step_bytes(frame->op_bytes);
 	for (uint32_t done_bytes = 0; done_bytes < bytes;) {
 		uint32_t n = PML_MIN(bytes - done_bytes, step);
-		struct access piece = {frame->rkey, frame->remote_addr + done_bytes, n, true};
+		struct access piece = {frame->rkey, frame->remote_addr + done_bytes, n,
+				       PML_KEY_WRITE};
 		delay(ep, n, frame->op_bytes);
 		int err = place(ep, &piece);
 		if (err)
@@ -456,7 +522,7 @@ int pml_soft_nic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *fram
 	if (frame->op != ep->nic_op || frame->op_bytes != ep->nic_op_bytes ||
 	    frame->bytes > frame->op_bytes - ep->nic_done_bytes)
 		return -EPROTO;
-	int err = is_first ? check_whole(ep, frame) : 0;
+	int err = is_first ? check_whole(ep, frame, PML_KEY_WRITE) : 0;
 	if (!err)
 		err = place_frame(ep, frame);
 	if (err)
@@ -466,11 +532,37 @@ int pml_soft_nic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *fram
 	if (ep->nic_done_bytes < frame->op_bytes)
 		return 0;
 	ep->nic_done_bytes = 0;
-	ep->nic_op++;
-	struct pml_soft_frame ack;
-	pml_soft_frame_init(&ack, PML_SOFT_ACK);
-	ack.op = frame->op;
-	err = pml_soft_tx_data(ep, &ack, NULL);
-	(void)err; /* the end of the connection shows on reading, after what arrived before */
-	return 0;
+	return acknowledge(ep);
+}
+
+/* ---- flushes and atomic writes ------------------------------------------ */
+
+int pml_soft_nic_flush(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	if (frame->op != ep->nic_op || ep->nic_done_bytes > 0)
+		return -EPROTO;
+	int err = check_whole(ep, frame, PML_KEY_FLUSH);
+	if (!err)
+		err = persist_steps(ep, (struct access){frame->rkey, frame->remote_addr,
+							frame->op_bytes, PML_KEY_FLUSH});
+	return err ? refuse(ep, frame->op, err) : acknowledge(ep);
+}
+
+int pml_soft_nic_atomic_write(struct pml_soft_ep *ep, const struct pml_soft_frame *frame)
+{
+	if (frame->op != ep->nic_op || ep->nic_done_bytes > 0)
+		return -EPROTO;
+	uint64_t value;
+	int err = pml_soft_rx_bytes(ep, &value, sizeof(value));
+	if (err)
+		return err;
+	struct access whole = {frame->rkey, frame->remote_addr, sizeof(value), PML_KEY_WRITE};
+	struct pml_soft_key *key;
+	err = access_begin(ep, &whole, &key);
+	if (err)
+		return refuse(ep, frame->op, err);
+	__atomic_store_n((uint64_t *)(uintptr_t)whole.addr, value, __ATOMIC_RELEASE);
+	note_written(key, whole.addr, sizeof(value));
+	access_end(ep, key);
+	return acknowledge(ep);
 }

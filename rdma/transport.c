@@ -93,6 +93,15 @@ void pml_fabric_force_fence(struct pml_fabric *fabric, const struct pml_fence_pl
 	fabric->forced = *plan;
 }
 
+int pml_fabric_set_durable(struct pml_fabric *fabric, enum pml_durable_choice choice,
+			   pml_persist_fn *persist, void *arg, char *ret_text)
+{
+	fabric->persist = persist;
+	fabric->persist_arg = arg;
+	return pml_durable_decide(choice, persist && fabric->ops->can_flush(fabric), persist,
+				  &fabric->durable_rule, ret_text);
+}
+
 int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms, struct pml_ep **ret_ep)
 {
 	return fabric->ops->accept(fabric, timeout_ms, ret_ep);
@@ -111,11 +120,12 @@ void pml_fabric_close(struct pml_fabric *fabric)
 	fabric->ops->close_fabric(fabric);
 }
 
-int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
-		struct pml_key **ret_key)
+int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, unsigned int rights,
+		uint32_t *ret_rkey, struct pml_key **ret_key)
 {
 	assert(bytes > 0 && (uintptr_t)addr <= UINTPTR_MAX - bytes);
-	return ep->ops->key_new(ep, addr, bytes, for_write, ret_rkey, ret_key);
+	assert(rights && (!(rights & PML_KEY_FLUSH) || ep->durable_rule == PML_DURABLE_BY_FLUSH));
+	return ep->ops->key_new(ep, addr, bytes, rights, ret_rkey, ret_key);
 }
 
 /* Ending a key by a step that is no fence would free what can still be reached (I3). */
@@ -130,6 +140,16 @@ int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperativ
 int pml_ep_destroy(struct pml_ep *ep)
 {
 	return ep->ops->destroy(ep);
+}
+
+enum pml_durable_rule pml_ep_durable_rule(const struct pml_ep *ep)
+{
+	return ep->durable_rule;
+}
+
+unsigned int pml_ep_can(const struct pml_ep *ep)
+{
+	return ep->can;
 }
 
 void pml_ep_device(const struct pml_ep *ep, struct pml_fence_device *ret_device)
@@ -169,8 +189,19 @@ static bool is_inside(const struct pml_local_mr *mr, const void *buf, size_t byt
 
 int pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op)
 {
+	static const unsigned int needs[] = {
+		[PML_DATA_FLUSH] = PML_EP_CAN_FLUSH,
+		[PML_DATA_ATOMIC_WRITE] = PML_EP_CAN_ATOMIC_WRITE,
+	};
 	assert(op->bytes > 0 && op->bytes <= PML_DATA_BYTES_MAX);
-	assert(op->mr->ep == ep && is_inside(op->mr, op->buf, op->bytes));
+	assert(op->kind == PML_DATA_FLUSH
+		       ? !op->mr
+		       : op->mr->ep == ep && is_inside(op->mr, op->buf, op->bytes));
+	assert(op->kind != PML_DATA_ATOMIC_WRITE ||
+	       (op->bytes == PML_ATOMIC_WRITE_BYTES &&
+		op->remote_addr % PML_ATOMIC_WRITE_BYTES == 0));
+	if (needs[op->kind] & ~ep->can)
+		return -EOPNOTSUPP;
 	return ep->ops->post(ep, op);
 }
 
@@ -214,10 +245,8 @@ const char *pml_ep_fence_text(const struct pml_ep *ep)
 
 /* ---- shared by the fabrics ---------------------------------------------- */
 
-int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
+static int plan_fence(const struct pml_fabric *fabric, struct pml_ep *ep)
 {
-	ep->area = fabric->area;
-	ep->area_bytes = fabric->area_bytes;
 	if (fabric->is_forced) {
 		ep->plan = fabric->forced;
 		return 0;
@@ -229,6 +258,28 @@ int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
 	if (rc < 0)
 		pml_log_error("%s", text);
 	return rc < 0 ? rc : 0;
+}
+
+/* By the fabric's rule if this connection's keys can have it, else by commit. */
+static void plan_durable(const struct pml_fabric *fabric, struct pml_ep *ep)
+{
+	/* No device is known that lets a memory window be flushed through. */
+	bool can_flush = ep->plan.method != PML_BY_WINDOW && ep->ops->ep_can_flush(ep);
+	bool is_had = fabric->durable_rule == PML_DURABLE_BY_READ ||
+		      (fabric->durable_rule == PML_DURABLE_BY_FLUSH && can_flush);
+	ep->durable_rule = is_had ? fabric->durable_rule : PML_DURABLE_BY_COMMIT;
+	ep->persist = fabric->persist;
+	ep->persist_arg = fabric->persist_arg;
+}
+
+int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
+{
+	ep->area = fabric->area;
+	ep->area_bytes = fabric->area_bytes;
+	int err = plan_fence(fabric, ep);
+	if (!err)
+		plan_durable(fabric, ep);
+	return err;
 }
 
 bool pml_transport_in_area(const struct pml_ep *ep, const void *addr, size_t bytes)

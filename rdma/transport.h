@@ -14,6 +14,7 @@
 #define PML_RDMA_TRANSPORT_H
 
 #include "pml/base.h"
+#include "pml/durable.h"
 #include "pml/fence.h"
 
 struct pml_fabric;   /* a listening address, or the client's way to connect */
@@ -36,6 +37,11 @@ enum pml_ep_fence {
 	PML_EP_FENCE_KEY,	 /* invalidate the key alone */
 	PML_EP_FENCE_CONNECTION, /* destroy the connection, then the key */
 };
+
+/* What a key lets the other side do. */
+#define PML_KEY_READ  1u
+#define PML_KEY_WRITE 2u /* also ATOMIC WRITE */
+#define PML_KEY_FLUSH 4u
 
 /* ---- server side -------------------------------------------------------- */
 
@@ -67,6 +73,20 @@ int pml_fabric_set_fence(struct pml_fabric *fabric, enum pml_fence_choice choice
 			 const struct pml_verdicts *verdicts, char *ret_text) PML_MUST_CHECK;
 /* For measuring: this plan, on any device, whatever is known of it.  Before accept. */
 void pml_fabric_force_fence(struct pml_fabric *fabric, const struct pml_fence_plan *plan);
+/*
+ * pml_fabric_set_durable() - by which rule writes become durable over this fabric
+ * @persist: makes a range of the probed memory durable, for the fabric that plays the device
+ *           itself; any thread.  NULL: the memory cannot be made durable that way, so the
+ *           server has to be asked (PML_DURABLE_BY_COMMIT)
+ * @ret_text: PML_REASON_BYTES; what was chosen, or why not, in words
+ *
+ * After pml_fabric_probe(), before the first accept; without it: by commit.  A connection
+ * whose device or fence does not offer the rule falls back to commit: pml_ep_durable_rule().
+ * Returns 0, or -EOPNOTSUPP: asked for one rule that this device or memory does not have.
+ */
+typedef void pml_persist_fn(void *arg, const void *addr, size_t bytes);
+int pml_fabric_set_durable(struct pml_fabric *fabric, enum pml_durable_choice choice,
+			   pml_persist_fn *persist, void *arg, char *ret_text) PML_MUST_CHECK;
 /* Waits for a client.  -ETIMEDOUT; -ESHUTDOWN after pml_fabric_shutdown(). */
 int pml_fabric_accept(struct pml_fabric *fabric, int timeout_ms,
 		      struct pml_ep **ret_ep) PML_MUST_CHECK;
@@ -75,7 +95,7 @@ void pml_fabric_close(struct pml_fabric *fabric);
 
 /*
  * pml_key_new() - grant remote access to exactly @bytes at @addr over this connection (I6)
- * @for_write: remote write and nothing else; otherwise remote read and nothing else
+ * @rights: of PML_KEY_, and nothing else; PML_KEY_FLUSH where the connection's rule is by FLUSH
  * Everything that the fence needs is reserved here (I7).
  *
  *   -ENOTCONN   the connection has ended
@@ -85,8 +105,8 @@ void pml_fabric_close(struct pml_fabric *fabric);
  *   -ENOSPC     this connection has as many keys as it may have
  *   -errno      of the device: no memory, no more regions or windows
  */
-int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, bool for_write, uint32_t *ret_rkey,
-		struct pml_key **ret_key) PML_MUST_CHECK;
+int pml_key_new(struct pml_ep *ep, void *addr, size_t bytes, unsigned int rights,
+		uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
 
 /*
  * pml_key_fence() - make the key dead, proven (I3)
@@ -108,6 +128,8 @@ int pml_key_fence(struct pml_key *key, enum pml_ep_fence how, bool is_cooperativ
  * to be fenced.  0, or -errno of the device: try again.
  */
 int pml_ep_destroy(struct pml_ep *ep) PML_MUST_CHECK;
+/* How writes through this connection's keys become durable; constant. */
+enum pml_durable_rule pml_ep_durable_rule(const struct pml_ep *ep);
 /* The device of a connection. */
 void pml_ep_device(const struct pml_ep *ep, struct pml_fence_device *ret_device);
 
@@ -121,18 +143,33 @@ int pml_local_mr_new(struct pml_ep *ep, void *buf, size_t bytes,
 		     struct pml_local_mr **ret_mr) PML_MUST_CHECK;
 void pml_local_mr_free(struct pml_local_mr *mr);
 
+enum pml_data_kind {
+	PML_DATA_READ,
+	PML_DATA_WRITE,
+	PML_DATA_FLUSH,	       /* makes durable what earlier writes have placed in the range */
+	PML_DATA_ATOMIC_WRITE, /* eight aligned bytes: all of them are seen, or none */
+};
+#define PML_ATOMIC_WRITE_BYTES 8u
+
+/* Which of the last two this connection can post, of PML_EP_CAN_; constant. */
+#define PML_EP_CAN_FLUSH	1u
+#define PML_EP_CAN_ATOMIC_WRITE 2u
+unsigned int pml_ep_can(const struct pml_ep *ep);
+
 struct pml_data_op {
-	struct pml_local_mr *mr;
-	void *buf;	/* inside mr */
-	uint32_t bytes; /* 1 to PML_DATA_BYTES_MAX */
-	uint64_t remote_addr;
+	enum pml_data_kind kind;
+	struct pml_local_mr *mr; /* FLUSH: NULL */
+	void *buf;		 /* inside mr */
+	uint32_t bytes;		 /* 1 to PML_DATA_BYTES_MAX; ATOMIC WRITE: 8 */
+	uint64_t remote_addr;	 /* ATOMIC WRITE: a multiple of 8 */
 	uint32_t rkey;
-	bool is_write;
 	uint64_t cookie; /* comes back in the completion */
 };
 /*
- * Queues a one-sided operation.  -EAGAIN: PML_DATA_DEPTH in flight; -ENOTCONN.
- * A write completes when the remote side has placed the bytes (not: made them durable).
+ * Queues a one-sided operation.  -EAGAIN: PML_DATA_DEPTH in flight; -ENOTCONN; -EOPNOTSUPP:
+ * of a kind that pml_ep_can() does not have.
+ * A write completes when the remote side has placed the bytes (not: made them durable).  One
+ * connection's operations take effect in the order in which they were posted.
  */
 int pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op) PML_MUST_CHECK;
 

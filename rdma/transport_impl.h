@@ -22,11 +22,15 @@ struct pml_transport_ops {
 		      char *ret_reason);
 	uint16_t (*port)(const struct pml_fabric *fabric);
 	int (*probe)(struct pml_fabric *fabric, void *base, size_t bytes, char *ret_reason);
+	/* Has the device a FLUSH for the probed memory?  With a wildcard address: any device. */
+	bool (*can_flush)(struct pml_fabric *fabric);
+	/* The same of the device of a connection. */
+	bool (*ep_can_flush)(const struct pml_ep *ep);
 	int (*accept)(struct pml_fabric *fabric, int timeout_ms, struct pml_ep **ret_ep);
 	void (*shutdown)(struct pml_fabric *fabric);
 	void (*close_fabric)(struct pml_fabric *fabric);
 
-	int (*key_new)(struct pml_ep *ep, void *addr, size_t bytes, bool for_write,
+	int (*key_new)(struct pml_ep *ep, void *addr, size_t bytes, unsigned int rights,
 		       uint32_t *ret_rkey, struct pml_key **ret_key);
 	int (*key_fence)(struct pml_key *key, enum pml_ep_fence how);
 	int (*destroy)(struct pml_ep *ep);
@@ -62,6 +66,9 @@ struct pml_fabric {
 	struct pml_verdicts *verdicts; /* NULL: none */
 	bool is_forced;
 	struct pml_fence_plan forced;
+	enum pml_durable_rule durable_rule; /* 0: not set, by commit */
+	pml_persist_fn *persist;	    /* NULL: none */
+	void *persist_arg;
 };
 
 struct pml_ep {
@@ -71,6 +78,11 @@ struct pml_ep {
 	void *area;
 	size_t area_bytes;
 	struct pml_fence_plan plan;
+	enum pml_durable_rule durable_rule;
+	pml_persist_fn *persist;
+	void *persist_arg;
+	/* Both sides: PML_EP_CAN_; constant once the endpoint is handed out. */
+	unsigned int can;
 };
 
 struct pml_key {

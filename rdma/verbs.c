@@ -186,23 +186,29 @@ static void explain_probe(char *ret_reason, int err)
 	}
 }
 
-/* Registers as a write lease would, and takes it back.  0 or an errno value. */
-static int try_register(struct ibv_context *verbs, void *mem, size_t bytes)
+/*
+ * Registers as a write lease would, and takes it back.  0 or an errno value.
+ * @more: IBV_ACCESS_ besides those for remote writing
+ */
+static int try_register(struct ibv_context *verbs, void *mem, size_t bytes, unsigned int more)
 {
 	struct ibv_pd *pd = ibv_alloc_pd(verbs);
 	if (!pd)
 		return errno;
-	struct ibv_mr *mr = ibv_reg_mr(pd, mem, PML_MIN(bytes, PROBE_BYTES_MAX),
-				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+	struct ibv_mr *mr =
+		ibv_reg_mr(pd, mem, PML_MIN(bytes, PROBE_BYTES_MAX),
+			   (int)(IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | more));
 	int rc = mr ? ibv_dereg_mr(mr) : errno;
 	(void)ibv_dealloc_pd(pd);
 	return rc;
 }
 
-static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *ret_reason)
+/* On the fabric's device; listening on a wildcard address any device will tell. */
+static int try_on_device(struct verbs_fabric *fabric,
+			 int (*try)(struct ibv_context *verbs, void *mem, size_t bytes), void *mem,
+			 size_t bytes)
 {
-	struct ibv_context *verbs = fabric_of(base)->id->verbs;
-	/* Listening on a wildcard address: any device will tell. */
+	struct ibv_context *verbs = fabric->id->verbs;
 	struct ibv_context **all = NULL;
 	int count = 0;
 	if (!verbs) {
@@ -210,13 +216,43 @@ static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *r
 		if (all && count > 0)
 			verbs = all[0];
 	}
-	int rc = verbs ? try_register(verbs, mem, bytes) : ENODEV;
+	int rc = verbs ? try(verbs, mem, bytes) : ENODEV;
 	if (all)
 		rdma_free_devices(all);
+	return rc;
+}
+
+static int try_for_writing(struct ibv_context *verbs, void *mem, size_t bytes)
+{
+	return try_register(verbs, mem, bytes, 0);
+}
+
+static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *ret_reason)
+{
+	int rc = try_on_device(fabric_of(base), try_for_writing, mem, bytes);
 	if (rc == 0)
 		return 0;
 	explain_probe(ret_reason, rc);
 	return -EOPNOTSUPP;
+}
+
+/* A device may have FLUSH and refuse it for memory that is not persistent. */
+static int try_for_flushing(struct ibv_context *verbs, void *mem, size_t bytes)
+{
+	if (!(pml_verbs_can(verbs) & PML_EP_CAN_FLUSH))
+		return EOPNOTSUPP;
+	return try_register(verbs, mem, bytes, pml_verbs_flush_access());
+}
+
+static bool verbs_can_flush(struct pml_fabric *base)
+{
+	return try_on_device(fabric_of(base), try_for_flushing, base->area, base->area_bytes) == 0;
+}
+
+static bool verbs_ep_can_flush(const struct pml_ep *base)
+{
+	const struct pml_verbs_ep *ep = (const struct pml_verbs_ep *)base; /* its first member */
+	return pml_verbs_can(ep->id->verbs) & PML_EP_CAN_FLUSH;
 }
 
 /* ---- devices ------------------------------------------------------------ */
@@ -602,6 +638,8 @@ const struct pml_transport_ops pml_verbs_ops = {
 	.listen = verbs_listen,
 	.port = verbs_port,
 	.probe = verbs_probe,
+	.can_flush = verbs_can_flush,
+	.ep_can_flush = verbs_ep_can_flush,
 	.accept = verbs_accept,
 	.shutdown = verbs_shutdown,
 	.close_fabric = verbs_close_fabric,

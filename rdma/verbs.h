@@ -109,8 +109,22 @@ int pml_verbs_destroy_qp(struct pml_verbs_ep *ep) PML_MUST_CHECK;
 /* Frees what pml_verbs_destroy() has left of them. */
 void pml_verbs_forget_windows(struct pml_verbs_ep *ep);
 
+/*
+ * verbs_flush.c, or verbs_noflush.c where rdma-core's headers do not know FLUSH and ATOMIC
+ * WRITE: what there is of them.
+ */
+/* What the device's queue pairs can post, PML_EP_CAN_. */
+unsigned int pml_verbs_can(struct ibv_context *verbs);
+/* For registrations that FLUSH may be used through. */
+unsigned int pml_verbs_flush_access(void);
+/* For ibv_qp_init_attr_ex.send_ops_flags, of what pml_verbs_can() said. */
+uint64_t pml_verbs_send_ops(unsigned int can);
+/* With sq_lock: posts one, signaled.  0 or an errno value.  Assumes: it can. */
+int pml_verbs_post_more_locked(struct pml_verbs_ep *ep, const struct pml_data_op *op,
+			       uint64_t wr_id) PML_MUST_CHECK;
+
 /* transport.h on an endpoint */
-int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int rights,
 		      uint32_t *ret_rkey, struct pml_key **ret_key) PML_MUST_CHECK;
 int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how) PML_MUST_CHECK;
 int pml_verbs_destroy(struct pml_ep *base) PML_MUST_CHECK;

@@ -296,26 +296,40 @@ int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes, int timeo
 	}
 }
 
-int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op)
+/* With sq_lock. */
+static int post_op_locked(struct pml_verbs_ep *ep, const struct pml_data_op *op, uint64_t wr_id)
 {
-	struct pml_verbs_ep *ep = ep_of(base);
+	if (op->kind == PML_DATA_FLUSH || op->kind == PML_DATA_ATOMIC_WRITE) {
+		if (atomic_load(&ep->is_dead) || !ep->has_qp)
+			return -ENOTCONN;
+		if (pml_verbs_post_more_locked(ep, op, wr_id) == 0)
+			return 0;
+		pml_verbs_ep_end(ep);
+		return -ENOTCONN;
+	}
 	struct ibv_sge sge = {
 		.addr = (uintptr_t)op->buf,
 		.length = op->bytes,
 		.lkey = PML_CONTAINER_OF(op->mr, struct verbs_local_mr, base)->mr->lkey,
 	};
 	struct ibv_send_wr wr = {
+		.wr_id = wr_id,
 		.sg_list = &sge,
 		.num_sge = 1,
-		.opcode = op->is_write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
+		.opcode = op->kind == PML_DATA_WRITE ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
 		.wr.rdma.remote_addr = op->remote_addr,
 		.wr.rdma.rkey = op->rkey,
 	};
+	return pml_verbs_post_locked(ep, &wr);
+}
+
+int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op)
+{
+	struct pml_verbs_ep *ep = ep_of(base);
 	pthread_mutex_lock(&ep->sq_lock);
 	int err = -EAGAIN;
 	if (ep->ops_posted - ep->ops_collected < PML_DATA_DEPTH) {
-		wr.wr_id = ep->ops_posted;
-		err = pml_verbs_post_locked(ep, &wr);
+		err = post_op_locked(ep, op, ep->ops_posted);
 	} else if (atomic_load(&ep->is_dead)) {
 		err = -ENOTCONN;
 	}
@@ -589,7 +603,9 @@ static int make_queues(struct pml_verbs_ep *ep)
 	ep->recv_cq = ibv_create_cq(verbs, PML_MSG_DEPTH, NULL, ep->recv_channel, 0);
 	if (!ep->send_cq || !ep->recv_cq)
 		return -errno;
-	struct ibv_qp_init_attr attr = {
+	struct ibv_qp_init_attr_ex attr = {
+		.comp_mask = IBV_QP_INIT_ATTR_PD,
+		.pd = ep->pd,
 		.send_cq = ep->send_cq,
 		.recv_cq = ep->recv_cq,
 		.cap = {.max_send_wr = (uint32_t)send_depth,
@@ -598,7 +614,13 @@ static int make_queues(struct pml_verbs_ep *ep)
 			.max_recv_sge = 1},
 		.qp_type = IBV_QPT_RC,
 	};
-	if (rdma_create_qp(ep->id, ep->pd, &attr))
+	/* Only a client posts them; a queue pair for them may be one of another kind. */
+	ep->base.can = ep->is_server ? 0 : pml_verbs_can(verbs);
+	if (ep->base.can) {
+		attr.comp_mask |= IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+		attr.send_ops_flags = pml_verbs_send_ops(ep->base.can);
+	}
+	if (rdma_create_qp_ex(ep->id, &attr))
 		return -errno;
 	ep->has_qp = true;
 	return 0;

@@ -314,16 +314,27 @@ void pml_verbs_forget_windows(struct pml_verbs_ep *ep)
 
 /* ---- making keys -------------------------------------------------------- */
 
+static unsigned int access_of(unsigned int rights)
+{
+	unsigned int access = 0;
+	if (rights & PML_KEY_READ)
+		access |= IBV_ACCESS_REMOTE_READ;
+	if (rights & PML_KEY_WRITE)
+		access |= IBV_ACCESS_REMOTE_WRITE;
+	if (rights & PML_KEY_FLUSH)
+		access |= pml_verbs_flush_access();
+	return access;
+}
+
 static int bind_window(struct pml_verbs_ep *ep, struct pml_verbs_window *w, void *addr,
-		       size_t bytes, bool for_write, uint32_t *ret_rkey)
+		       size_t bytes, unsigned int rights, uint32_t *ret_rkey)
 {
 	uint64_t deadline_ns = pml_transport_deadline_ns(WINDOW_MS);
 	struct ibv_send_wr wr = {
 		.opcode = IBV_WR_BIND_MW,
 		.bind_mw.bind_info = {.addr = (uintptr_t)addr,
 				      .length = bytes,
-				      .mw_access_flags = for_write ? IBV_ACCESS_REMOTE_WRITE
-								   : IBV_ACCESS_REMOTE_READ},
+				      .mw_access_flags = access_of(rights)},
 	};
 	int err = post(ep, w, &wr, deadline_ns);
 	if (!err)
@@ -342,7 +353,7 @@ static int bind_window(struct pml_verbs_ep *ep, struct pml_verbs_window *w, void
 }
 
 static int new_window_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *addr,
-			  bool for_write, uint32_t *ret_rkey)
+			  unsigned int rights, uint32_t *ret_rkey)
 {
 	if (!pml_transport_in_area(&ep->base, addr, key->bytes))
 		return -EINVAL;
@@ -351,7 +362,7 @@ static int new_window_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *
 	pthread_mutex_unlock(&ep->key_lock);
 	if (err)
 		return err;
-	err = bind_window(ep, key->window, addr, key->bytes, for_write, ret_rkey);
+	err = bind_window(ep, key->window, addr, key->bytes, rights, ret_rkey);
 	if (err) {
 		/*
 		 * It may be bound yet, and a key that nobody knows can be guessed.  Where not
@@ -367,19 +378,18 @@ static int new_window_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *
 }
 
 static int new_region_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *addr,
-			  bool for_write, uint32_t *ret_rkey)
+			  unsigned int rights, uint32_t *ret_rkey)
 {
 	/* Remote write needs local write.  ibv_reg_mr(3) */
-	key->mr = ibv_reg_mr(ep->pd, addr, key->bytes,
-			     for_write ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE
-				       : IBV_ACCESS_REMOTE_READ);
+	unsigned int local = rights & PML_KEY_WRITE ? IBV_ACCESS_LOCAL_WRITE : 0;
+	key->mr = ibv_reg_mr(ep->pd, addr, key->bytes, (int)(local | access_of(rights)));
 	if (!key->mr)
 		return -errno;
 	*ret_rkey = key->mr->rkey;
 	return 0;
 }
 
-int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_write,
+int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int rights,
 		      uint32_t *ret_rkey, struct pml_key **ret_key)
 {
 	struct pml_verbs_ep *ep = ep_of(base);
@@ -391,8 +401,8 @@ int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, bool for_wr
 	key->base.ep = base;
 	key->bytes = bytes;
 	int err = base->plan.method == PML_BY_WINDOW
-			  ? new_window_key(ep, key, addr, for_write, ret_rkey)
-			  : new_region_key(ep, key, addr, for_write, ret_rkey);
+			  ? new_window_key(ep, key, addr, rights, ret_rkey)
+			  : new_region_key(ep, key, addr, rights, ret_rkey);
 	if (err) {
 		free(key);
 		return err;

@@ -15,7 +15,7 @@
 #include "pml/base.h"
 
 #define PML_WIRE_MAGIC	 0x314c4d50u /* "PML1" */
-#define PML_WIRE_VERSION 2u
+#define PML_WIRE_VERSION 3u
 
 enum pml_wire_type {
 	PML_WIRE_HELLO = 1,
@@ -139,17 +139,13 @@ struct pml_wire_auth_reply {
 	struct pml_wire_attr root; /* of the export */
 	uint32_t path_bytes;	   /* so many of the path in hello lead to the root */
 	uint32_t term_ms;
-	uint32_t durability; /* PML_WIRE_DURABLE_; the best that a lease may state */
+	uint32_t durability; /* enum pml_durable_rule; the best that a lease may state */
 	uint32_t flags;	     /* PML_WIRE_SESSION_ */
 	uint32_t credits;    /* requests that may wait for their replies, at least 1 */
 	uint32_t reserved;
 	uint64_t max_lease_bytes;
 };
 #define PML_WIRE_SESSION_READ_ONLY 1u
-/* When written bytes are durable. */
-#define PML_WIRE_DURABLE_COMMIT 1u /* the server flushes them at COMMIT */
-#define PML_WIRE_DURABLE_READ	2u /* when a later read of them has completed */
-#define PML_WIRE_DURABLE_FLUSH	3u /* when a FLUSH of them has completed */
 
 struct pml_wire_empty { /* RENEW, STATFS; replies of unlink, rename, return, commit, renew */
 	struct pml_wire_header h;
@@ -300,8 +296,10 @@ struct pml_wire_lease_reply { /* of lease and downgrade; tail: nsegments segment
 	uint64_t file_size;
 	uint32_t term_ms;
 	uint32_t nsegments;
-	uint32_t durability; /* PML_WIRE_DURABLE_ */
+	uint32_t durability; /* enum pml_durable_rule */
 	uint32_t reserved;
+	/* Of a write lease: behind it only a commit makes blocks hold what was written. */
+	uint64_t written_end_byte;
 };
 
 struct pml_wire_return { /* also ACK and DOWNGRADE */

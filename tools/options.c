@@ -329,6 +329,17 @@ static int set_fence_method(enum pml_fence_choice *choice, const char *value, ch
 	return err;
 }
 
+static int set_remote_durability(enum pml_durable_choice *choice, const char *value,
+				 char *ret_reason)
+{
+	int err = pml_durable_choice_parse(value, choice);
+	if (err)
+		(void)snprintf(ret_reason, PML_REASON_BYTES,
+			       "remote_durability is auto, commit, read or flush, not \"%.80s\"",
+			       value);
+	return err;
+}
+
 /* ---- one option --------------------------------------------------------- */
 
 static int set_flag(struct pml_mount_options *options, const char *name)
@@ -378,6 +389,8 @@ static int set_value(struct pml_mount_options *options, const char *name, const 
 		return set_fence_method(&options->fence_method, value, ret_reason);
 	if (strcmp(name, "fence_verdicts") == 0)
 		return set_file(options->fence_verdicts, name, value, ret_reason);
+	if (strcmp(name, "remote_durability") == 0)
+		return set_remote_durability(&options->remote_durability, value, ret_reason);
 	if (strcmp(name, "max_connections") == 0)
 		return set_connections(&options->max_connections, 1, name, value, ret_reason);
 	if (strcmp(name, "max_host_connections") == 0)
@@ -481,6 +494,8 @@ static const char *fixed_difference(const struct pml_mount_options *a,
 		return "max_connections or max_host_connections";
 	if (a->fence_method != b->fence_method || strcmp(a->fence_verdicts, b->fence_verdicts) != 0)
 		return "fence_method or fence_verdicts";
+	if (a->remote_durability != b->remote_durability)
+		return "remote_durability";
 	if (a->local_leases != b->local_leases)
 		return "local_leases";
 	return a->poison_freed != b->poison_freed ? "poison" : NULL;

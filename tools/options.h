@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "pml/base.h"
+#include "pml/durable.h"
 #include "pml/fence.h"
 #include "pml/lease.h"
 
@@ -55,6 +56,7 @@ struct pml_mount_options {
 	uint32_t max_connections; /* 0: the default */
 	uint32_t max_host_connections;
 	enum pml_fence_choice fence_method;
+	enum pml_durable_choice remote_durability;
 	char fence_verdicts[PML_OPTION_BYTES]; /* "": PML_VERDICTS_PATH */
 
 	/* What was set of the lease configuration; the rest has defaults of the device. */

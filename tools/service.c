@@ -119,6 +119,7 @@ static bool server_args(const struct pml_service *service, const struct pml_moun
 		.access = service->access,
 		.fence = options->fence_method,
 		.verdicts = options->fence_verdicts[0] ? options->fence_verdicts : NULL,
+		.durable = options->remote_durability,
 	};
 	return true;
 }

@@ -534,6 +534,14 @@ int pml_client_queue_write(struct pml_client_queue *queue, struct pml_client_lea
 			   const struct iovec *iov, int niov, uint64_t first_byte, uint64_t cookie);
 
 /*
+ * Begins to make a range durable, as pml_client_flush(): what had completed of writes when it
+ * was called.  Only from this side: -EOPNOTSUPP where that needs a commit.  Completes like the
+ * others, with the range's bytes.
+ */
+int pml_client_queue_flush(struct pml_client_queue *queue, struct pml_client_lease *lease,
+			   uint64_t first_byte, uint64_t len_bytes, uint64_t cookie);
+
+/*
  * pml_client_queue_wait() - take completions
  * @max: room in @ret
  * @timeout_ms: how long to wait for the first one; 0: only look; < 0: without a limit, which
@@ -553,6 +561,18 @@ void pml_client_queue_free(struct pml_client_queue *queue);
 /* ---- durability, and a benchmark ------------------------------------------ */
 
 /*
+ * By which rule what is written under a lease becomes durable; 0 of a read lease.  The server
+ * chooses what its device and memory offer (mount.pmemleasefs(8), remote_durability); where
+ * this side's device does not go along it is by commit.
+ */
+enum {
+	PML_CLIENT_DURABLE_BY_COMMIT = 1, /* the server flushes, in a request */
+	PML_CLIENT_DURABLE_BY_READ = 2,	  /* this side reads behind its writes */
+	PML_CLIENT_DURABLE_BY_FLUSH = 3,  /* this side's device sends FLUSH behind its writes */
+};
+int pml_client_lease_durability(const struct pml_client_lease *lease);
+
+/*
  * Makes a written range durable and visible to everybody; the file's size is then at
  * least @new_size_bytes (0: as it was).
  *   -EINVAL  outside the lease, or not a write lease
@@ -563,6 +583,29 @@ void pml_client_queue_free(struct pml_client_queue *queue);
  */
 int pml_client_commit(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes,
 		      uint64_t new_size_bytes);
+
+/*
+ * pml_client_flush() - make a written range durable, and not more than that
+ *
+ * For those who write the same bytes again and again, as a log or a database does: by FLUSH or
+ * by a read it takes one round trip and nothing of the server's processor.  Programs on the
+ * server that remember the file see what is new, and its times change, only after a commit, or
+ * when the lease was returned.  Where it cannot be done from this side it is a commit; a range
+ * that reaches behind the file's end is committed too, and the file grows to its end.
+ * Covers writes that had completed when it was called.  Errors as pml_client_commit().
+ */
+int pml_client_flush(struct pml_client_lease *lease, uint64_t first_byte, uint64_t len_bytes);
+
+/*
+ * pml_client_write_atomic() - write eight bytes, all of them or none
+ * @first_byte: in the file, a multiple of 8, inside the write lease
+ *
+ * Who reads meanwhile, and a power failure, find the eight bytes of before or of after.  Takes
+ * effect behind all that has completed; durable by a flush or commit, as other writes.
+ *   -EOPNOTSUPP  the network device, its driver or rdma-core has no ATOMIC WRITE
+ *   -EINVAL      outside the lease, not a write lease, not a multiple of 8
+ */
+int pml_client_write_atomic(struct pml_client_lease *lease, const void *data, uint64_t first_byte);
 
 /*
  * A stream of equal transfers with @depth in flight, for benchmarks: @count operations

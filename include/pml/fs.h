@@ -675,6 +675,7 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
 /*
  * pml_file_commit() - make a remote writer's bytes durable and visible
  * @new_size_bytes: at least this size afterwards; 0: leave it
+ * @is_durable: the writer has made its bytes durable by itself: they are not flushed here
  * @w: NULL: one that only tries; a refusal is not counted as one
  *
  * The range was pinned for writing by the caller, who keeps it pinned during the call; not
@@ -684,7 +685,7 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment);
  * errors of pml_guard_ops.admit(), and nothing but the flush was done.
  */
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes, struct pml_waiter *w) PML_MUST_CHECK;
+		    uint64_t new_size_bytes, bool is_durable, struct pml_waiter *w) PML_MUST_CHECK;
 
 /*
  * Gives back what a write lease on the range allocated past the end of the file and did
@@ -693,6 +694,12 @@ int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_b
  * be freed now stays with the file.
  */
 void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte);
+
+/*
+ * Flushes a range of the data area's mapping out of the processor's caches, which makes it
+ * durable on a cache-line device (pml_device_info.is_cache_line), on return.  Any thread.
+ */
+void pml_fs_persist(const struct pml_fs *fs, const void *addr, uint64_t bytes);
 
 /* The whole data area's mapping: what a transport may have to register. */
 void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_bytes);

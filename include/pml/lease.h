@@ -137,12 +137,13 @@ enum pml_fence_step {
 /* What a session's transport does for the manager.  @session_arg as in pml_session_new(). */
 struct pml_holder_ops {
 	/*
-	 * Makes a key that reaches exactly this segment over this session's connection,
-	 * in one direction only (I6), and reserves what its fence will need (I7).
+	 * Makes a key that reaches exactly this segment over this session's connection (I6)
+	 * and reserves what its fence will need (I7).  It lets read for a read lease and write
+	 * for a write lease; with @may_read (pml_lease_wish) that may read too.
 	 * Runs in the thread of pml_lease_acquire(), without locks.
 	 */
 	int (*key_new)(void *session_arg, const struct pml_segment *segment, bool for_write,
-		       uint32_t *ret_rkey, void **ret_key);
+		       bool may_read, uint32_t *ret_rkey, void **ret_key);
 
 	/*
 	 * Makes @key dead.  Returns 0 only when no remote access through it can touch or
@@ -274,8 +275,9 @@ struct pml_grant_segment {
 struct pml_grant {
 	uint64_t lease_id; /* never reused while the filesystem is mounted */
 	uint64_t first_byte;
-	uint64_t end_byte;  /* exclusive; may be less than asked */
-	uint64_t file_size; /* at the grant */
+	uint64_t end_byte;    /* exclusive; may be less than asked */
+	uint64_t file_size;   /* at the grant */
+	uint64_t written_end; /* of the range; blocks behind it may read as zeros until a commit */
 	uint32_t term_ms;
 	uint32_t nsegments; /* what lies between segments reads as zeros (read leases only) */
 	struct pml_grant_segment segments[PML_LEASE_SEGMENTS_MAX];
@@ -289,6 +291,7 @@ struct pml_lease_wish {
 	enum pml_lease_mode mode;
 	bool is_shared;	     /* beside leases that asked for it too, whatever their modes */
 	bool is_unbreakable; /* what needs its range fails with EBUSY; it is never recalled */
+	bool may_read;	     /* a write lease whose holder is allowed to read the file as well */
 };
 
 /*
@@ -364,7 +367,7 @@ int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session,
  */
 int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
 		     uint64_t first_byte, uint64_t len_bytes, uint64_t new_size_bytes,
-		     struct pml_waiter *w) PML_MUST_CHECK;
+		     bool is_durable, struct pml_waiter *w) PML_MUST_CHECK;
 
 /* ---- seeing ------------------------------------------------------------- */
 

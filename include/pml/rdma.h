@@ -12,6 +12,7 @@
 #endif
 
 #include "pml/base.h"
+#include "pml/durable.h"
 #include "pml/fence.h"
 #include "pml/fs.h"
 #include "pml/lease.h"
@@ -93,6 +94,7 @@ struct pml_server_args {
 	struct pml_server_hooks hooks;
 	enum pml_fence_choice fence;
 	const char *verdicts; /* file of what was measured of fences; NULL: PML_VERDICTS_PATH */
+	enum pml_durable_choice durable;
 };
 
 /*
@@ -100,7 +102,8 @@ struct pml_server_args {
  * @ret_reason: PML_REASON_BYTES; a line that names the address and the remedy
  *
  *   -EPERM       not a loopback address, and clients need prove nothing
- *   -EOPNOTSUPP  the device's memory cannot be registered (ret_reason says why)
+ *   -EOPNOTSUPP  the device's memory cannot be registered, or has no fence, or not the rule of
+ *                durability that was asked for (ret_reason says why)
  *   -errno       of the failing call
  */
 int pml_server_start(const struct pml_server_args *args, struct pml_server **ret_server,

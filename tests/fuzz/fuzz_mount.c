@@ -115,7 +115,7 @@ static void change_file(struct pml_fs *fs, struct pml_inode *inode, unsigned int
 	(void)!pml_file_allocate(inode, 0, 1u << 20, 8192, NULL);
 	if (pml_file_pin(inode, 0, 8192, PML_PIN_WRITE, segment, PML_ARRAY_LEN(segment), &n,
 			 &end) == 0) {
-		(void)!pml_file_commit(inode, 0, end, end, NULL);
+		(void)!pml_file_commit(inode, 0, end, end, false, NULL);
 		while (n-- > 0) {
 			struct pml_segment s = segment[n];
 			pml_fs_unpin(fs, &s);

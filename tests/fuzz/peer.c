@@ -85,7 +85,7 @@ void peer_post(struct peer *peer, const struct peer_access *a)
 					 .bytes = a->bytes,
 					 .remote_addr = a->addr,
 					 .rkey = a->rkey,
-					 .is_write = a->is_write,
+					 .kind = a->is_write ? PML_DATA_WRITE : PML_DATA_READ,
 					 .cookie = slot};
 	op->is_posted = pml_ep_post(peer->ep, &data) == 0;
 }

@@ -48,7 +48,8 @@ static uint32_t new_key(struct played *p, uint64_t first_byte, uint64_t len_byte
 	fence(key);
 	key->lease_id = p->last_lease;
 	if (first_byte >= PLAYED_BYTES || len_bytes > PLAYED_BYTES - first_byte ||
-	    pml_key_new(p->ep, p->memory + first_byte, len_bytes, for_write, &rkey, &key->key)) {
+	    pml_key_new(p->ep, p->memory + first_byte, len_bytes,
+			for_write ? PML_KEY_WRITE : PML_KEY_READ, &rkey, &key->key)) {
 		key->key = NULL;
 		return 0;
 	}
@@ -153,7 +154,7 @@ static size_t make_grant(struct played *p, const union pml_message *request,
 		m->first_byte++, m->end_byte++;
 	m->file_size = PLAYED_BYTES;
 	m->term_ms = terms[n % PML_ARRAY_LEN(terms)];
-	m->durability = PML_WIRE_DURABLE_COMMIT;
+	m->durability = PML_DURABLE_BY_COMMIT;
 	return add_segments(p, reply, is_new && request->lease.mode == PML_LEASE_WRITE);
 }
 
@@ -164,7 +165,7 @@ static size_t make_auth(struct played *p, union pml_message *reply)
 	uint8_t n = script_byte(&p->script);
 	m->root = (struct pml_wire_attr){.handle = {.ino = 1}, .mode = S_IFDIR | 0755u};
 	m->term_ms = terms[n % PML_ARRAY_LEN(terms)];
-	m->durability = PML_WIRE_DURABLE_COMMIT;
+	m->durability = PML_DURABLE_BY_COMMIT;
 	m->credits = 1 + n;
 	m->max_lease_bytes = n == 255 ? UINT64_MAX : 1 << 20;
 	return sizeof(*m);

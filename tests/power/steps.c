@@ -247,7 +247,7 @@ static int store_and(const struct stepper *s, struct pml_inode *inode, const str
 	store_remotely(s, step);
 	return step->op == STEP_SYNC
 		       ? pml_file_sync(inode)
-		       : pml_file_commit(inode, step->at, step->bytes, step->to, NULL);
+		       : pml_file_commit(inode, step->at, step->bytes, step->to, false, NULL);
 }
 
 static void unpin(struct stepper *s)

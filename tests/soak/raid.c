@@ -230,7 +230,7 @@ static int touch(struct raider *r, const struct pml_wire_segment *seg, bool is_w
 				       .bytes = bytes,
 				       .remote_addr = seg->remote_addr,
 				       .rkey = seg->rkey,
-				       .is_write = is_write};
+				       .kind = is_write ? PML_DATA_WRITE : PML_DATA_READ};
 	struct pml_completion done = {.status = -ENOTCONN};
 	int err = pml_ep_post(r->ep, &op);
 	if (!err && pml_ep_poll(r->ep, &done, 1, ANSWER_MS) != 1)

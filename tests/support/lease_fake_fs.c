@@ -297,7 +297,7 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
 }
 
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes, struct pml_waiter *w)
+		    uint64_t new_size_bytes, bool is_durable, struct pml_waiter *w)
 {
 	struct pml_fs *fs = inode->fs;
 	uint64_t end = (first_byte + len_bytes) / PML_BLOCK_BYTES;

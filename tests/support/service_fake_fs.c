@@ -34,6 +34,9 @@ struct pml_inode {
 struct pml_fs {
 	pthread_mutex_t lock;
 	uint8_t *arena;
+	uint8_t *durable; /* the arena as a power failure would leave it */
+	bool has_pages;	  /* page granularity: nothing to flush from outside */
+	uint64_t flushing_commits;
 	uint32_t pins[FAKE_BLOCKS];
 	bool is_mapped[FAKE_BLOCKS];
 	bool is_fresh[FAKE_BLOCKS]; /* poisoned and never lent since */
@@ -71,6 +74,7 @@ static uint32_t alloc_block(struct pml_fs *fs)
 		fs->is_fresh[block] = false;
 		fs->is_mapped[block] = true;
 		memset(block_addr(fs, block), 0, PML_BLOCK_BYTES);
+		memset(fs->durable + (size_t)block * PML_BLOCK_BYTES, 0, PML_BLOCK_BYTES);
 		return block;
 	}
 	return NO_BLOCK;
@@ -94,6 +98,8 @@ struct pml_fs *fake_fs_new(void)
 	struct pml_fs *fs = calloc(1, sizeof(*fs));
 	fs->arena = mmap(NULL, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fs->durable = mmap(NULL, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	pthread_mutex_init(&fs->lock, NULL);
 	for (uint32_t i = 0; i < FAKE_BLOCKS; i++)
 		poison_if_free(fs, i);
@@ -110,6 +116,7 @@ void fake_fs_free(struct pml_fs *fs)
 	for (uint32_t i = 0; i < FAKE_INODES; i++)
 		free(fs->inodes[i].blocks);
 	munmap(fs->arena, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES);
+	munmap(fs->durable, (size_t)FAKE_BLOCKS * PML_BLOCK_BYTES);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }
@@ -534,12 +541,60 @@ void pml_fs_unpin(struct pml_fs *fs, const struct pml_segment *segment)
 }
 
 int pml_file_commit(struct pml_inode *inode, uint64_t first_byte, uint64_t len_bytes,
-		    uint64_t new_size_bytes, struct pml_waiter *w)
+		    uint64_t new_size_bytes, bool is_durable, struct pml_waiter *w)
 {
-	pthread_mutex_lock(&inode->fs->lock);
+	struct pml_fs *fs = inode->fs;
+	pthread_mutex_lock(&fs->lock);
 	inode->size = PML_MAX(inode->size, new_size_bytes);
-	pthread_mutex_unlock(&inode->fs->lock);
+	for (uint64_t at = first_byte; !is_durable && at < first_byte + len_bytes; at++) {
+		uint32_t block = block_of(inode, at, false);
+		size_t in_arena = (size_t)block * PML_BLOCK_BYTES + at % PML_BLOCK_BYTES;
+		if (block != NO_BLOCK)
+			fs->durable[in_arena] = fs->arena[in_arena];
+	}
+	if (!is_durable)
+		fs->flushing_commits++;
+	pthread_mutex_unlock(&fs->lock);
 	return 0;
+}
+
+void pml_fs_persist(const struct pml_fs *fs, const void *addr, uint64_t bytes)
+{
+	size_t at = (size_t)((const uint8_t *)addr - fs->arena);
+	memcpy(fs->durable + at, fs->arena + at, bytes);
+}
+
+void pml_fs_info(const struct pml_fs *fs, struct pml_device_info *ret_info)
+{
+	*ret_info = (struct pml_device_info){.is_cache_line = !fs->has_pages};
+}
+
+void fake_fs_have_pages(struct pml_fs *fs)
+{
+	fs->has_pages = true;
+}
+
+uint64_t fake_fs_flushing_commits(struct pml_fs *fs)
+{
+	pthread_mutex_lock(&fs->lock);
+	uint64_t n = fs->flushing_commits;
+	pthread_mutex_unlock(&fs->lock);
+	return n;
+}
+
+bool fake_fs_is_durable(struct pml_fs *fs, uint64_t ino, uint64_t first_byte, const void *data,
+			size_t bytes)
+{
+	struct pml_inode *inode = &fs->inodes[ino];
+	bool is_durable = true;
+	pthread_mutex_lock(&fs->lock);
+	for (size_t i = 0; i < bytes && is_durable; i++) {
+		uint32_t block = block_of(inode, first_byte + i, false);
+		size_t at = (size_t)block * PML_BLOCK_BYTES + (first_byte + i) % PML_BLOCK_BYTES;
+		is_durable = block != NO_BLOCK && fs->durable[at] == ((const uint8_t *)data)[i];
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return is_durable;
 }
 
 void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_byte)

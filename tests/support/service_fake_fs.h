@@ -33,6 +33,14 @@ int fake_fs_truncate(struct pml_fs *fs, uint64_t ino, uint64_t size_bytes);
 /* The same, then frees these blocks. */
 int fake_fs_punch(struct pml_fs *fs, uint64_t ino, uint64_t first_block, uint64_t nblocks);
 
+/* From now on the device is one that only msync(2) makes durable. */
+void fake_fs_have_pages(struct pml_fs *fs);
+/* Would a power failure leave these bytes there? */
+bool fake_fs_is_durable(struct pml_fs *fs, uint64_t ino, uint64_t first_byte, const void *data,
+			size_t bytes);
+/* Commits that had the server flush. */
+uint64_t fake_fs_flushing_commits(struct pml_fs *fs);
+
 uint64_t fake_fs_pins(struct pml_fs *fs);
 /* Free blocks whose poison was overwritten. */
 uint64_t fake_fs_stained(struct pml_fs *fs);

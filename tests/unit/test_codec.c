@@ -226,7 +226,7 @@ static void make_auth_reply(struct sample *s)
 	m->root.handle = some_handle;
 	m->root.mode = S_IFDIR | 0755;
 	m->term_ms = 30000;
-	m->durability = PML_WIRE_DURABLE_COMMIT;
+	m->durability = PML_DURABLE_BY_COMMIT;
 	m->credits = 1;
 	m->max_lease_bytes = PML_LEASE_BYTES_MAX;
 }
@@ -239,7 +239,7 @@ static void make_lease_reply(struct sample *s, enum pml_wire_type to)
 	m->first_byte = 4096;
 	m->end_byte = 5 * 4096;
 	m->term_ms = 1000;
-	m->durability = PML_WIRE_DURABLE_FLUSH;
+	m->durability = PML_DURABLE_BY_FLUSH;
 	add_segment(s, 4096, 4096);
 	add_segment(s, 3 * 4096, 8192);
 }

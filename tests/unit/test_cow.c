@@ -365,7 +365,7 @@ static void test_every_operation_lets_them_step_aside(void)
 			CHECK_EQ(clone_at(donor, 0, f, 6, 2), 0);
 			break;
 		default:
-			CHECK_EQ(pml_file_commit(f, 0, BLOCK, 5 * BLOCK, NULL), 0);
+			CHECK_EQ(pml_file_commit(f, 0, BLOCK, 5 * BLOCK, false, NULL), 0);
 		}
 		CHECK_EQ(nrefused, 0);
 		CHECK_EQ(block_of(f, 4), tail);

@@ -49,15 +49,16 @@ struct held_key {
 	struct pml_segment segment;
 };
 
-static int key_new(void *arg, const struct pml_segment *segment, bool for_write, uint32_t *ret_rkey,
-		   void **ret_key)
+static int key_new(void *arg, const struct pml_segment *segment, bool for_write, bool may_read,
+		   uint32_t *ret_rkey, void **ret_key)
 {
 	struct held_key *held = calloc(1, sizeof(*held));
 	if (!held)
 		return -ENOMEM;
 	held->segment = *segment;
 	int err = pml_key_new(rig.server, rig.memory + segment->block * PML_BLOCK_BYTES,
-			      segment->len_bytes, for_write, ret_rkey, &held->key);
+			      segment->len_bytes, for_write ? PML_KEY_WRITE : PML_KEY_READ,
+			      ret_rkey, &held->key);
 	if (err) {
 		free(held);
 		return err;
@@ -193,7 +194,7 @@ static void *write_main(void *arg)
 				 .bytes = LEASE_BYTES,
 				 .remote_addr = rig.addr,
 				 .rkey = rig.rkey,
-				 .is_write = true};
+				 .kind = PML_DATA_WRITE};
 	for (int n = 0; n >= 0;) {
 		while (!rig.must_stop && in_flight < DEPTH && pml_ep_post(rig.client, &op) == 0)
 			in_flight++;

@@ -482,7 +482,7 @@ static void test_a_write_pin_owns_and_zeroes_its_blocks(void)
 		    seg[i].first_byte + seg[i].len_bytes > 5 * 4096)
 			memset(seg[i].addr + (5 * 4096 - seg[i].first_byte), 'N', 4096);
 	CHECK(fs_pool_holds(f, 0, 'a', 4096));
-	CHECK_EQ(pml_file_commit(g, 0, 6 * 4096, 5 * 4096 + 1000, NULL), 0);
+	CHECK_EQ(pml_file_commit(g, 0, 6 * 4096, 5 * 4096 + 1000, false, NULL), 0);
 	CHECK_EQ(pml_inode_size(g), 5 * 4096 + 1000);
 	CHECK(fs_pool_holds(g, 0, 'W', 4096));
 	CHECK(fs_pool_holds(g, 2 * 4096 + 50, 0, 3 * 4096 - 50));
@@ -621,15 +621,15 @@ static void test_I4_a_growing_commit_asks_before_it_moves_a_shared_last_block(vo
 
 	pml_fs_set_guard(pool.fs, &fake_ops, NULL);
 	fake.answer = -EBUSY;
-	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096, NULL), -EBUSY);
-	CHECK_EQ(pml_file_commit(f, 4096, 4096, 0, NULL), 0); /* moves nothing */
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096, false, NULL), -EBUSY);
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 0, false, NULL), 0); /* moves nothing */
 	CHECK_EQ(pml_inode_size(f), 100);
 	REQUIRE(pml_file_pin(f, 0, 100, false, &again, 1, &n, &end) == 0 && n == 1);
 	CHECK_EQ(again.block, reader.block);
 	pml_fs_unpin(pool.fs, &again);
 
 	fake.answer = 0;
-	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096, NULL), 0);
+	CHECK_EQ(pml_file_commit(f, 4096, 4096, 2 * 4096, false, NULL), 0);
 	pml_fs_set_guard(pool.fs, NULL, NULL);
 	CHECK_EQ(pml_inode_size(f), 2 * 4096);
 	CHECK(fs_pool_holds(f, 0, 'a', 100) && fs_pool_holds(f, 4096, 'w', 4096));
@@ -737,7 +737,7 @@ static void random_remote_write(int i, uint64_t first, uint64_t len)
 			memset(seg[k].addr + (from - seg[k].first_byte), byte, to - from);
 	}
 	if (does_commit) {
-		CHECK_EQ(pml_file_commit(file[i], first, len, first + len, NULL), 0);
+		CHECK_EQ(pml_file_commit(file[i], first, len, first + len, false, NULL), 0);
 		memset(model[i].bytes + first, byte, len);
 		model_grow(&model[i], first + len);
 	}

@@ -46,8 +46,8 @@ static void sleep_us(unsigned int us)
 	nanosleep(&ts, NULL);
 }
 
-static int key_new(void *arg, const struct pml_segment *segment, bool for_write, uint32_t *ret_rkey,
-		   void **ret_key)
+static int key_new(void *arg, const struct pml_segment *segment, bool for_write, bool may_read,
+		   uint32_t *ret_rkey, void **ret_key)
 {
 	struct holder *h = arg;
 	(void)for_write;
@@ -853,18 +853,20 @@ static void test_commit_reaches_the_file_and_is_announced(void)
 	struct pml_grant grant;
 	CHECK_EQ(pml_lease_acquire(mgr, h.session, 1, 0, 4 * BLOCK, PML_LEASE_WRITE, &grant), 0);
 	uint64_t id = grant.lease_id;
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0, NULL), 0);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, BLOCK, BLOCK, 0, false, NULL), 0);
 	CHECK_EQ(fake_fs_commits(fs), 1);
 	CHECK_EQ(changed_hooks, 1);
 	CHECK_EQ(waiting_hooks, 1);
 	CHECK_EQ(changed_first, BLOCK);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0, NULL), -EINVAL);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0, NULL), -ESTALE);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 3 * BLOCK, 2 * BLOCK, 0, false, NULL),
+		 -EINVAL);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id + 1, 0, BLOCK, 0, false, NULL), -ESTALE);
 	fake_fs_set_commit_result(fs, -EIO);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 0, BLOCK, 0, NULL), -EIO);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, id, 0, BLOCK, 0, false, NULL), -EIO);
 	CHECK_EQ(changed_hooks, 1);
 	CHECK_EQ(pml_lease_acquire(mgr, h.session, 2, 0, BLOCK, PML_LEASE_READ, &grant), 0);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, NULL), -EACCES);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, false, NULL),
+		 -EACCES);
 	finish();
 }
 
@@ -1108,7 +1110,7 @@ static void test_a_downgrade_puts_a_read_lease_in_place(void)
 	fake_fs_set_size(fs, 2, BLOCK);
 	h.fail_key_new = 1;
 	CHECK_EQ(pml_lease_downgrade(mgr, h.session, grant.lease_id, &got), -ENOSPC);
-	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, NULL), 0);
+	CHECK_EQ(pml_lease_commit(mgr, h.session, grant.lease_id, 0, BLOCK, 0, false, NULL), 0);
 	CHECK_EQ(stats().downgraded, 1);
 	finish();
 }
@@ -1125,7 +1127,8 @@ static void test_shared_writers_commit_side_by_side(void)
 		CHECK_EQ(pml_lease_request(mgr, h[i].session, &wish, &grant[i]), 0);
 	}
 	for (int i = 0; i < 2; i++)
-		CHECK_EQ(pml_lease_commit(mgr, h[i].session, grant[i].lease_id, 0, BLOCK, 0, NULL),
+		CHECK_EQ(pml_lease_commit(mgr, h[i].session, grant[i].lease_id, 0, BLOCK, 0, false,
+					  NULL),
 			 0);
 	struct pml_lease_view views[2];
 	CHECK_EQ(pml_lease_list(mgr, 0, views, 2), 2);
@@ -1289,7 +1292,7 @@ static void holder_step(struct holder *h, uint64_t *seed, uint64_t *leases)
 		return;
 	}
 	if (random_below(seed, 2)) {
-		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0, NULL);
+		int err = pml_lease_commit(mgr, h->session, *lease, 0, BLOCK, 0, false, NULL);
 		CHECK(err == 0 || err == -ESTALE || err == -EACCES || err == -EINVAL);
 	}
 	if (random_below(seed, 4) == 0) {

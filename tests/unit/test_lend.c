@@ -138,9 +138,10 @@ static void test_two_writers_reach_the_same_blocks_and_commit_in_either_order(vo
 		CHECK_EQ(pml_inode_size(file), 0);
 		for (int i = 0; i < 2; i++) {
 			bool is_first = i == order;
-			CHECK_EQ(is_first ? pml_file_commit(file, 0, 6 * BLOCK, 6 * BLOCK, NULL)
+			CHECK_EQ(is_first ? pml_file_commit(file, 0, 6 * BLOCK, 6 * BLOCK, false,
+							    NULL)
 					  : pml_file_commit(file, 6 * BLOCK, 6 * BLOCK, 12 * BLOCK,
-							    NULL),
+							    false, NULL),
 				 0);
 			/* What the other has not committed reads as zeros, if there is a file. */
 			if (i == 0 && !is_first)
@@ -163,7 +164,7 @@ static void test_a_writer_that_comes_later_keeps_what_the_first_has_written(void
 	lend(&w[0], 0, 4 * BLOCK, PML_PIN_WRITE);
 	store(&w[0], 0, 4 * BLOCK, 'a');
 	lend(&w[1], 0, 4 * BLOCK, PML_PIN_WRITE); /* zeroes nothing */
-	CHECK_EQ(pml_file_commit(file, 0, 4 * BLOCK, 4 * BLOCK, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, 0, 4 * BLOCK, 4 * BLOCK, false, NULL), 0);
 	CHECK(fs_pool_holds(file, 0, 'a', 4 * BLOCK));
 	give_back(&w[0], PML_PIN_WRITE);
 	give_back(&w[1], PML_PIN_WRITE);
@@ -182,8 +183,8 @@ static void test_a_writer_that_comes_later_keeps_the_tail_of_the_last_block(void
 	store(&w[0], 100, 200, 'a');
 	lend(&w[1], 0, BLOCK, PML_PIN_WRITE);
 	store(&w[1], 200, 300, 'b');
-	CHECK_EQ(pml_file_commit(file, 200, 100, 300, NULL), 0);
-	CHECK_EQ(pml_file_commit(file, 100, 100, 200, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, 200, 100, 300, false, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, 100, 100, 200, false, NULL), 0);
 	CHECK_EQ(pml_inode_size(file), 300);
 	CHECK(fs_pool_holds(file, 0, 'x', 100));
 	CHECK(fs_pool_holds(file, 100, 'a', 100));
@@ -212,7 +213,7 @@ static void test_the_trim_of_one_writer_leaves_the_others_blocks(void)
 	pml_auto_free unsigned char *buf = malloc(1 << 20);
 	memset(buf, 'o', 1 << 20);
 	CHECK_EQ(pml_file_write(other, buf, 1 << 20, 0, false, NULL), 0);
-	CHECK_EQ(pml_file_commit(file, 4 * BLOCK, 2 * BLOCK, 6 * BLOCK, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, 4 * BLOCK, 2 * BLOCK, 6 * BLOCK, false, NULL), 0);
 	give_back(&w[1], PML_PIN_WRITE);
 	give_back(&w[2], PML_PIN_WRITE);
 	CHECK_EQ(mapped_blocks(), 2);
@@ -277,7 +278,7 @@ static void test_I4_no_block_moves_when_a_writer_joins_an_owned_reader(void)
 	store(&writer, BLOCK, 3 * BLOCK, 'w');
 	CHECK_EQ(*remote(&reader, BLOCK), 'w');
 	CHECK_EQ(*remote(&second, 3 * BLOCK - 1), 'w');
-	CHECK_EQ(pml_file_commit(file, BLOCK, 2 * BLOCK, 0, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, BLOCK, 2 * BLOCK, 0, false, NULL), 0);
 	CHECK(fs_pool_holds(file, BLOCK, 'w', 2 * BLOCK));
 	CHECK(fs_pool_holds(twin, 0, 's', 2 * BLOCK));
 
@@ -304,7 +305,7 @@ static void test_I4_a_file_that_grows_does_not_move_the_readers_last_block(void)
 	check_unmoved(&reader, &writer);
 	check_no_junk(&writer);
 	store(&writer, 8 * BLOCK + 100, 8 * BLOCK + 200, 'w');
-	CHECK_EQ(pml_file_commit(file, 8 * BLOCK + 100, 100, 8 * BLOCK + 200, NULL), 0);
+	CHECK_EQ(pml_file_commit(file, 8 * BLOCK + 100, 100, 8 * BLOCK + 200, false, NULL), 0);
 	CHECK(fs_pool_holds(file, 8 * BLOCK, 'd', 100));
 	CHECK(fs_pool_holds(file, 8 * BLOCK + 100, 'w', 100));
 	give_back(&reader, PML_PIN_OWNED_READ);
@@ -377,7 +378,7 @@ static void random_writer_step(int i)
 	bool does_commit = random_below(2);
 	memset(committed + first, does_commit ? i + 1 : 0, end - first);
 	if (does_commit)
-		CHECK_EQ(pml_file_commit(file, first, end - first, end, NULL), 0);
+		CHECK_EQ(pml_file_commit(file, first, end - first, end, false, NULL), 0);
 }
 
 static void check_file(void)

@@ -313,7 +313,7 @@ static void answer_auth(struct act *act, struct pml_ep *ep, const union pml_mess
 	union pml_message reply = {.auth_reply = {.root = {.handle = {.ino = 1}},
 						  .path_bytes = act->path_bytes,
 						  .term_ms = 60,
-						  .durability = PML_WIRE_DURABLE_COMMIT,
+						  .durability = PML_DURABLE_BY_COMMIT,
 						  .credits = 1,
 						  .max_lease_bytes = 1 << 20}};
 	if (act->is_echo)

@@ -147,7 +147,7 @@ static void test_foreign_leases_are_out_of_reach(void)
 				       .bytes = sizeof(stolen),
 				       .remote_addr = 0x1000,
 				       .rkey = 0x100,
-				       .is_write = true};
+				       .kind = PML_DATA_WRITE};
 	struct pml_completion done;
 	CHECK_EQ(pml_ep_post(ep, &op), 0);
 	CHECK_EQ(pml_ep_poll(ep, &done, 1, 2000), 1);
@@ -262,7 +262,7 @@ static void answer_auth(struct pml_ep *ep, const union pml_message *request)
 {
 	union pml_message reply = {.auth_reply = {.root = {.handle = {.ino = 1}},
 						  .term_ms = 60000,
-						  .durability = PML_WIRE_DURABLE_COMMIT,
+						  .durability = PML_DURABLE_BY_COMMIT,
 						  .credits = 1,
 						  .max_lease_bytes = 1 << 20}};
 	answer(ep, request, &reply, sizeof(reply.auth_reply), 0);
@@ -331,7 +331,7 @@ static void grant(struct pml_ep *ep, const union pml_message *request, uint64_t 
 						   .first_byte = request->lease.first_byte,
 						   .end_byte = request->lease.first_byte + 4096,
 						   .term_ms = 1000,
-						   .durability = PML_WIRE_DURABLE_COMMIT}};
+						   .durability = PML_DURABLE_BY_COMMIT}};
 	answer(ep, request, &reply, sizeof(reply.lease_reply), 0);
 }
 

@@ -140,7 +140,7 @@ static void test_a_write_that_changes_its_size_is_refused(void)
 	struct pml_key *key;
 	uint32_t rkey;
 	int fd = raw_open(&ep);
-	REQUIRE(pml_key_new(ep, area, 200, true, &rkey, &key) == 0);
+	REQUIRE(pml_key_new(ep, area, 200, PML_KEY_WRITE, &rkey, &key) == 0);
 	struct {
 		struct pml_soft_frame f;
 		uint8_t data[104];
@@ -254,7 +254,7 @@ static void test_a_client_that_stalls_in_a_write_cannot_stall_the_fence(void)
 	uint8_t *area = area_new(0);
 	struct pml_key *key;
 	uint32_t rkey;
-	REQUIRE(pml_key_new(ep, area, PIECE, true, &rkey, &key) == 0);
+	REQUIRE(pml_key_new(ep, area, PIECE, PML_KEY_WRITE, &rkey, &key) == 0);
 	struct pml_soft_frame f;
 	pml_soft_frame_init(&f, PML_SOFT_WRITE);
 	f.bytes = f.op_bytes = PIECE;
@@ -305,7 +305,7 @@ static void test_a_client_that_reads_nothing_cannot_stall_fence_or_sender(void)
 	uint8_t *area = area_new(0);
 	struct pml_key *key;
 	uint32_t rkey;
-	REQUIRE(pml_key_new(ep, area, AREA, false, &rkey, &key) == 0);
+	REQUIRE(pml_key_new(ep, area, AREA, PML_KEY_READ, &rkey, &key) == 0);
 	struct pml_soft_frame f;
 	pml_soft_frame_init(&f, PML_SOFT_READ);
 	f.op_bytes = PML_DATA_BYTES_MAX;
@@ -357,14 +357,15 @@ static bool rig_open(struct rig *r, bool is_write)
 		return false;
 	r->area = area_new(0x10);
 	r->buf = area_new(0x20);
-	if (pml_key_new(r->p.server, r->area, AREA, is_write, &rkey, &r->key) ||
+	if (pml_key_new(r->p.server, r->area, AREA, is_write ? PML_KEY_WRITE : PML_KEY_READ, &rkey,
+			&r->key) ||
 	    pml_local_mr_new(r->p.client, r->buf, AREA, &r->mr))
 		return false;
 	r->op = (struct pml_data_op){.mr = r->mr,
 				     .buf = r->buf,
 				     .bytes = PIECE,
 				     .rkey = rkey,
-				     .is_write = is_write,
+				     .kind = is_write ? PML_DATA_WRITE : PML_DATA_READ,
 				     .remote_addr = (uintptr_t)r->area};
 	return true;
 }
@@ -520,14 +521,14 @@ static void test_keys_run_out_with_an_error_and_slots_change_their_tag(void)
 	static struct pml_key *keys[PML_SOFT_KEYS_MAX];
 	uint8_t *area = area_new(0);
 	uint32_t first = 0, rkey = 0, count = 0;
-	while (pml_key_new(p.server, area, 1, true, &rkey, &keys[count]) == 0) {
+	while (pml_key_new(p.server, area, 1, PML_KEY_WRITE, &rkey, &keys[count]) == 0) {
 		if (count++ == 0)
 			first = rkey;
 	}
 	CHECK_EQ(count, PML_SOFT_KEYS_MAX - 1);
-	CHECK_EQ(pml_key_new(p.server, area, 1, true, &rkey, &keys[count]), -ENOSPC);
+	CHECK_EQ(pml_key_new(p.server, area, 1, PML_KEY_WRITE, &rkey, &keys[count]), -ENOSPC);
 	fence_ok(keys[0], PML_EP_FENCE_KEY);
-	CHECK_EQ(pml_key_new(p.server, area, 1, true, &rkey, &keys[0]), 0);
+	CHECK_EQ(pml_key_new(p.server, area, 1, PML_KEY_WRITE, &rkey, &keys[0]), 0);
 	CHECK(rkey >> 8 == first >> 8 && rkey != first);
 	for (uint32_t i = 0; i < count; i++)
 		fence_ok(keys[i], PML_EP_FENCE_KEY);

@@ -55,7 +55,7 @@ static void test_speed(void)
 	struct pml_key *key;
 	struct pml_local_mr *mr;
 	struct pml_data_op op = {.buf = buf, .bytes = 4096, .remote_addr = (uintptr_t)area};
-	REQUIRE(pml_key_new(p.server, area, AREA, false, &op.rkey, &key) == 0);
+	REQUIRE(pml_key_new(p.server, area, AREA, PML_KEY_READ, &op.rkey, &key) == 0);
 	REQUIRE(pml_local_mr_new(p.client, buf, AREA, &mr) == 0);
 	op.mr = mr;
 	uint64_t start = pml_now_ms();

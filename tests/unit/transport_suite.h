@@ -251,11 +251,11 @@ static void test_reads_and_writes_move_the_right_bytes(void)
 		struct pml_data_op op = {.mr = mr,
 					 .buf = buf + 3,
 					 .bytes = n,
-					 .is_write = true,
+					 .kind = PML_DATA_WRITE,
 					 .remote_addr = (uintptr_t)far};
 		memset(area, 0x11, AREA);
 		fill_pattern(buf + 3, n, n);
-		REQUIRE(pml_key_new(p.server, area, AREA, true, &op.rkey, &key) == 0);
+		REQUIRE(pml_key_new(p.server, area, AREA, PML_KEY_WRITE, &op.rkey, &key) == 0);
 		CHECK_EQ(do_op(p.client, op), 0);
 		fence_ok(key, PML_EP_FENCE_KEY);
 		CHECK(memcmp(far, buf + 3, n) == 0);
@@ -264,8 +264,8 @@ static void test_reads_and_writes_move_the_right_bytes(void)
 
 		fill_pattern(far, n, n + 1);
 		memset(buf, 0x22, AREA);
-		op.is_write = false;
-		REQUIRE(pml_key_new(p.server, far, n, false, &op.rkey, &key) == 0);
+		op.kind = PML_DATA_READ;
+		REQUIRE(pml_key_new(p.server, far, n, PML_KEY_READ, &op.rkey, &key) == 0);
 		CHECK_EQ(do_op(p.client, op), 0);
 		fence_ok(key, PML_EP_FENCE_KEY);
 		CHECK(memcmp(far, buf + 3, n) == 0);
@@ -290,13 +290,14 @@ static void test_a_full_queue_completes_in_posting_order(void)
 	fill_pattern(buf, AREA, 2);
 	for (unsigned round = 0; round < 5; round++) {
 		for (unsigned i = 0; i < 2; i++)
-			REQUIRE(pml_key_new(p.server, area, AREA, i, &rkeys[i], &keys[i]) == 0);
+			REQUIRE(pml_key_new(p.server, area, AREA, i ? PML_KEY_WRITE : PML_KEY_READ,
+					    &rkeys[i], &keys[i]) == 0);
 		for (unsigned i = 0; i < PML_DATA_DEPTH; i++) {
 			uint32_t at = i * 8192;
 			struct pml_data_op op = {.mr = mr,
 						 .buf = buf + at,
 						 .bytes = 8192 - i,
-						 .is_write = i % 2,
+						 .kind = i % 2 ? PML_DATA_WRITE : PML_DATA_READ,
 						 .remote_addr = (uintptr_t)area + at,
 						 .rkey = rkeys[i % 2],
 						 .cookie = round * 1000 + i};
@@ -357,7 +358,7 @@ static void misuse_key(enum misuse how, struct pml_data_op *op, uint32_t other_r
 		break;
 	case MISUSE_READ_OF_WRITE_KEY:
 	case MISUSE_WRITE_OF_READ_KEY:
-		op->is_write = !op->is_write;
+		op->kind = op->kind == PML_DATA_WRITE ? PML_DATA_READ : PML_DATA_WRITE;
 		break;
 	case MISUSE_WRONG_TAG:
 		op->rkey ^= 0x3;
@@ -405,17 +406,19 @@ static void check_misuse(enum misuse how, struct pair *other, uint8_t *area, uin
 	uint32_t rkey, other_rkey = 0;
 	bool for_write = how != MISUSE_WRITE_OF_READ_KEY && how != MISUSE_DEAD_KEY;
 	uint8_t *mine = area + AREA / 2;
-	REQUIRE(pml_key_new(p.server, mine, 4096, for_write, &rkey, &key) == 0);
+	REQUIRE(pml_key_new(p.server, mine, 4096, for_write ? PML_KEY_WRITE : PML_KEY_READ, &rkey,
+			    &key) == 0);
 	/* Several, so that the number is none that this connection has too. */
 	for (size_t i = 0; i < PML_ARRAY_LEN(other_keys); i++)
-		REQUIRE(pml_key_new(other->server, mine, 4096, for_write, &other_rkey,
+		REQUIRE(pml_key_new(other->server, mine, 4096,
+				    for_write ? PML_KEY_WRITE : PML_KEY_READ, &other_rkey,
 				    &other_keys[i]) == 0);
 	REQUIRE(pml_local_mr_new(p.client, buf, AREA, &mr) == 0);
 
 	struct pml_data_op op = {.mr = mr,
 				 .buf = buf,
 				 .bytes = 1000,
-				 .is_write = for_write,
+				 .kind = for_write ? PML_DATA_WRITE : PML_DATA_READ,
 				 .remote_addr = (uintptr_t)mine,
 				 .rkey = rkey,
 				 .cookie = 1};
@@ -483,7 +486,7 @@ static void test_a_fence_without_use_leaves_the_connection_alive(void)
 	for (unsigned i = 0; i < 50; i++) {
 		struct pml_key *key;
 		uint32_t rkey;
-		REQUIRE(pml_key_new(p.server, area, 4096, false, &rkey, &key) == 0);
+		REQUIRE(pml_key_new(p.server, area, 4096, PML_KEY_READ, &rkey, &key) == 0);
 		CHECK(rkey != last_rkey);
 		last_rkey = rkey;
 		struct pml_data_op op = {.mr = mr,
@@ -511,7 +514,8 @@ static void test_tags_change_and_come_back_late(void)
 	uint8_t *area = area_new(0x44);
 	for (unsigned i = 0; i < BINDS; i++) {
 		struct pml_key *key;
-		REQUIRE(pml_key_new(p.server, area, 4096, i % 2, &seen[i], &key) == 0);
+		REQUIRE(pml_key_new(p.server, area, 4096, i % 2 ? PML_KEY_WRITE : PML_KEY_READ,
+				    &seen[i], &key) == 0);
 		for (unsigned j = i > WINDOW ? i - WINDOW : 0; j < i; j++)
 			REQUIRE(seen[j] != seen[i]);
 		REQUIRE(pml_key_fence(key, PML_EP_FENCE_KEY, true) == 0);
@@ -530,13 +534,14 @@ static void test_many_keys_end_in_any_order(void)
 	uint8_t *area = area_new(0);
 	uint32_t rkey;
 	for (unsigned i = 0; i < KEYS; i++)
-		REQUIRE(pml_key_new(p.server, area + i * 4096, 4096, i % 2, &rkey, &keys[i]) == 0);
+		REQUIRE(pml_key_new(p.server, area + i * 4096, 4096,
+				    i % 2 ? PML_KEY_WRITE : PML_KEY_READ, &rkey, &keys[i]) == 0);
 	for (unsigned i = 0; i < KEYS / 2; i++)
 		fence_ok(keys[i * 2], PML_EP_FENCE_KEY);
 	fence_ok(keys[1], PML_EP_FENCE_CONNECTION);
 	for (unsigned i = 1; i < KEYS / 2; i++)
 		fence_ok(keys[i * 2 + 1], i % 2 ? PML_EP_FENCE_KEY : PML_EP_FENCE_CONNECTION);
-	CHECK_EQ(pml_key_new(p.server, area, 4096, false, &rkey, &keys[0]), -ENOTCONN);
+	CHECK_EQ(pml_key_new(p.server, area, 4096, PML_KEY_READ, &rkey, &keys[0]), -ENOTCONN);
 	pair_close(&p);
 	area_free(area);
 }
@@ -548,10 +553,11 @@ static void test_windows_lie_inside_the_probed_memory(void)
 	uint8_t *end = suite.arena + (size_t)AREAS_MAX * AREA;
 	struct pml_key *key;
 	uint32_t rkey;
-	CHECK_EQ(pml_key_new(p.server, suite.arena - 4096, 8192, false, &rkey, &key), -EINVAL);
-	CHECK_EQ(pml_key_new(p.server, end - 4096, 8192, false, &rkey, &key), -EINVAL);
-	CHECK_EQ(pml_key_new(p.server, end, 1, false, &rkey, &key), -EINVAL);
-	REQUIRE(pml_key_new(p.server, end - 4096, 4096, false, &rkey, &key) == 0);
+	CHECK_EQ(pml_key_new(p.server, suite.arena - 4096, 8192, PML_KEY_READ, &rkey, &key),
+		 -EINVAL);
+	CHECK_EQ(pml_key_new(p.server, end - 4096, 8192, PML_KEY_READ, &rkey, &key), -EINVAL);
+	CHECK_EQ(pml_key_new(p.server, end, 1, PML_KEY_READ, &rkey, &key), -EINVAL);
+	REQUIRE(pml_key_new(p.server, end - 4096, 4096, PML_KEY_READ, &rkey, &key) == 0);
 	fence_ok(key, PML_EP_FENCE_KEY);
 	pair_close(&p);
 }
@@ -571,7 +577,7 @@ static void test_an_unproven_step_is_refused(void)
 		pml_fabric_force_fence(suite.fabric, &plans[i]);
 		REQUIRE(pair_open(&p));
 		uint8_t *area = area_new(0);
-		REQUIRE(pml_key_new(p.server, area, 4096, true, &rkey, &key) == 0);
+		REQUIRE(pml_key_new(p.server, area, 4096, PML_KEY_WRITE, &rkey, &key) == 0);
 		CHECK_EQ(pml_key_fence(key, PML_EP_FENCE_KEY, true), -EOPNOTSUPP);
 		CHECK_EQ(pml_ep_send(p.server, "x", 1, WAIT_MS), 0);
 		fence_ok(key, PML_EP_FENCE_CONNECTION);
@@ -608,7 +614,7 @@ static void attack_once(struct attack *a, struct pml_ep *ep, uint8_t *buf)
 	uint64_t posted = 0;
 	for (int n = 0; n >= 0;) {
 		struct pml_data_op op = {.mr = mr,
-					 .is_write = a->is_write,
+					 .kind = a->is_write ? PML_DATA_WRITE : PML_DATA_READ,
 					 .bytes = PIECE,
 					 .rkey = grant.rkey,
 					 .remote_addr = grant.addr};
@@ -659,7 +665,8 @@ static unsigned defend_once(struct attack *a, uint8_t *area, unsigned round)
 	struct pml_key *key;
 	struct grant grant = {.addr = (uintptr_t)area};
 	unsigned changed = 0;
-	if (pml_key_new(ep, area, PIECE, a->is_write, &grant.rkey, &key)) {
+	if (pml_key_new(ep, area, PIECE, a->is_write ? PML_KEY_WRITE : PML_KEY_READ, &grant.rkey,
+			&key)) {
 		TAP_FAIL("round %u: no key", round);
 	} else {
 		bool is_hard = round % 3 == 2 || (suite.has_windows && !suite.is_window_fence);
@@ -819,7 +826,7 @@ static void child_server(void)
 	printf("%u\n", pml_fabric_port(fabric));
 	fflush(stdout);
 	if (pml_fabric_accept(fabric, WAIT_MS, &ep) == 0 &&
-	    pml_key_new(ep, area, PIECE, false, &grant.rkey, &key) == 0 &&
+	    pml_key_new(ep, area, PIECE, PML_KEY_READ, &grant.rkey, &key) == 0 &&
 	    pml_ep_send(ep, &grant, sizeof(grant), WAIT_MS) == 0)
 		sleep(60);
 }
