@@ -17,6 +17,7 @@
  *
  * Threads: the caller serves; one more is the client.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -197,7 +198,8 @@ static enum pml_fence_method keys_of(const struct trial *trial,
 {
 	if (trial->test->args->method != PML_BY_CONNECTION)
 		return trial->test->args->method;
-	return device->has_windows && trial->number / 2 % 2 ? PML_BY_WINDOW : PML_BY_REGION;
+	bool has_windows = device->has_windows && !trial->test->fabric->is_on_demand;
+	return has_windows && trial->number / 2 % 2 ? PML_BY_WINDOW : PML_BY_REGION;
 }
 
 /*
@@ -382,6 +384,11 @@ static int find_device(struct test *t, struct pml_fence_device *ret, char *ret_r
 				     t->args->host);
 		return -ENODEV;
 	}
+	if (t->args->method == PML_BY_WINDOW && t->fabric->is_on_demand) {
+		pml_transport_reason(ret_reason, "memory that is registered on demand excludes "
+						 "memory windows");
+		return -EOPNOTSUPP;
+	}
 	if (t->args->method != PML_BY_WINDOW || ret->has_windows)
 		return 0;
 	pml_transport_reason(ret_reason, "device %s (%s) has no memory windows of type 2B",
@@ -425,6 +432,25 @@ static void stop_client(struct test *t, pthread_t thread)
 	pthread_join(thread, NULL);
 }
 
+/* Memory of no file, or of one: how it is registered may differ. */
+static int map_area(struct test *t, char *ret_reason)
+{
+	const char *dir = t->args->dir;
+	pml_auto_close int fd = dir ? open(dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600) : -1;
+	int err = dir && (fd < 0 || ftruncate(fd, AREA_BYTES)) ? -errno : 0;
+	if (!err) {
+		int flags = dir ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+		t->area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, flags, fd, 0);
+		err = t->area == MAP_FAILED ? -errno : 0;
+	}
+	if (err) {
+		t->area = NULL;
+		pml_transport_reason(ret_reason, "no memory for the test%s%s: %s",
+				     dir ? " in " : "", dir ? dir : "", strerrordesc_np(-err));
+	}
+	return err;
+}
+
 static int open_test(struct test *t, char *ret_reason)
 {
 	int err = pml_fabric_listen(t->args->is_soft ? PML_TRANSPORT_SOFT : PML_TRANSPORT_VERBS,
@@ -432,16 +458,8 @@ static int open_test(struct test *t, char *ret_reason)
 	if (err)
 		return err;
 	(void)snprintf(t->port, sizeof(t->port), "%u", pml_fabric_port(t->fabric));
-	t->area =
-		mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (t->area == MAP_FAILED) {
-		err = -errno;
-		t->area = NULL;
-		pml_transport_reason(ret_reason, "no memory for the test: %s",
-				     strerrordesc_np(-err));
-		return err;
-	}
-	return pml_fabric_probe(t->fabric, t->area, AREA_BYTES, ret_reason);
+	err = map_area(t, ret_reason);
+	return err ? err : pml_fabric_probe(t->fabric, t->area, AREA_BYTES, ret_reason);
 }
 
 int pml_fencetest_run(const struct pml_fencetest_args *args, struct pml_fencetest_result *ret,

@@ -312,6 +312,8 @@ static int open_fabric(const struct pml_server_args *args, struct pml_fabric **r
 	pml_fs_mapping(args->fs, &base, &bytes);
 	err = pml_fabric_probe(fabric, base, bytes, ret_reason);
 	if (!err)
+		pml_log_info("%s:%s: %s", args->host, args->port, ret_reason);
+	if (!err)
 		err = choose_fence(fabric, args, ret_reason);
 	if (!err)
 		err = choose_durable(fabric, args, ret_reason);

@@ -178,6 +178,7 @@ static uint16_t soft_port(const struct pml_fabric *base)
 
 static int soft_probe(struct pml_fabric *base, void *mem, size_t bytes, char *ret_reason)
 {
+	pml_transport_reason(ret_reason, "the software fabric registers no memory");
 	return 0;
 }
 

@@ -62,7 +62,17 @@ static int decide(const struct pml_fabric *fabric, const struct pml_fence_device
 		  struct pml_fence_plan *ret_plan, char *ret_text)
 {
 	static const struct pml_verdicts none;
-	return pml_fence_decide(fabric->choice, fabric->verdicts ? fabric->verdicts : &none, device,
+	enum pml_fence_choice choice = fabric->choice;
+	/* A window would lie in a registration that is not pinned: drivers refuse to bind it. */
+	if (fabric->is_on_demand && choice == PML_FENCE_WINDOW) {
+		pml_transport_reason(ret_text, "fence_method=window: this memory is registered on "
+					       "demand, which excludes memory windows; use "
+					       "fence_method=region, or device-DAX");
+		return -EOPNOTSUPP;
+	}
+	if (fabric->is_on_demand && choice == PML_FENCE_AUTO)
+		choice = PML_FENCE_REGION;
+	return pml_fence_decide(choice, fabric->verdicts ? fabric->verdicts : &none, device,
 				ret_plan, ret_text);
 }
 
@@ -276,6 +286,7 @@ int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
 {
 	ep->area = fabric->area;
 	ep->area_bytes = fabric->area_bytes;
+	ep->is_on_demand = fabric->is_on_demand;
 	int err = plan_fence(fabric, ep);
 	if (!err)
 		plan_durable(fabric, ep);

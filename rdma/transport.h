@@ -54,7 +54,9 @@ int pml_fabric_listen(enum pml_transport_kind kind, const char *host, const char
 		      struct pml_fabric **ret_fabric, char *ret_reason) PML_MUST_CHECK;
 uint16_t pml_fabric_port(const struct pml_fabric *fabric);
 /*
- * Can @base..+@bytes be registered here, and if not why, in words?  0 or -EOPNOTSUPP.
+ * Can @base..+@bytes be registered here, and how, or why not, in words?  0 or -EOPNOTSUPP.
+ * A device that can page on demand takes what cannot be pinned (a file on a DAX filesystem, or
+ * in the page cache), without memory windows.
  * The range is also what memory windows are cut from: a fabric that was not probed has
  * no windows to offer (pml_key_new() fails with -EINVAL).
  */

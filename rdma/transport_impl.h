@@ -64,6 +64,7 @@ struct pml_fabric {
 	size_t area_bytes;
 	enum pml_fence_choice choice;
 	struct pml_verdicts *verdicts; /* NULL: none */
+	bool is_on_demand; /* the area is not pinned: the device asks for pages as it needs them */
 	bool is_forced;
 	struct pml_fence_plan forced;
 	enum pml_durable_rule durable_rule; /* 0: not set, by commit */
@@ -78,6 +79,7 @@ struct pml_ep {
 	void *area;
 	size_t area_bytes;
 	struct pml_fence_plan plan;
+	bool is_on_demand;
 	enum pml_durable_rule durable_rule;
 	pml_persist_fn *persist;
 	void *persist_arg;

@@ -32,6 +32,9 @@
 /* Of devices without a bus: drivers/infiniband/sw/rxe/rxe_param.h, sw/siw/siw.h. */
 #define VENDOR_RXE 0xffffffu
 #define VENDOR_SIW 0x626d74u
+/* include/uapi/rdma/ib_user_verbs.h and include/rdma/ib_verbs.h of Linux, enum
+ * ib_odp_transport_cap_bits */
+#define ODP_SUPPORT_FLUSH (1u << 6)
 
 /* Private data of connection requests and replies: keeps strangers out. */
 struct hello {
@@ -173,7 +176,8 @@ static void explain_probe(char *ret_reason, int err)
 		pml_transport_reason(
 			ret_reason,
 			"a file on a DAX filesystem cannot be registered with this RDMA "
-			"device; use device-DAX (/dev/daxX.Y), tmpfs or hugetlbfs");
+			"device; use device-DAX (/dev/daxX.Y), or a device that pages on demand "
+			"(ODP); tmpfs and hugetlbfs can be registered as well");
 		break;
 	case EFAULT:
 		pml_transport_reason(
@@ -227,11 +231,40 @@ static int try_for_writing(struct ibv_context *verbs, void *mem, size_t bytes)
 	return try_register(verbs, mem, bytes, 0);
 }
 
+/* What a reliable connection can do on the device through a registration on demand. */
+static uint32_t on_demand_caps(struct ibv_context *verbs)
+{
+	struct ibv_device_attr_ex attr;
+	if (ibv_query_device_ex(verbs, NULL, &attr) ||
+	    !(attr.odp_caps.general_caps & IBV_ODP_SUPPORT))
+		return 0;
+	return attr.odp_caps.per_transport_caps.rc_odp_caps;
+}
+
+static int try_on_demand(struct ibv_context *verbs, void *mem, size_t bytes)
+{
+	const uint32_t needed = IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_WRITE;
+	if ((on_demand_caps(verbs) & needed) != needed)
+		return EOPNOTSUPP;
+	return try_register(verbs, mem, bytes, IBV_ACCESS_ON_DEMAND);
+}
+
 static int verbs_probe(struct pml_fabric *base, void *mem, size_t bytes, char *ret_reason)
 {
 	int rc = try_on_device(fabric_of(base), try_for_writing, mem, bytes);
-	if (rc == 0)
+	if (rc == 0) {
+		pml_transport_reason(ret_reason, "leased memory is pinned while it is registered");
 		return 0;
+	}
+	/* A DAX filesystem does not let it be pinned; a page cache not for writing. */
+	if ((rc == EOPNOTSUPP || rc == EFAULT) &&
+	    try_on_device(fabric_of(base), try_on_demand, mem, bytes) == 0) {
+		base->is_on_demand = true;
+		pml_transport_reason(ret_reason,
+				     "leased memory cannot be pinned and is registered on demand "
+				     "(ODP)");
+		return 0;
+	}
 	explain_probe(ret_reason, rc);
 	return -EOPNOTSUPP;
 }
@@ -244,9 +277,20 @@ static int try_for_flushing(struct ibv_context *verbs, void *mem, size_t bytes)
 	return try_register(verbs, mem, bytes, pml_verbs_flush_access());
 }
 
+/* The same through a registration on demand: a capability that older headers do not name. */
+static int try_for_flushing_on_demand(struct ibv_context *verbs, void *mem, size_t bytes)
+{
+	if (!(pml_verbs_can(verbs) & PML_EP_CAN_FLUSH) ||
+	    !(on_demand_caps(verbs) & ODP_SUPPORT_FLUSH))
+		return EOPNOTSUPP;
+	return try_register(verbs, mem, bytes, IBV_ACCESS_ON_DEMAND | pml_verbs_flush_access());
+}
+
 static bool verbs_can_flush(struct pml_fabric *base)
 {
-	return try_on_device(fabric_of(base), try_for_flushing, base->area, base->area_bytes) == 0;
+	return try_on_device(fabric_of(base),
+			     base->is_on_demand ? try_for_flushing_on_demand : try_for_flushing,
+			     base->area, base->area_bytes) == 0;
 }
 
 static bool verbs_ep_can_flush(const struct pml_ep *base)

@@ -382,6 +382,8 @@ static int new_region_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *
 {
 	/* Remote write needs local write.  ibv_reg_mr(3) */
 	unsigned int local = rights & PML_KEY_WRITE ? IBV_ACCESS_LOCAL_WRITE : 0;
+	if (ep->base.is_on_demand)
+		local |= IBV_ACCESS_ON_DEMAND;
 	key->mr = ibv_reg_mr(ep->pd, addr, key->bytes, (int)(local | access_of(rights)));
 	if (!key->mr)
 		return -errno;

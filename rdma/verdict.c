@@ -400,15 +400,15 @@ static int decide_windows(const struct pml_verdicts *verdicts,
 {
 	if (!device->has_windows) {
 		say(ret_text,
-		    "device %s (%s) has no memory windows of type 2B: use fence=region or "
-		    "fence=auto",
+		    "device %s (%s) has no memory windows of type 2B: use fence_method=region or "
+		    "fence_method=auto",
 		    device->name, device->driver);
 		return -EOPNOTSUPP;
 	}
 	if (!are_bounds_kept(verdicts, device)) {
 		say(ret_text,
 		    "device %s (%s) lets a client reach beyond its memory window: windows are not "
-		    "used there; use fence=region or fence=auto",
+		    "used there; use fence_method=region or fence_method=auto",
 		    device->name, device->driver);
 		return -EOPNOTSUPP;
 	}
@@ -416,7 +416,7 @@ static int decide_windows(const struct pml_verdicts *verdicts,
 	if (!plan->is_connection_proven) {
 		say(ret_text,
 		    "device %s: destroying the queue pair was measured to be no fence there, and "
-		    "windows need that one when a connection breaks: use fence=region",
+		    "windows need that one when a connection breaks: use fence_method=region",
 		    device->name);
 		return -EOPNOTSUPP;
 	}
@@ -429,7 +429,7 @@ static int decide_windows(const struct pml_verdicts *verdicts,
 	}
 	say(ret_text,
 	    "device %s: invalidating a memory window is %s there: every lease that ends takes "
-	    "its client's connection with it; pmemlease fencetest measures, fence=region avoids it",
+	    "its client's connection with it; pmemlease fencetest measures, fence_method=region avoids it",
 	    device->name,
 	    window == DISPROVEN ? "measured to be no fence" : "not proven to be a fence");
 	return 1;

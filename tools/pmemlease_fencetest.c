@@ -31,6 +31,8 @@ static const char help_text[] =
 	"      --rdma=ADDRESS     test the RDMA device with this address (default: the\n"
 	"                         first that there is)\n"
 	"      --soft             test the software fabric\n"
+	"      --dir=DIR          with memory of a file in DIR, on a DAX filesystem, say: it\n"
+	"                         may have to be registered on demand\n"
 	"      --state=FILE       add the verdicts there (default, for root only:\n"
 	"                         " PML_VERDICTS_PATH ")\n"
 	"      --no-record        keep no verdict\n"
@@ -44,6 +46,7 @@ static const char help_text[] =
 struct command {
 	bool is_soft;
 	const char *host;
+	const char *dir;    /* NULL: memory of no file */
 	const char *method; /* or "all" */
 	uint32_t count;
 	const char *state; /* NULL: keep nothing */
@@ -126,6 +129,7 @@ static int run_method(const struct command *cmd, enum pml_fence_method method,
 		.is_soft = cmd->is_soft,
 		.host = cmd->host,
 		.method = method,
+		.dir = cmd->dir,
 		.count = cmd->count,
 	};
 	char reason[PML_REASON_BYTES];
@@ -175,13 +179,23 @@ static int run_all(const struct command *cmd)
 
 /* ---- command line ------------------------------------------------------- */
 
-enum { OPT_METHOD = 256, OPT_COUNT, OPT_RDMA, OPT_SOFT, OPT_STATE, OPT_NO_RECORD, OPT_JSON };
+enum {
+	OPT_METHOD = 256,
+	OPT_COUNT,
+	OPT_RDMA,
+	OPT_SOFT,
+	OPT_DIR,
+	OPT_STATE,
+	OPT_NO_RECORD,
+	OPT_JSON
+};
 
 static const struct option long_options[] = {
 	{"method", required_argument, NULL, OPT_METHOD},
 	{"count", required_argument, NULL, OPT_COUNT},
 	{"rdma", required_argument, NULL, OPT_RDMA},
 	{"soft", no_argument, NULL, OPT_SOFT},
+	{"dir", required_argument, NULL, OPT_DIR},
 	{"state", required_argument, NULL, OPT_STATE},
 	{"no-record", no_argument, NULL, OPT_NO_RECORD},
 	{"json", no_argument, NULL, OPT_JSON},
@@ -227,6 +241,9 @@ static int take_option(struct command *cmd, int c, const char *text)
 		return 0;
 	case OPT_SOFT:
 		cmd->is_soft = true;
+		return 0;
+	case OPT_DIR:
+		cmd->dir = text;
 		return 0;
 	case OPT_STATE:
 		cmd->state = text;

@@ -132,7 +132,8 @@ struct pml_fencetest_args {
 	bool is_soft;	  /* the software fabric; else verbs */
 	const char *host; /* an address of the device; of this machine (soft) */
 	enum pml_fence_method method;
-	uint32_t count; /* of trials; half of them stream writes, half reads */
+	const char *dir; /* memory of a file there, as long as it takes; NULL: of no file */
+	uint32_t count;	 /* of trials; half of them stream writes, half reads */
 	/* After each trial; false ends the test early.  May be NULL. */
 	bool (*progress)(void *arg, uint32_t done, uint32_t violations);
 	void *progress_arg;

@@ -323,7 +323,8 @@ static void test_a_fabric_follows_the_verdicts(void)
 	printf("# %s\n", reason);
 
 	static struct pml_fencetest_result r;
-	const struct pml_fencetest_args args = {true, "127.0.0.1", PML_BY_REGION, 1, NULL, NULL};
+	const struct pml_fencetest_args args = {
+		.is_soft = true, .host = "127.0.0.1", .method = PML_BY_REGION, .count = 1};
 	REQUIRE(pml_fencetest_run(&args, &r, reason) == 0);
 	soft = r.device;
 	CHECK_STR(soft.name, "soft");
@@ -340,7 +341,8 @@ static struct pml_fencetest_result run(enum pml_fence_method method, uint32_t co
 				       struct pml_soft_faults faults)
 {
 	struct pml_fencetest_result r = {0};
-	const struct pml_fencetest_args args = {true, "127.0.0.1", method, count, NULL, NULL};
+	const struct pml_fencetest_args args = {
+		.is_soft = true, .host = "127.0.0.1", .method = method, .count = count};
 	pml_soft_set_faults(&faults);
 	int err = pml_fencetest_run(&args, &r, reason);
 	if (err)
@@ -383,7 +385,8 @@ static void test_failing_fences_are_counted_and_no_trials(void)
 	CHECK_EQ(r.trials, 4);
 	CHECK_EQ(r.failed, 3);
 	CHECK_EQ(r.violations, 0);
-	const struct pml_fencetest_args args = {true, "127.0.0.1", PML_BY_WINDOW, 1, NULL, NULL};
+	const struct pml_fencetest_args args = {
+		.is_soft = true, .host = "127.0.0.1", .method = PML_BY_WINDOW, .count = 1};
 	pml_soft_set_faults(&(struct pml_soft_faults){.fail_key_fences = 1000});
 	CHECK_EQ(pml_fencetest_run(&args, &r, reason), -EIO);
 	printf("# %s\n", reason);
@@ -398,8 +401,11 @@ static bool stop_at_three(void *arg, uint32_t done, uint32_t violations)
 static void test_the_caller_can_stop_it(void)
 {
 	struct pml_fencetest_result r;
-	const struct pml_fencetest_args args = {true, "127.0.0.1",   PML_BY_REGION,
-						1000, stop_at_three, NULL};
+	const struct pml_fencetest_args args = {.is_soft = true,
+						.host = "127.0.0.1",
+						.method = PML_BY_REGION,
+						.count = 1000,
+						.progress = stop_at_three};
 	CHECK_EQ(pml_fencetest_run(&args, &r, reason), 0);
 	CHECK_EQ(r.trials, 3);
 }
@@ -407,7 +413,8 @@ static void test_the_caller_can_stop_it(void)
 static void test_an_address_that_is_none_is_refused(void)
 {
 	struct pml_fencetest_result r;
-	const struct pml_fencetest_args args = {true, "192.0.2.77", PML_BY_REGION, 1, NULL, NULL};
+	const struct pml_fencetest_args args = {
+		.is_soft = true, .host = "192.0.2.77", .method = PML_BY_REGION, .count = 1};
 	CHECK(pml_fencetest_run(&args, &r, reason) < 0);
 	CHECK(strstr(reason, "192.0.2.77") != NULL);
 }

@@ -662,6 +662,8 @@ int main(int argc, char **argv)
 	suite_close();
 	suite.is_window_fence = true;
 	suite.fence_rounds = 100;
+	suite_run_durable(NULL);
+	CHECK(atomic_load(&persisted_bytes) > 0);
 	suite_run_windows();
 	return tap_done();
 }

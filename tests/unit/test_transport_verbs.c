@@ -4,6 +4,7 @@
  *
  * PML_RDMA_ADDR is an address of the device.
  */
+#include <fcntl.h>
 #include <netdb.h>
 #include <rdma/rdma_cma.h>
 
@@ -83,6 +84,19 @@ static void test_speed(void)
 	area_free(buf);
 }
 
+/* FLUSH is for persistent memory: of PML_DAX, a device-DAX, if there is one; else NULL. */
+static uint8_t *map_dax(void)
+{
+	const char *path = getenv("PML_DAX");
+	int fd = path && path[0] ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return NULL;
+	void *arena =
+		mmap(NULL, (size_t)AREAS_MAX * AREA, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	return arena == MAP_FAILED ? NULL : arena;
+}
+
 int main(int argc, char **argv)
 {
 	const char *rounds = getenv("PML_FENCE_ROUNDS");
@@ -98,6 +112,7 @@ int main(int argc, char **argv)
 	SUITE_RUN(test_a_foreign_client_is_refused);
 	SUITE_RUN(test_speed);
 	suite_close();
+	suite_run_durable(map_dax());
 	/* Not on soft-RoCE: pmemlease fencetest. */
 	suite.is_window_fence = false;
 	suite_run_windows();

@@ -774,7 +774,7 @@ static void test_kill_wakes_a_sender(void)
 	struct pair p;
 	REQUIRE(pair_open(&p));
 	uint8_t buf[PML_MSG_BYTES_MAX] = {0};
-	while (pml_ep_send(p.server, buf, sizeof(buf), 0) == 0)
+	while (pml_ep_send(p.server, buf, sizeof(buf), 200) == 0)
 		;
 	struct waiter w = {.ep = p.server};
 	pthread_t thread;
@@ -920,6 +920,151 @@ static void test_a_server_that_was_killed_is_noticed(void)
 	pml_ep_close(ep);
 }
 
+/* ---- flushes and atomic writes ------------------------------------------- */
+
+/* What the fabric that plays the device itself was asked to make durable, added up. */
+static atomic_ullong persisted_bytes;
+
+static void note_persist(void *arg, const void *addr, size_t bytes)
+{
+	const uint8_t *at = addr;
+	CHECK(at >= suite.arena && at + bytes <= suite.arena + (size_t)AREAS_MAX * AREA);
+	atomic_fetch_add(&persisted_bytes, bytes);
+}
+
+struct durable_case {
+	const char *what;
+	unsigned int rights;
+	enum pml_data_kind kind;
+	uint32_t bytes;
+	int64_t offset;
+	bool is_dead;
+	int status;
+};
+
+static void try_durable(const struct durable_case *c, uint8_t *area, uint8_t *buf)
+{
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	uint8_t *mine = area + AREA / 2;
+	memset(area, 0x11, AREA);
+	memset(buf, 0x77, AREA);
+	struct pml_key *key;
+	struct pml_local_mr *mr;
+	uint32_t rkey;
+	REQUIRE(pml_key_new(p.server, mine, 4 * 4096, c->rights, &rkey, &key) == 0);
+	REQUIRE(pml_local_mr_new(p.client, buf, AREA, &mr) == 0);
+	if (c->is_dead)
+		fence_ok(key, PML_EP_FENCE_KEY);
+	const struct pml_data_op op = {
+		.kind = c->kind,
+		.mr = c->kind == PML_DATA_FLUSH ? NULL : mr,
+		.buf = c->kind == PML_DATA_FLUSH ? NULL : buf,
+		.bytes = c->bytes,
+		.remote_addr = (uintptr_t)mine + (uint64_t)c->offset,
+		.rkey = rkey,
+	};
+	int status = do_op(p.client, op);
+	if (status != c->status)
+		TAP_FAIL("%s: status %d", c->what, status);
+	pml_local_mr_free(mr);
+	if (!c->is_dead)
+		fence_ok(key, PML_EP_FENCE_KEY);
+	uint32_t changed = status == 0 && c->kind == PML_DATA_ATOMIC_WRITE ? c->bytes : 0;
+	uint8_t *at = mine + c->offset;
+	CHECK(is_all(area, (size_t)(at - area), 0x11));
+	CHECK(is_all(at, changed, 0x77));
+	CHECK(is_all(at + changed, (size_t)(area + AREA - at - changed), 0x11));
+	pair_close(&p);
+}
+
+static void test_flushes_and_atomic_writes_keep_to_their_key(void)
+{
+	const unsigned int both = PML_KEY_WRITE | PML_KEY_FLUSH;
+	const struct durable_case cases[] = {
+		{"flush", both, PML_DATA_FLUSH, 4 * 4096, 0, false, 0},
+		{"flush of a part", both, PML_DATA_FLUSH, 10, 4099, false, 0},
+		{"flush past the end", both, PML_DATA_FLUSH, 4096, 3 * 4096 + 1, false, -EACCES},
+		{"flush before the start", both, PML_DATA_FLUSH, 4096, -1, false, -EACCES},
+		{"flush, no right", PML_KEY_WRITE, PML_DATA_FLUSH, 4096, 0, false, -EACCES},
+		{"flush to read", PML_KEY_READ, PML_DATA_FLUSH, 4096, 0, false, -EACCES},
+		{"flush, dead", both, PML_DATA_FLUSH, 4096, 0, true, -EACCES},
+		{"read", both, PML_DATA_READ, 4096, 0, false, -EACCES},
+		{"atomic", both, PML_DATA_ATOMIC_WRITE, 8, 4096 - 8, false, 0},
+		{"atomic to write", PML_KEY_WRITE, PML_DATA_ATOMIC_WRITE, 8, 0, false, 0},
+		{"atomic to read", PML_KEY_READ, PML_DATA_ATOMIC_WRITE, 8, 0, false, -EACCES},
+		{"atomic behind", both, PML_DATA_ATOMIC_WRITE, 8, 4 * 4096, false, -EACCES},
+		{"atomic, dead", both, PML_DATA_ATOMIC_WRITE, 8, 0, true, -EACCES},
+	};
+	uint8_t *area = area_new(0), *buf = area_new(0);
+	for (size_t i = 0; i < PML_ARRAY_LEN(cases); i++)
+		try_durable(&cases[i], area, buf);
+	area_free(area);
+	area_free(buf);
+}
+
+/* Many in flight, of all kinds: they complete in posting order. */
+static void test_flushes_among_writes_complete_in_order(void)
+{
+	static const enum pml_data_kind kinds[] = {PML_DATA_WRITE, PML_DATA_FLUSH,
+						   PML_DATA_ATOMIC_WRITE, PML_DATA_FLUSH};
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	uint8_t *area = area_new(0), *buf = area_new(0);
+	struct pml_key *key;
+	struct pml_local_mr *mr;
+	uint32_t rkey;
+	REQUIRE(pml_key_new(p.server, area, AREA, PML_KEY_WRITE | PML_KEY_FLUSH, &rkey, &key) == 0);
+	REQUIRE(pml_local_mr_new(p.client, buf, AREA, &mr) == 0);
+	fill_pattern(buf, AREA, 9);
+	for (unsigned i = 0; i < PML_DATA_DEPTH; i++) {
+		enum pml_data_kind kind = kinds[i % 4];
+		bool is_flush = kind == PML_DATA_FLUSH;
+		uint32_t at = i / 2 * 8192 + (kind == PML_DATA_ATOMIC_WRITE ? 4096 : 0);
+		struct pml_data_op op = {.kind = kind,
+					 .mr = is_flush ? NULL : mr,
+					 .buf = is_flush ? NULL : buf + at,
+					 .bytes = kind == PML_DATA_ATOMIC_WRITE ? 8 : 4096,
+					 .remote_addr = (uintptr_t)area + at,
+					 .rkey = rkey,
+					 .cookie = i};
+		REQUIRE(pml_ep_post(p.client, &op) == 0);
+	}
+	for (unsigned i = 0; i < PML_DATA_DEPTH; i++) {
+		uint64_t cookie = 0;
+		REQUIRE(finish_one(p.client, &cookie) == 0);
+		REQUIRE(cookie == i);
+	}
+	fence_ok(key, PML_EP_FENCE_KEY);
+	for (unsigned i = 0; i < PML_DATA_DEPTH; i += 4) {
+		uint32_t at = i / 2 * 8192;
+		CHECK(memcmp(area + at, buf + at, 4096) == 0);
+		at += 8192 + 4096;
+		CHECK(memcmp(area + at, buf + at, 8) == 0);
+	}
+	pml_local_mr_free(mr);
+	pair_close(&p);
+	area_free(area);
+	area_free(buf);
+}
+
+/* Where there is no FLUSH nothing is posted, and the rule is by commit. */
+static void check_no_flush(void)
+{
+	char reason[PML_REASON_BYTES];
+	struct pair p;
+	CHECK_EQ(pml_fabric_set_durable(suite.fabric, PML_DURABLE_NEED_FLUSH, note_persist, NULL,
+					reason),
+		 -EOPNOTSUPP);
+	printf("# %s\n", reason);
+	REQUIRE(pair_open(&p));
+	CHECK_EQ(pml_ep_durable_rule(p.server), PML_DURABLE_BY_COMMIT);
+	const struct pml_data_op op = {.kind = PML_DATA_FLUSH, .bytes = 1};
+	if (!(pml_ep_can(p.client) & PML_EP_CAN_FLUSH))
+		CHECK_EQ(pml_ep_post(p.client, &op), -EOPNOTSUPP);
+	pair_close(&p);
+}
+
 /* ---- the fabric --------------------------------------------------------- */
 
 static void test_failures_to_connect_and_listen_have_reasons(void)
@@ -1028,6 +1173,41 @@ static void suite_run(void)
 	SUITE_RUN(test_kill_wakes_a_sender);
 	SUITE_RUN(test_a_client_that_was_killed_is_noticed);
 	SUITE_RUN(test_a_server_that_was_killed_is_noticed);
+}
+
+static void test_no_flush_is_said(void)
+{
+	check_no_flush();
+}
+
+/* Its own fabric, and memory that is persistent if the device asks for that. */
+static void suite_run_durable(uint8_t *arena)
+{
+	char reason[PML_REASON_BYTES];
+	uint8_t *anonymous = suite.arena;
+	suite.arena = arena ? arena : anonymous;
+	suite_open();
+	bool can_flush = false;
+	if (suite.fabric) {
+		if (pml_fabric_probe(suite.fabric, suite.arena, (size_t)AREAS_MAX * AREA, reason) ||
+		    pml_fabric_set_durable(suite.fabric, PML_DURABLE_AUTO, note_persist, NULL,
+					   reason))
+			BAIL_OUT("%s", reason);
+		struct pair p;
+		if (!pair_open(&p))
+			BAIL_OUT("no connection");
+		can_flush = pml_ep_durable_rule(p.server) == PML_DURABLE_BY_FLUSH;
+		pair_close(&p);
+		printf("# %s\n", reason);
+	}
+	if (can_flush || suite.skip) {
+		SUITE_RUN(test_flushes_and_atomic_writes_keep_to_their_key);
+		SUITE_RUN(test_flushes_among_writes_complete_in_order);
+	} else {
+		SUITE_RUN(test_no_flush_is_said);
+	}
+	suite_close();
+	suite.arena = anonymous;
 }
 
 #define WINDOW_RUN(fn) tap_run("windows: " #fn, suite.skip ? suite_skipped : fn)
