@@ -44,7 +44,7 @@ is "$(stat -c %s "$mnt/data")" $((8 << 20)) "which are on the server"
 check "random reads" run read --filename=data --rw=randread --bs=4k --iodepth=16
 is "$(total read 6)" 8192 "of all of its KiB"
 check "random writes that are verified" run verify --filename=verify --rw=randwrite --bs=4k \
-	--iodepth=16 --verify=crc32c --do_verify=1 --verify_fatal=1
+	--iodepth=16 --verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0
 is "$(total verify 6)" 8192 "by reading all of them"
 check "two jobs that read and write one file" run mixed --filename=data --rw=randrw --bs=16k \
 	--iodepth=8 --numjobs=2 --fsync=32

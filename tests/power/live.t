@@ -7,6 +7,7 @@
 # PML_CUTS (default 200), PML_SEED
 . "$(dirname "$0")/../integration/lib.sh"
 start "$@"
+flusher=$(helper flusher) || bail_out "flusher does not compile"
 acked=$(helper acked) || bail_out "acked does not compile"
 preload=$build/tests/libpml_cut.so
 [ -e "$preload" ] || bail_out "no $preload: build first (meson compile)"
@@ -18,16 +19,23 @@ put_sum=$(sum_of "$work/ground/up")
 
 # ---- one lane: a device that is mounted, loaded and cut over and over --------
 
+rule=remote_durability=auto
+
 # mount_cut [VARIABLE=VALUE...]: mounts $device at $mnt so that kill -9 is a power cut.
 mount_cut() {
 	env "$@" LD_PRELOAD="$preload" PML_CUT_DEVICE="$device" \
 		PMEMOBJ_CONF=copy_on_write.at_open=1 PMEM2_FORCE_GRANULARITY=CACHE_LINE \
 		mount.pmemleasefs -f "$device" "$mnt" \
-		-o soft=127.0.0.1:0,client_uid=0,client_gid=0 >"$lane.log" 2>&1 &
+		-o "soft=127.0.0.1:0,client_uid=0,client_gid=0,$rule" >"$lane.log" 2>&1 &
 	daemon=$!
 	wait_for 30 eval "is_mounted || is_gone $daemon"
 	is_mounted "$mnt" || return 1
+	wait_for 30 has_url
+}
+
+has_url() {
 	url=$(sed -n 's,^soft: listening on ,soft://,p' "$lane.log" | head -n 1)
+	[ -n "$url" ]
 }
 
 cut_power() {
@@ -157,6 +165,64 @@ cut_power
 clear_dead_mount
 mount_cut || bail_out "cannot mount: $(cat "$lane.log")"
 is "$(cat "$mnt/file")" text "where fences count it survives"
+cut_power
+clear_dead_mount
+
+# ---- flushes of a remote client: by each rule, without a commit ---------------
+
+# look_at_records: sets head and verdict of what is there.
+look_at_records() {
+	read -r head verdict < <("$flusher" "$url" read log)
+}
+
+# cut_flushes CUTS [VARIABLE=VALUE...]: what is wrong; last "N flushed under rule R".
+cut_flushes() {
+	local n=$1 last=0 flushed got used=
+	shift
+	mount_cut "$@" || { echo "cannot be mounted: $(cat "$lane.log")" && return; }
+	head -c $((17 * 4096)) /dev/zero >"$mnt/log" && sync "$mnt/log"
+	while [ $((n--)) -gt 0 ]; do
+		"$flusher" "$url" run log "$last" >"$lane.flushed" 2>&1 &
+		got=$!
+		sleep "0.$(printf %03d $((20 + RANDOM % 200)))"
+		cut_power
+		wait $got
+		clear_dead_mount
+		# The cut may come before the client is there.
+		read -r flushed got <"$lane.flushed"
+		[[ $flushed =~ ^[0-9]+$ ]] && used=$got || flushed=$last
+		mount_cut "$@" || { echo "cannot be mounted: $(cat "$lane.log")" && return; }
+		look_at_records
+		[ "$verdict" = good ] || echo "record $head: $verdict"
+		[ "$head" -ge "$flushed" ] || echo "record $flushed was flushed, and $head is there"
+		[ "$head" -le $((flushed + 1)) ] || echo "record $head was never written"
+		last=$head
+	done
+	cut_power
+	clear_dead_mount
+	echo "$([ "$last" -gt 0 ] && echo some) flushed under rule $used"
+}
+
+lane=$work/ground/flush
+for case in auto:3 read:2 commit:1; do
+	rule=remote_durability=${case%:*}
+	make_device 64M
+	is "$(cut_flushes 8)" "some flushed under rule ${case#*:}" "$rule: what was flushed survives cuts"
+	make_device 64M
+	is "$(cut_flushes 8 PML_CUT_EARLY=30)" "some flushed under rule ${case#*:}" \
+		"$rule: and where some of what was not fenced survives, too"
+done
+
+rule=remote_durability=auto
+make_device 64M
+mount_cut || bail_out "cannot mount: $(cat "$lane.log")"
+head -c $((17 * 4096)) /dev/zero >"$mnt/log" && sync "$mnt/log"
+is "$("$flusher" "$url" write log 16)" written "a write that nobody flushes"
+is "$(od -An -tu8 -N8 "$mnt/log" | tr -d ' ')" 16 "is seen before the cut"
+cut_power
+clear_dead_mount
+mount_cut || bail_out "cannot mount: $(cat "$lane.log")"
+is "$(od -An -tu8 -N8 "$mnt/log" | tr -d ' ')" 0 "and lost by it"
 cut_power
 clear_dead_mount
 finish
