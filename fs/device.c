@@ -164,6 +164,12 @@ static bool is_fsdax(int fd)
 	return true;
 }
 
+static bool is_hugetlbfs(int fd)
+{
+	struct statfs st;
+	return fstatfs(fd, &st) == 0 && st.f_type == HUGETLBFS_MAGIC;
+}
+
 static int refuse_kind(const char *path, mode_t mode, char *reason)
 {
 	if (S_ISBLK(mode))
@@ -211,6 +217,12 @@ int pml_device_peek(const char *path, struct pml_device_peek *ret_peek, char *re
 	pml_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return pml_reason(ret_reason, -errno, "%s: %s", path, strerror(errno));
+	/* libpmemobj maps and unmaps a pool's head by itself, and ends the process if it cannot. */
+	if (is_hugetlbfs(fd))
+		return pml_reason(ret_reason, -EOPNOTSUPP,
+				  "%s is on hugetlbfs, which maps no less than a huge page, and "
+				  "libpmemobj needs 4 KiB: use a tmpfs mounted with huge=always",
+				  path);
 	peek.size_bytes = (uint64_t)st.st_size;
 	int err = peek.is_device_dax ? device_dax_size(st.st_rdev, &peek.size_bytes) : 0;
 	if (err)
@@ -244,7 +256,7 @@ static bool is_volatile(int fd)
 	struct statfs st;
 	if (fstatfs(fd, &st) < 0)
 		return false;
-	return st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC || st.f_type == HUGETLBFS_MAGIC;
+	return st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC;
 }
 
 /* Maps the device for a moment to see what libpmem2 grants. */

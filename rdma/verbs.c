@@ -177,13 +177,13 @@ static void explain_probe(char *ret_reason, int err)
 			ret_reason,
 			"a file on a DAX filesystem cannot be registered with this RDMA "
 			"device; use device-DAX (/dev/daxX.Y), or a device that pages on demand "
-			"(ODP); tmpfs and hugetlbfs can be registered as well");
+			"(ODP); tmpfs can be registered as well");
 		break;
 	case EFAULT:
 		pml_transport_reason(
 			ret_reason,
 			"this memory cannot be registered for remote writing, as a file "
-			"in the page cache cannot; use device-DAX, tmpfs or hugetlbfs");
+			"in the page cache cannot; use device-DAX or tmpfs");
 		break;
 	default:
 		explain_setup(ret_reason, "memory cannot be registered with the RDMA device", -err);

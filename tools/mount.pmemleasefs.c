@@ -208,9 +208,11 @@ static int resolve(struct args *args, char *device, char *mountpoint)
 	args->mountpoint = mountpoint;
 	if (pml_remotefs_is_url(args->device))
 		return check_fuse();
-	if (!realpath(args->device, device))
+	if (realpath(args->device, device))
+		args->device = device;
+	/* What /proc/PID/fd/N stands for may have no name of its own, as a memfd has none. */
+	else if (args->device[0] != '/' || access(args->device, R_OK))
 		return complain(args->device, -errno, "");
-	args->device = device;
 	return check_fuse();
 }
 
