@@ -91,6 +91,75 @@ static void act_lease(struct world *w)
 	peer_ask(peer, &msg, sizeof(msg.lease), true);
 }
 
+static size_t put_name(union pml_message *msg, size_t at, char name)
+{
+	msg->bytes[at] = (uint8_t)name;
+	return at + 1;
+}
+
+/* Of the tree below the root, as an honest client makes it; names are few, so that they meet. */
+static size_t make_change(struct script *s, const struct pml_wire_handle *root,
+			  const struct pml_wire_handle *file, union pml_message *m,
+			  enum pml_wire_type *ret_type)
+{
+	char name = (char)('e' + script_below(s, 6));
+	switch (script_below(s, 8)) {
+	case 0:
+		*ret_type = PML_WIRE_MKDIR;
+		m->create = (struct pml_wire_create){.dir = *root, .mode = 0755};
+		return put_name(m, sizeof(m->create), name);
+	case 1:
+		*ret_type = PML_WIRE_LINK;
+		m->link = (struct pml_wire_link){.inode = *file, .dir = *root};
+		return put_name(m, sizeof(m->link), name);
+	case 2:
+	case 3:
+		*ret_type = PML_WIRE_RENAME;
+		m->rename = (struct pml_wire_rename){
+			.from = *root, .to = *root, .name_bytes = 1, .new_name_bytes = 1};
+		(void)put_name(m, sizeof(m->rename), name);
+		return put_name(m, sizeof(m->rename) + 1, (char)('e' + script_below(s, 6)));
+	case 4:
+		*ret_type = PML_WIRE_UNLINK;
+		m->name = (struct pml_wire_name){.dir = *root, .flags = script_below(s, 2)};
+		return put_name(m, sizeof(m->name), name);
+	case 5:
+		*ret_type = PML_WIRE_SETATTR;
+		m->setattr = (struct pml_wire_setattr){.inode = *file,
+						       .what = PML_WIRE_SET_SIZE,
+						       .size_bytes = script_below(s, FILE_BLOCKS) *
+								     (uint64_t)PML_BLOCK_BYTES};
+		return sizeof(m->setattr);
+	case 6:
+		*ret_type = PML_WIRE_CREATE;
+		m->create = (struct pml_wire_create){.dir = *root, .mode = 0644};
+		return put_name(m, sizeof(m->create), name);
+	default:
+		/* Onto itself: see request.c. */
+		*ret_type = PML_WIRE_CLONE;
+		m->clone = (struct pml_wire_clone){.src = *file, .dst = *file};
+		m->clone.src_byte = script_below(s, FILE_BLOCKS) * (uint64_t)PML_BLOCK_BYTES;
+		m->clone.dst_byte = m->clone.src_byte;
+		m->clone.len_bytes = (1 + script_below(s, 8)) * (uint64_t)PML_BLOCK_BYTES;
+		return sizeof(m->clone);
+	}
+}
+
+static void act_change(struct world *w)
+{
+	struct peer *peer = pick_peer(w);
+	union pml_message msg = {.name = {.flags = 0}};
+	uint32_t n = script_byte(&w->script);
+	if (w->known.nhandles <= FILES)
+		return;
+	const struct pml_wire_handle root = w->known.handles[0];
+	const struct pml_wire_handle file = w->known.handles[1 + n % FILES];
+	enum pml_wire_type type;
+	size_t bytes = make_change(&w->script, &root, &file, &msg, &type);
+	pml_codec_header(&msg.h, type, bytes, 1);
+	peer_ask(peer, &msg, bytes, n & 0x80);
+}
+
 static void act_return(struct world *w)
 {
 	struct peer *peer = pick_peer(w);
@@ -247,7 +316,11 @@ static void act(struct world *w)
 		act_return,  act_local,	  act_local,   act_collect, act_silence, act_fault,
 		act_connect, act_connect, act_login,   act_close,   act_tear,	 act_stranger,
 	};
-	actions[script_below(&w->script, PML_ARRAY_LEN(actions))](w);
+	uint8_t n = script_byte(&w->script);
+	if (n >= 240)
+		act_change(w);
+	else
+		actions[n % PML_ARRAY_LEN(actions)](w);
 }
 
 /* ---- beginning and end ------------------------------------------------------ */
@@ -260,6 +333,8 @@ static void configure(struct world *w)
 	uint8_t n = script_byte(&w->script);
 	enum pml_policy policy = policies[n % PML_ARRAY_LEN(policies)];
 	c->policy[PML_OP_TRUNCATE] = c->policy[PML_OP_PUNCH] = policy;
+	c->policy[PML_OP_CLONE_DST] = policy;
+	c->orphan_grace_ms = 5;
 	c->lease_policy = policies[n / 4 % PML_ARRAY_LEN(policies)];
 	c->ebusy_recalls = n & 16;
 	n = script_byte(&w->script);

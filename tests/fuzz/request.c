@@ -69,6 +69,17 @@ static uint32_t add_name(struct script *s, union pml_message *msg, size_t at)
 	return (uint32_t)bytes;
 }
 
+/* The same, but of attributes one that each file has. */
+static uint32_t add_attribute(struct script *s, union pml_message *msg, size_t at)
+{
+	static const char there[] = "user.x";
+	uint32_t bytes = add_name(s, msg, at);
+	if (bytes != 1 || msg->bytes[at] > 'c')
+		return bytes;
+	memcpy(msg->bytes + at, there, strlen(there));
+	return (uint32_t)strlen(there);
+}
+
 static uint64_t pick_byte(struct script *s)
 {
 	uint8_t n = script_byte(s);
@@ -121,7 +132,7 @@ static size_t make_named(struct script *s, const struct known *known, enum pml_w
 		return sizeof(m->rename) + m->rename.name_bytes + m->rename.new_name_bytes;
 	case PML_WIRE_GETXATTR:
 		m->xattr.inode = pick_handle(s, known);
-		return sizeof(m->xattr) + add_name(s, m, sizeof(m->xattr));
+		return sizeof(m->xattr) + add_attribute(s, m, sizeof(m->xattr));
 	default:
 		m->xattr.inode = pick_handle(s, known);
 		return sizeof(m->xattr);

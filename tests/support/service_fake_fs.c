@@ -4,6 +4,10 @@
  *
  * A full device: what a local write has no block for is lost.
  *
+ * A name is the entry of an inode, or a slot that is nothing but another name of one.  Slots
+ * and numbers are not used twice, so that who holds a pointer to a file without names may.
+ * What a test has made cannot be removed, so that clients that change names leave it something.
+ *
  * Threads: safe; everything is under one lock, which the guard's admit() is
  * called with, as the real one holds the inode's lock.
  */
@@ -22,8 +26,13 @@
 struct pml_inode {
 	struct pml_fs *fs;
 	uint64_t ino;
-	uint64_t parent; /* 0: free */
+	uint64_t parent; /* 0: no name in any directory, and free if it is not used */
 	char name[PML_NAME_BYTES_MAX + 1];
+	bool is_used;
+	bool is_kept;		 /* a test has made it */
+	struct pml_inode *other; /* a further name of this inode; else NULL */
+	uint32_t nlink;
+	char target[64]; /* of a symbolic link; longer ones are not made */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
@@ -107,6 +116,8 @@ struct pml_fs *fake_fs_new(void)
 		fs->inodes[i] = (struct pml_inode){.fs = fs, .ino = i};
 	struct pml_inode *root = &fs->inodes[PML_ROOT_INO];
 	root->parent = PML_ROOT_INO;
+	root->is_used = true;
+	root->nlink = 1;
 	root->mode = S_IFDIR | 0755;
 	return fs;
 }
@@ -121,7 +132,8 @@ void fake_fs_free(struct pml_fs *fs)
 	free(fs);
 }
 
-static struct pml_inode *find_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name)
+/* The slot that has that name; NULL: none. */
+static struct pml_inode *entry_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name)
 {
 	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++)
 		if (fs->inodes[i].parent == dir_ino && strcmp(fs->inodes[i].name, name) == 0)
@@ -129,27 +141,53 @@ static struct pml_inode *find_locked(struct pml_fs *fs, uint64_t dir_ino, const 
 	return NULL;
 }
 
+/* What an entry is a name of. */
+static struct pml_inode *inode_of(struct pml_inode *entry)
+{
+	return entry->other ? entry->other : entry;
+}
+
+static struct pml_inode *find_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name)
+{
+	struct pml_inode *entry = entry_locked(fs, dir_ino, name);
+	return entry ? inode_of(entry) : NULL;
+}
+
+/* NULL: all slots are used. */
+static struct pml_inode *entry_new_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name)
+{
+	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++) {
+		struct pml_inode *entry = &fs->inodes[i];
+		if (entry->is_used)
+			continue;
+		entry->is_used = true;
+		entry->parent = dir_ino;
+		snprintf(entry->name, sizeof(entry->name), "%s", name);
+		return entry;
+	}
+	return NULL;
+}
+
 static struct pml_inode *make_locked(struct pml_fs *fs, uint64_t dir_ino, const char *name,
 				     mode_t mode)
 {
-	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++) {
-		struct pml_inode *inode = &fs->inodes[i];
-		if (inode->parent)
-			continue;
-		inode->parent = dir_ino;
-		snprintf(inode->name, sizeof(inode->name), "%s", name);
-		inode->mode = mode;
-		inode->blocks = malloc(FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
-		memset(inode->blocks, 0xff, FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
-		return inode;
-	}
-	abort();
+	struct pml_inode *inode = entry_new_locked(fs, dir_ino, name);
+	if (!inode)
+		return NULL;
+	inode->mode = mode;
+	inode->nlink = 1;
+	inode->blocks = malloc(FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
+	memset(inode->blocks, 0xff, FAKE_FILE_BLOCKS * sizeof(*inode->blocks));
+	return inode;
 }
 
 uint64_t fake_fs_make(struct pml_fs *fs, uint64_t dir_ino, const char *name, mode_t mode, uid_t uid)
 {
 	pthread_mutex_lock(&fs->lock);
 	struct pml_inode *inode = make_locked(fs, dir_ino, name, mode);
+	if (!inode)
+		abort();
+	inode->is_kept = true;
 	inode->uid = uid;
 	inode->gid = uid;
 	pthread_mutex_unlock(&fs->lock);
@@ -344,7 +382,7 @@ void pml_fs_mapping(const struct pml_fs *fs, uint8_t **ret_base, uint64_t *ret_b
 int pml_inode_get(struct pml_fs *fs, uint64_t ino, struct pml_inode **ret_inode)
 {
 	pthread_mutex_lock(&fs->lock);
-	bool is_there = ino > 0 && ino < FAKE_INODES && fs->inodes[ino].parent;
+	bool is_there = ino > 0 && ino < FAKE_INODES && fs->inodes[ino].nlink > 0;
 	pthread_mutex_unlock(&fs->lock);
 	if (!is_there)
 		return -ENOENT;
@@ -372,7 +410,10 @@ uint64_t pml_inode_generation(const struct pml_inode *inode)
 
 mode_t pml_inode_mode(const struct pml_inode *inode)
 {
-	return inode->mode;
+	pthread_mutex_lock(&inode->fs->lock);
+	mode_t mode = inode->mode;
+	pthread_mutex_unlock(&inode->fs->lock);
+	return mode;
 }
 
 uint64_t pml_inode_size(const struct pml_inode *inode)
@@ -382,15 +423,17 @@ uint64_t pml_inode_size(const struct pml_inode *inode)
 
 void pml_inode_stat(struct pml_inode *inode, struct stat *ret_stat)
 {
+	pthread_mutex_lock(&inode->fs->lock);
 	*ret_stat = (struct stat){
 		.st_ino = inode->ino,
 		.st_mode = inode->mode,
 		.st_uid = inode->uid,
 		.st_gid = inode->gid,
-		.st_nlink = 1,
-		.st_size = (off_t)pml_inode_size(inode),
+		.st_nlink = inode->nlink,
+		.st_size = (off_t)inode->size,
 		.st_mtim = {.tv_sec = 1000, .tv_nsec = 5},
 	};
+	pthread_mutex_unlock(&inode->fs->lock);
 }
 
 static bool has_group(const struct pml_cred *cred, gid_t gid)
@@ -405,8 +448,11 @@ int pml_inode_access(struct pml_inode *inode, const struct pml_cred *cred, int m
 {
 	if (cred->uid == 0)
 		return 0;
+	pthread_mutex_lock(&inode->fs->lock);
 	unsigned int shift = cred->uid == inode->uid ? 6 : has_group(cred, inode->gid) ? 3 : 0;
-	return (inode->mode >> shift & (unsigned int)mask) == (unsigned int)mask ? 0 : -EACCES;
+	unsigned int rights = inode->mode >> shift;
+	pthread_mutex_unlock(&inode->fs->lock);
+	return (rights & (unsigned int)mask) == (unsigned int)mask ? 0 : -EACCES;
 }
 
 int pml_dir_lookup(struct pml_inode *dir, const char *name, struct pml_inode **ret_inode)
@@ -427,11 +473,18 @@ int pml_dir_create(struct pml_inode *dir, const char *name, const struct pml_cre
 {
 	pthread_mutex_lock(&dir->fs->lock);
 	struct pml_inode *inode = find_locked(dir->fs, dir->ino, name);
-	int err = inode ? -EEXIST : 0;
+	int err = inode ? -EEXIST : dir->nlink == 0 ? -ENOENT : 0;
+	if (!err && args->target && strlen(args->target) >= sizeof(dir->target))
+		err = -ENAMETOOLONG;
 	if (!err) {
 		inode = make_locked(dir->fs, dir->ino, name, args->mode);
+		err = inode ? 0 : -ENOSPC;
+	}
+	if (!err) {
 		inode->uid = args->cred.uid;
 		inode->gid = args->cred.gid;
+		if (args->target)
+			snprintf(inode->target, sizeof(inode->target), "%s", args->target);
 		*ret_inode = inode;
 	}
 	pthread_mutex_unlock(&dir->fs->lock);
@@ -449,8 +502,8 @@ int pml_dir_read(struct pml_inode *dir, uint64_t cookie, pml_dir_emit emit, void
 			continue;
 		const struct pml_dirent entry = {
 			.name = fs->inodes[i].name,
-			.ino = i,
-			.type = fs->inodes[i].mode & S_IFMT,
+			.ino = inode_of(&fs->inodes[i])->ino,
+			.type = inode_of(&fs->inodes[i])->mode & S_IFMT,
 			.cookie = i,
 		};
 		goes_on = emit(arg, &entry);
@@ -603,8 +656,10 @@ void pml_file_trim(struct pml_inode *inode, uint64_t first_byte, uint64_t end_by
 
 bool pml_inode_is_orphan(const struct pml_inode *inode)
 {
-	(void)inode;
-	return false;
+	pthread_mutex_lock(&inode->fs->lock);
+	bool is_orphan = inode->nlink == 0;
+	pthread_mutex_unlock(&inode->fs->lock);
+	return is_orphan;
 }
 
 int pml_file_truncate(struct pml_inode *inode, uint64_t size_bytes, struct pml_waiter *w)
@@ -625,18 +680,26 @@ void pml_fs_wait_done(struct pml_fs *fs, struct pml_waiter *w)
 		fs->guard->done(fs->guard_arg, w);
 }
 
-/* ---- what is tested on the real filesystem (test_service_names.c) --------- */
+/* ---- names and attributes, by simple rules (the real ones: test_service_names.c) ---- */
 
 int pml_inode_set_as(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
 		     const struct stat *attr)
 {
-	return -EOPNOTSUPP;
+	pthread_mutex_lock(&inode->fs->lock);
+	if (what & PML_SET_MODE)
+		inode->mode = (inode->mode & S_IFMT) | (attr->st_mode & 07777);
+	if (what & PML_SET_UID)
+		inode->uid = attr->st_uid;
+	if (what & PML_SET_GID)
+		inode->gid = attr->st_gid;
+	pthread_mutex_unlock(&inode->fs->lock);
+	return 0;
 }
 
 int pml_inode_may_set(struct pml_inode *inode, const struct pml_cred *cred, unsigned int what,
 		      const struct stat *attr)
 {
-	return 0;
+	return what & PML_SET_MODE && S_ISLNK(pml_inode_mode(inode)) ? -EOPNOTSUPP : 0;
 }
 
 int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cred,
@@ -648,54 +711,220 @@ int pml_inode_drop_privileges(struct pml_inode *inode, const struct pml_cred *cr
 
 int pml_inode_may_link(struct pml_inode *inode, const struct pml_cred *cred)
 {
-	return -EOPNOTSUPP;
+	return S_ISDIR(pml_inode_mode(inode)) ? -EPERM : 0;
 }
 
 int pml_inode_readlink(struct pml_inode *inode, char *ret_target)
 {
-	return -EINVAL;
+	/* Constant once it is made. */
+	if (!S_ISLNK(pml_inode_mode(inode)))
+		return -EINVAL;
+	memcpy(ret_target, inode->target, strlen(inode->target) + 1);
+	return 0;
 }
+
+/* Each inode has one attribute. */
+static const char attribute[] = "user.x";
+static const char attribute_value[] = "value";
 
 int pml_xattr_may_get(struct pml_inode *inode, const struct pml_cred *cred, const char *name)
 {
-	return -EOPNOTSUPP;
+	return strncmp(name, "user.", 5) == 0 ? 0 : -EOPNOTSUPP;
 }
 
 int pml_xattr_get(struct pml_inode *inode, const char *name, void *value, size_t max_bytes,
 		  size_t *ret_bytes)
 {
-	return -EOPNOTSUPP;
+	if (strcmp(name, attribute) != 0)
+		return -ENODATA;
+	*ret_bytes = sizeof(attribute_value);
+	memcpy(value, attribute_value, sizeof(attribute_value));
+	return 0;
 }
 
 int pml_xattr_list(struct pml_inode *inode, const struct pml_cred *cred, char *names,
 		   size_t max_bytes, size_t *ret_bytes)
 {
-	return -EOPNOTSUPP;
+	*ret_bytes = sizeof(attribute);
+	memcpy(names, attribute, sizeof(attribute));
+	return 0;
 }
 
 int pml_dir_link(struct pml_inode *dir, const char *name, struct pml_inode *inode)
 {
-	return -EOPNOTSUPP;
+	struct pml_fs *fs = dir->fs;
+	pthread_mutex_lock(&fs->lock);
+	int err = dir->nlink == 0 || inode->nlink == 0 ? -ENOENT : 0;
+	if (!err && entry_locked(fs, dir->ino, name))
+		err = -EEXIST;
+	struct pml_inode *entry = err ? NULL : entry_new_locked(fs, dir->ino, name);
+	if (!err && !entry)
+		err = -ENOSPC;
+	if (entry) {
+		entry->other = inode;
+		inode->nlink++;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return err;
+}
+
+static bool is_empty_locked(const struct pml_inode *dir)
+{
+	for (uint32_t i = PML_ROOT_INO + 1; i < FAKE_INODES; i++)
+		if (dir->fs->inodes[i].parent == dir->ino)
+			return false;
+	return true;
+}
+
+/* May the entry go?  0, or why not. */
+static int check_removal_locked(struct pml_inode *entry, bool is_dir)
+{
+	const struct pml_inode *inode = inode_of(entry);
+	if (inode->is_kept)
+		return -EPERM;
+	if (S_ISDIR(inode->mode) != is_dir)
+		return is_dir ? -ENOTDIR : -EISDIR;
+	return is_dir && !is_empty_locked(inode) ? -ENOTEMPTY : 0;
+}
+
+/* Returns the inode if it has no name any more, for the guard; else NULL. */
+static struct pml_inode *remove_locked(struct pml_inode *entry)
+{
+	struct pml_inode *inode = inode_of(entry);
+	entry->parent = 0;
+	return --inode->nlink == 0 ? inode : NULL;
+}
+
+static void tell_orphaned(struct pml_fs *fs, const struct pml_inode *inode)
+{
+	if (inode && fs->guard && fs->guard->orphaned)
+		fs->guard->orphaned(fs->guard_arg, inode->ino);
 }
 
 int pml_dir_remove_as(struct pml_inode *dir, const char *name, bool is_dir,
 		      const struct pml_cred *cred, uint64_t *ret_ino)
 {
-	return -EOPNOTSUPP;
+	struct pml_fs *fs = dir->fs;
+	const struct pml_inode *orphan = NULL;
+	pthread_mutex_lock(&fs->lock);
+	struct pml_inode *entry = entry_locked(fs, dir->ino, name);
+	int err = entry ? check_removal_locked(entry, is_dir) : -ENOENT;
+	if (!err) {
+		*ret_ino = inode_of(entry)->ino;
+		orphan = remove_locked(entry);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	tell_orphaned(fs, orphan);
+	return err;
+}
+
+/* Is @dir @inode, or below it? */
+static bool is_below_locked(const struct pml_inode *dir, const struct pml_inode *inode)
+{
+	while (dir != inode && dir->ino != PML_ROOT_INO && dir->parent)
+		dir = &dir->fs->inodes[dir->parent];
+	return dir == inode;
+}
+
+static void place_locked(struct pml_inode *entry, const struct pml_inode *dir, const char *name)
+{
+	entry->parent = dir->ino;
+	snprintf(entry->name, sizeof(entry->name), "%s", name);
+}
+
+static int rename_locked(struct pml_inode *from, const char *name, struct pml_inode *to,
+			 const char *new_name, unsigned int flags, struct pml_renamed *done,
+			 struct pml_inode **ret_orphan)
+{
+	struct pml_inode *entry = entry_locked(from->fs, from->ino, name);
+	struct pml_inode *old = entry_locked(to->fs, to->ino, new_name);
+	bool is_exchange = flags & RENAME_EXCHANGE;
+	if (!entry || (is_exchange && !old) || to->nlink == 0)
+		return -ENOENT;
+	if (old && flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	if (is_below_locked(to, inode_of(entry)) ||
+	    (is_exchange && is_below_locked(from, inode_of(old))))
+		return -EINVAL;
+	if (old && inode_of(old) == inode_of(entry))
+		return 0;
+	int err =
+		old && !is_exchange ? check_removal_locked(old, S_ISDIR(inode_of(entry)->mode)) : 0;
+	if (err)
+		return err;
+	done->moved_ino = inode_of(entry)->ino;
+	done->replaced_ino = old ? inode_of(old)->ino : 0;
+	if (is_exchange)
+		place_locked(old, from, name);
+	else if (old)
+		*ret_orphan = remove_locked(old);
+	place_locked(entry, to, new_name);
+	return 0;
 }
 
 int pml_dir_rename_as(struct pml_inode *from, const char *name, struct pml_inode *to,
 		      const char *new_name, unsigned int flags, const struct pml_cred *cred,
 		      struct pml_renamed *ret_done)
 {
-	return -EOPNOTSUPP;
+	struct pml_inode *orphan = NULL;
+	*ret_done = (struct pml_renamed){.moved_ino = 0};
+	pthread_mutex_lock(&from->fs->lock);
+	int err = rename_locked(from, name, to, new_name, flags, ret_done, &orphan);
+	pthread_mutex_unlock(&from->fs->lock);
+	tell_orphaned(from->fs, orphan);
+	return err;
 }
 
+/* ---- clone ---------------------------------------------------------------- */
+
+/* Gives the bytes other blocks, as far as there are free ones; returns how many blocks. */
+static uint64_t move_locked(struct pml_inode *inode, uint64_t first, uint64_t end)
+{
+	struct pml_fs *fs = inode->fs;
+	uint64_t at = first;
+	for (; at < end; at++) {
+		uint32_t old = inode->blocks[at];
+		if (old == NO_BLOCK)
+			continue;
+		uint32_t fresh = alloc_block(fs);
+		if (fresh == NO_BLOCK)
+			break;
+		memcpy(block_addr(fs, fresh), block_addr(fs, old), PML_BLOCK_BYTES);
+		inode->blocks[at] = fresh;
+		fs->is_mapped[old] = false;
+		poison_if_free(fs, old);
+	}
+	return at - first;
+}
+
+/* Of a file onto itself at the same place alone: the blocks change, and no byte. */
 int pml_file_clone_blocks(struct pml_inode *src, uint64_t src_byte, struct pml_inode *dst,
 			  uint64_t dst_byte, uint64_t len_bytes, struct pml_waiter *w,
 			  uint64_t *ret_bytes)
 {
-	return -EOPNOTSUPP;
+	struct pml_fs *fs = src->fs;
+	uint64_t end_byte = src_byte + len_bytes;
+	if (src != dst || src_byte != dst_byte)
+		return -EOPNOTSUPP;
+	if (src_byte % PML_BLOCK_BYTES || len_bytes % PML_BLOCK_BYTES || len_bytes == 0 ||
+	    end_byte > (uint64_t)FAKE_FILE_BLOCKS * PML_BLOCK_BYTES)
+		return -EINVAL;
+	const struct pml_layout_change change = {.ino = dst->ino,
+						 .first_byte = src_byte,
+						 .end_byte = end_byte,
+						 .op = PML_OP_CLONE_DST};
+	pthread_mutex_lock(&fs->lock);
+	int err = fs->guard ? fs->guard->admit(fs->guard_arg, &change, w) : 0;
+	uint64_t nblocks = 0;
+	if (!err) {
+		nblocks =
+			move_locked(src, src_byte >> PML_BLOCK_SHIFT, end_byte >> PML_BLOCK_SHIFT);
+		err = nblocks ? 0 : -ENOSPC;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	if (!err)
+		*ret_bytes = nblocks << PML_BLOCK_SHIFT;
+	return err;
 }
 
 void pml_fs_statvfs(const struct pml_fs *fs, struct statvfs *ret_stat)
