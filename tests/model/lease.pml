@@ -25,6 +25,7 @@
 #define PUNCH	 2
 #define WRITE	 4
 #define CLONE	 8
+#define GROW	 16 /* a commit of the last client, which may wait */
 #ifndef OPS
 #define OPS (TRUNCATE | PUNCH | WRITE)
 #endif
@@ -541,6 +542,50 @@ end:
 
 /* ---- local programs (fs/) ---- */
 
+/*
+ * A commit that grows the file waits as a change of a local program does.  What waits does not
+ * count as a commit that runs: its own lease may end.
+ */
+inline grow_ask(g_w, g_err)
+{
+	commit_begin(NC - 1, g_err);
+	if
+	:: g_err == OK ->
+		j = size[L[NC - 1].file];
+		if
+		:: L[NC - 1].end > j && j > 0 && map[BLOCK(L[NC - 1].file, j - 1)] != NONE &&
+		   shares[map[BLOCK(L[NC - 1].file, j - 1)]] > 1 ->
+			break_admit(g_w, L[NC - 1].file, j - 1, j, false, g_err)
+		:: else
+		fi;
+		if
+		:: g_err != OK -> commit_end(NC - 1)
+		:: else
+		fi
+	:: else
+	fi
+}
+
+/* It was let: its blocks are pinned and in place. */
+inline file_grow(l)
+{
+	for (m : L[l].first .. L[l].end - 1) {
+		assert(I4 || (L[l].is_pinned && map[BLOCK(L[l].file, m)] == seg_block[AT(l, m)]))
+	}
+	j = size[L[l].file];
+	any = false;
+	if
+	:: L[l].end > j && j > 0 && map[BLOCK(L[l].file, j - 1)] != NONE ->
+		place_own(L[l].file, j - 1, NONE, any)
+	:: else
+	fi;
+	if
+	:: L[l].end > j && !any -> size[L[l].file] = L[l].end
+	:: else
+	fi;
+	commit_end(l)
+}
+
 /* Asks as the filesystem does, one change after the other; nothing has changed yet. */
 inline ask(a_w, a_op, a_p, a_err)
 {
@@ -564,6 +609,7 @@ inline ask(a_w, a_op, a_p, a_err)
 		:: a_err == OK -> break_admit(a_w, NF - 1, a_p, a_p + 1, false, a_err)
 		:: else
 		fi
+	:: a_op == GROW -> grow_ask(a_w, a_err)
 	fi
 }
 
@@ -592,6 +638,7 @@ inline change(g_op, g_p)
 			map_set(NF - 1, g_p, j, NONE)
 		:: else
 		fi
+	:: g_op == GROW -> file_grow(NC - 1)
 	fi;
 	blocks_audit()
 }
@@ -609,6 +656,7 @@ end:
 		:: HAS(PUNCH) -> op = PUNCH
 		:: HAS(WRITE) -> op = WRITE
 		:: HAS(CLONE) -> op = CLONE
+		:: HAS(GROW) -> op = GROW
 		fi;
 #if FB > 1
 		if
@@ -630,7 +678,8 @@ again:
 			table_audit();
 			/* What may be answered, by policy. */
 			assert(Policy || err == OK || err == EINPROGRESS ||
-			       err == MAY_BE_EIO || err == MAY_BE_EBUSY || err == MAY_BE_EINTR);
+			       err == MAY_BE_EIO || err == MAY_BE_EBUSY || err == MAY_BE_EINTR ||
+			       (op == GROW && err == ESTALE));
 			assert(Policy || POLICY != P_EBUSY || !B[w].is_queued)
 		}
 	}

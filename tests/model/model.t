@@ -173,6 +173,10 @@ run holds cover "write leases of one client against clones and writes (I5)" \
 	:: -DNC=1 -DNF=2 -DNB=3 -DOPS=CLONE+WRITE -DACCESS
 run holds cover "commits that grow a file whose last block is shared (I4)" \
 	:: -DNC=2 -DFB=2 -DEND=1 -DNF=2 -DLENT_FILES=1 -DNB=3 -DCOMMITS -DREADER_AND_WRITER -DOPS=0
+run holds cover "the same that wait for the reader (I4, I9)" \
+	:: -DNC=2 -DFB=2 -DEND=1 -DNF=2 -DLENT_FILES=1 -DNB=3 -DREADER_AND_WRITER -DOPS=GROW
+run holds safety "the same, and changes of what is written" \
+	:: -DNC=2 -DFB=2 -DEND=1 -DNF=2 -DLENT_FILES=1 -DNB=3 -DREADER_AND_WRITER -DOPS=GROW+PUNCH
 run holds cover "an operation that waits twice on one file" \
 	:: -DNC=1 -DOPS=CLONE
 run holds cover "the server dies at any moment" \
