@@ -1234,7 +1234,7 @@ static void test_leases_on_files_without_names_are_recalled_whenever_they_came(v
 
 static atomic_bool stop;
 static uint64_t stress_seed;
-static atomic_uint ops_done_count, ops_failed_count, sessions_count, grants_count;
+static atomic_uint ops_done_count, ops_failed_count, sessions_count, grants_count, evictions_count;
 
 static uint64_t random_below(uint64_t *seed, uint64_t n)
 {
@@ -1395,6 +1395,24 @@ static void *run_audits(void *arg)
 	return NULL;
 }
 
+/* An administrator who ends sessions, in whatever state they are. */
+static void *run_evictions(void *arg)
+{
+	uint64_t seed = stress_seed + 4711;
+	while (!stop) {
+		struct pml_session_view views[STRESS_HOLDERS];
+		size_t n = pml_session_list(mgr, 0, views, STRESS_HOLDERS);
+		uint32_t nleases;
+		sleep_us((unsigned int)random_below(&seed, 60) * 1000);
+		if (n == 0)
+			continue;
+		int err = pml_session_evict(mgr, views[random_below(&seed, n)].session, &nleases);
+		CHECK(err == 0 || err == -ESRCH);
+		evictions_count += err == 0;
+	}
+	return NULL;
+}
+
 static void stress_config(struct pml_lease_config *config);
 
 /* Policies, clocks and limits that change while everything runs; files that lose their names. */
@@ -1439,7 +1457,7 @@ static void test_random_schedules_keep_I1_to_I4(void)
 	start(stress_config);
 	fake_fs_set_extent(fs, 2);
 	stop = false;
-	pthread_t threads[STRESS_HOLDERS + STRESS_OPS + 2];
+	pthread_t threads[STRESS_HOLDERS + STRESS_OPS + 3];
 	size_t n = 0;
 	for (uintptr_t i = 0; i < STRESS_HOLDERS; i++)
 		REQUIRE(pthread_create(&threads[n++], NULL, run_holder, (void *)i) == 0);
@@ -1447,6 +1465,7 @@ static void test_random_schedules_keep_I1_to_I4(void)
 		REQUIRE(pthread_create(&threads[n++], NULL, run_ops, (void *)i) == 0);
 	REQUIRE(pthread_create(&threads[n++], NULL, run_audits, NULL) == 0);
 	REQUIRE(pthread_create(&threads[n++], NULL, run_configs, NULL) == 0);
+	REQUIRE(pthread_create(&threads[n++], NULL, run_evictions, NULL) == 0);
 	sleep_us(STRESS_MS * 1000);
 	stop = true;
 	for (size_t i = 0; i < n; i++)
@@ -1454,17 +1473,17 @@ static void test_random_schedules_keep_I1_to_I4(void)
 
 	struct pml_lease_stats got = stats();
 	printf("# %u sessions, %u grants, %u operations, %u refused; recalls %llu, revoked %llu, "
-	       "died %llu, parked %llu, escalations %llu, downgraded %llu, orphans %llu\n",
+	       "died %llu, parked %llu, escalations %llu, downgraded %llu, orphans %llu, evicted %u\n",
 	       sessions_count, grants_count, ops_done_count, ops_failed_count,
 	       (unsigned long long)got.recalls, (unsigned long long)got.revoked,
 	       (unsigned long long)got.sessions_died, (unsigned long long)got.parked,
 	       (unsigned long long)got.fence_escalations, (unsigned long long)got.downgraded,
-	       (unsigned long long)got.orphans_recalled);
+	       (unsigned long long)got.orphans_recalled, evictions_count);
 	CHECK_EQ(got.leases, 0);
 	CHECK_EQ(got.sessions, 0);
 	CHECK_EQ(got.waiters, 0);
 	CHECK(grants_count > 50 && ops_done_count > 50 && got.revoked > 0);
-	CHECK(got.downgraded > 0 && got.orphans_recalled > 0);
+	CHECK(got.downgraded > 0 && got.orphans_recalled > 0 && evictions_count > 0);
 	finish();
 }
 
