@@ -438,6 +438,7 @@ take $one r 0 4096
 take $one r 0 4096
 lets $one "take r 0 4096" EDQUOT "max_session_leases"
 lets $one "return 0" ok "one less"
+stat_becomes leases 1 5 "when it is fenced"
 lets $one "take r 0 262144" EDQUOT "max_session_pinned"
 lets $one open ok "a second description"
 take $one r 0 4096
