@@ -18,11 +18,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAME	 40
-#define MESSAGE	 24
-#define HANDLE	 32
-#define VERSION	 2
-#define CLOSE_MS 9000 /* the server gives a silent client 2 s and 5 s for its two hellos */
+#define FRAME	       40
+#define MESSAGE	       24
+#define HANDLE	       32
+#define VERSION	       3
+#define FABRIC_VERSION 2
+#define CLOSE_MS       9000 /* the server gives a silent client 2 s and 5 s for its two hellos */
 
 static uint16_t port;
 
@@ -50,7 +51,7 @@ static void frame(uint8_t *to, unsigned int type, uint32_t bytes)
 {
 	memset(to, 0, FRAME);
 	put(to, 0x534c4d50u, 4);
-	put(to + 4, 1, 2);
+	put(to + 4, FABRIC_VERSION, 2);
 	put(to + 6, type, 2);
 	put(to + 8, bytes, 4);
 }
