@@ -60,7 +60,7 @@ struct pml_client {
 	atomic_bool does_always_reconnect; /* not only for files */
 	uint32_t reconnect_ms;		   /* 0: never; under lock */
 	bool is_ready;			   /* let in by the server; under lock */
-	struct pml_client_attr root; /* new with each connection; under lock */
+	struct pml_client_attr root;	   /* new with each connection; under lock */
 	uint8_t client_id[PML_WIRE_CLIENT_ID_BYTES];
 	struct pml_client_claim claim;
 	uint64_t max_lease_bytes;

@@ -326,12 +326,12 @@ struct pml_wire_recall {
 };
 #define PML_WIRE_OP_LEASE  0xffffu
 #define PML_WIRE_OP_ORPHAN 0xfffeu
-/* Instead of a lease's number, with PML_END_EVICTED alone: no lease is left, and this is the end. */
+/* Instead of a lease's number, with PML_END_EVICTED alone: none is left, the session ends. */
 #define PML_WIRE_SESSION_ITSELF 0u
 struct pml_wire_revoked {
 	struct pml_wire_header h;
 	uint64_t lease_id; /* or PML_WIRE_SESSION_ITSELF */
-	uint32_t why; /* enum pml_end_reason */
+	uint32_t why;	   /* enum pml_end_reason */
 	uint32_t reserved;
 };
 

@@ -50,7 +50,7 @@ void pool_rig_start(struct pool_rig *rig);
  * closed by the end of the rig.
  */
 struct pml_client *pool_rig_user(struct pool_rig *rig, uid_t uid, gid_t gid, bool is_read_only);
-/* Its server ends and comes again, at the same port, as after a new mount: nobody knows anything. */
+/* Its server ends and comes again, at the same port, as after a new mount. */
 void pool_rig_restart(struct pool_rig *rig, const struct pml_client *client);
 /* Another client of the same user, whose requests may take @timeout_ms. */
 struct pml_client *pool_rig_again(struct pool_rig *rig, const struct pml_client *client,
