@@ -73,7 +73,7 @@ static double work_lease(void *arg)
 		err = job->is_write ? pml_client_write(lease, buffer, 0, at, job->bytes)
 				    : pml_client_read(lease, buffer, 0, at, job->bytes);
 		if (!err && job->is_durable)
-			err = pml_client_commit(lease, at, job->bytes, 0);
+			err = pml_client_flush(lease, at, job->bytes);
 	}
 	if (err)
 		die("lease", pml_client_reason(client));
