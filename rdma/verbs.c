@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "rxe.h"
 #include "verbs.h"
 #include "pml/log.h"
 
@@ -28,7 +29,15 @@
 #define PROBE_BYTES_MAX (2u << 20)
 /* Receiver not ready: no limit (7), for the sender has one. */
 #define RNR_RETRY 7
-#define ACK_RETRY 7
+/*
+ * After 4.096 us * 2^18, a second, without an acknowledgement a device sends again, and after
+ * seven times more it gives up (soft-RoCE does not: rxe_comp.c takes 7 as "for ever").  What the
+ * connection manager would choose depends on the kernel: 2.1 s on soft-RoCE of 6.1, 0.5 s on
+ * later ones (cma.c, CMA_IBOE_PACKET_LIFETIME).  A loaded host may answer that late without
+ * anything being lost.  Whether the peer lives is not left to this: a session has its term.
+ */
+#define ACK_TIMEOUT 18
+#define ACK_RETRY   7
 /* Of devices without a bus: drivers/infiniband/sw/rxe/rxe_param.h, sw/siw/siw.h. */
 #define VENDOR_RXE 0xffffffu
 #define VENDOR_SIW 0x626d74u
@@ -75,6 +84,18 @@ static uint8_t depth_of(int device, int wanted)
 {
 	int depth = PML_MIN(device, wanted);
 	return (uint8_t)(depth < 0 ? 0 : PML_MIN(depth, UINT8_MAX));
+}
+
+/*
+ * For the queue pair of this side.  Before the route is resolved, or the request accepted.  The
+ * server does not take the client's word for it, which may be "never".
+ */
+static void set_ack_timeout(struct rdma_cm_id *id)
+{
+	uint8_t timeout = ACK_TIMEOUT;
+	/* Fails on kernels before 5.2: then it is the connection manager's. */
+	(void)rdma_set_option(id, RDMA_OPTION_ID, RDMA_OPTION_ID_ACK_TIMEOUT, &timeout,
+			      sizeof(timeout));
 }
 
 /* ---- listening ---------------------------------------------------------- */
@@ -422,10 +443,11 @@ static int accept_request(struct pml_verbs_ep *ep, const struct rdma_conn_param 
 	int err = pml_verbs_ep_setup(ep);
 	if (err)
 		return err;
+	set_ack_timeout(ep->id);
 	int rc = ibv_query_device(ep->id->verbs, &device);
 	if (rc)
 		return -rc;
-	ep->is_rxe = device.vendor_id == VENDOR_RXE;
+	ep->dereg_trusted_ns = device.vendor_id == VENDOR_RXE ? pml_rxe_trusted_ns() : PML_NEVER_NS;
 	struct rdma_conn_param param = {
 		.private_data = &our_hello,
 		.private_data_len = sizeof(our_hello),
@@ -589,6 +611,7 @@ static int find_route(struct pml_verbs_ep *ep, struct sockaddr *addr, uint64_t d
 	int step_ms = left_ms < 0 ? 10000 : left_ms;
 	if (rdma_create_id(ep->cm, &ep->id, NULL, RDMA_PS_TCP))
 		return -errno;
+	set_ack_timeout(ep->id);
 	if (rdma_resolve_addr(ep->id, NULL, addr, step_ms))
 		return -errno;
 	int err = expect_event(ep, RDMA_CM_EVENT_ADDR_RESOLVED, deadline_ns);

@@ -56,7 +56,7 @@ struct pml_verbs_ep {
 	_Atomic uint64_t dead_ns; /* since when; set before is_dead */
 	atomic_uint keys_count;
 	bool is_server;
-	bool is_rxe; /* soft-RoCE, with habits of its own */
+	uint64_t dereg_trusted_ns; /* a deregistration that took longer may be no fence: rxe.h */
 
 	pthread_mutex_t key_lock;
 	struct ibv_mr *base_mr; /* of the whole area, without remote rights; made on first need */

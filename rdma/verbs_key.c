@@ -39,14 +39,6 @@
 #define BINDS_MAX 255u
 /* Windows of one connection (I9). */
 #define WINDOWS_MAX 16384u
-/*
- * soft-RoCE waits 200 ticks for the last access through a region, then forgets it all the
- * same and reports success (drivers/infiniband/sw/rxe/rxe_pool.c, __rxe_cleanup()): that
- * is 200 ms at the fastest clock.  So is unpinning of large regions slow: allow for it.
- */
-#define RXE_DEREG_NS	   150000000ull
-#define RXE_DEREG_BYTES_NS 10ull /* for each */
-
 struct pml_verbs_window {
 	struct pml_verbs_window *next;	    /* of all; key_lock */
 	struct pml_verbs_window *next_free; /* key_lock */
@@ -456,7 +448,10 @@ static int end_window(struct pml_verbs_ep *ep, struct pml_verbs_window *w)
 	return 0;
 }
 
-/* @is_qp_gone: nobody is left who could hold the region. */
+/*
+ * @is_qp_gone: nobody is left who could hold the region.  How long the call took says nothing of
+ * where: a thread that waited for a processor is in doubt, too.
+ */
 static int end_region(struct pml_verbs_ep *ep, struct verbs_key *key, bool is_qp_gone)
 {
 	if (!key->mr)
@@ -467,9 +462,7 @@ static int end_region(struct pml_verbs_ep *ep, struct verbs_key *key, bool is_qp
 		return -rc;
 	key->mr = NULL;
 	uint64_t took_ns = pml_transport_now_ns() - start_ns;
-	if (!is_qp_gone && ep->is_rxe && took_ns > RXE_DEREG_NS + key->bytes * RXE_DEREG_BYTES_NS)
-		return -ETIMEDOUT;
-	return 0;
+	return !is_qp_gone && took_ns >= ep->dereg_trusted_ns ? -ETIMEDOUT : 0;
 }
 
 int pml_verbs_key_fence(struct pml_key *base, enum pml_ep_fence how)

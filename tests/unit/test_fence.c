@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "../../rdma/rxe.h"
 #include "../../rdma/transport.h"
 #include "../tap.h"
 
@@ -419,6 +420,41 @@ static void test_an_address_that_is_none_is_refused(void)
 	CHECK(strstr(reason, "192.0.2.77") != NULL);
 }
 
+/* A kernel that is not known to wait longer waits 200 ticks. */
+static void test_a_late_deregistration_is_believed_by_the_kernel(void)
+{
+	static const struct {
+		const char *release, *version;
+		bool waits_long;
+	} kernels[] = {
+		{"6.14.0", "#1 SMP PREEMPT_DYNAMIC", true},
+		{"6.18.44-cloud", "#1 SMP", true},
+		{"7.2.0-rc1", "#2 SMP", true},
+		{"10.0", "#1", true},
+		{"6.13.12", "#1 SMP", false},
+		{"6.1.192", "#1 SMP", true},
+		{"6.1.191", "#1 SMP", false},
+		{"6.10.192", "#1 SMP", false},
+		{"5.19.200", "#1 SMP", false},
+		{"6.1.0-56-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)", true},
+		{"6.1.0-50-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.128-1 (2025-02-07)", false},
+		{"6.1.0-200-amd64", "#1 SMP PREEMPT_DYNAMIC Debian unknown", false},
+		{"6.1.0-256-amd64", "#1 SMP", false},
+		{"linux", "", false},
+		{"", "", false},
+	};
+	for (size_t i = 0; i < PML_ARRAY_LEN(kernels); i++) {
+		uint64_t ns = pml_rxe_wait_ns(kernels[i].release, kernels[i].version, 4000000);
+		CHECK_EQ(ns, kernels[i].waits_long ? 50000000000 : 800000000);
+	}
+	/* What the clock cannot be makes no longer wait, and no shorter one than the fastest. */
+	CHECK_EQ(pml_rxe_wait_ns("5.19.0", "", 1000000), 200000000);
+	CHECK_EQ(pml_rxe_wait_ns("5.19.0", "", 0), 200000000);
+	CHECK_EQ(pml_rxe_wait_ns("5.19.0", "", 1), 200000000);
+	CHECK_EQ(pml_rxe_wait_ns("5.19.0", "", 999999999), 2000000000);
+	CHECK(pml_rxe_trusted_ns() >= 150000000 && pml_rxe_trusted_ns() <= 37500000000);
+}
+
 int main(void)
 {
 	if (!mkdtemp(dir))
@@ -442,6 +478,7 @@ int main(void)
 	TAP_RUN(test_failing_fences_are_counted_and_no_trials);
 	TAP_RUN(test_the_caller_can_stop_it);
 	TAP_RUN(test_an_address_that_is_none_is_refused);
+	TAP_RUN(test_a_late_deregistration_is_believed_by_the_kernel);
 	char lock[80];
 	snprintf(lock, sizeof(lock), "%s.lck", path);
 	(void)unlink(path);
