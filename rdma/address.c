@@ -66,6 +66,13 @@ bool pml_address_is_ipv4(const struct pml_address *address)
 	return memcmp(address->bytes, ipv4_prefix, sizeof(ipv4_prefix)) == 0;
 }
 
+void pml_address_host(const struct pml_address *address, struct pml_address *ret_host)
+{
+	*ret_host = *address;
+	if (!pml_address_is_ipv4(address) && !pml_address_is_loopback(address))
+		memset(ret_host->bytes + 8, 0, 8);
+}
+
 bool pml_address_is_loopback(const struct pml_address *address)
 {
 	static const struct pml_address ipv6 = {.bytes = {[15] = 1}};

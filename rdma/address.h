@@ -35,4 +35,10 @@ bool pml_address_is_loopback(const struct pml_address *address);
 int pml_network_parse(const char *text, struct pml_network *ret_network) PML_MUST_CHECK;
 bool pml_network_has(const struct pml_network *network, const struct pml_address *address);
 
+/*
+ * The host that an address stands for: an IPv6 one counts as its network of 64 bits, as whoever
+ * has one address there has them all.
+ */
+void pml_address_host(const struct pml_address *address, struct pml_address *ret_host);
+
 #endif

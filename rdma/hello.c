@@ -18,7 +18,9 @@
 #include "remote_i.h"
 #include "thread.h"
 
-#define HELLO_TIMEOUT_MS 5000u
+/* A client whose machine is busy may be slow, as long as its place is not wanted by others. */
+#define HELLO_TIMEOUT_MS	 20000u
+#define HELLO_CROWDED_TIMEOUT_MS 5000u
 /* How long a client that was refused may take to read why and hang up. */
 #define LINGER_MS 1000u
 
@@ -43,10 +45,18 @@ static void refuse(struct pml_remote *remote, int status)
 		(void)linger(remote, LINGER_MS);
 }
 
+static bool is_crowded(const struct pml_remote *remote)
+{
+	struct pml_address address;
+	pml_address_of_peer(pml_ep_peer(remote->ep), &address);
+	return pml_hosts_is_crowded(pml_access_hosts(remote->env->access), &address);
+}
+
 /* Receives the message that must come now; an error ends the connection. */
 static int expect(struct pml_remote *remote, enum pml_wire_type type)
 {
-	int err = pml_remote_receive(remote, HELLO_TIMEOUT_MS);
+	int err = pml_remote_receive(remote, is_crowded(remote) ? HELLO_CROWDED_TIMEOUT_MS
+								: HELLO_TIMEOUT_MS);
 	if (err == -EPROTONOSUPPORT)
 		refuse(remote, err);
 	if (err)

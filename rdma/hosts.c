@@ -55,9 +55,8 @@ void pml_hosts_free(struct pml_hosts *hosts)
 
 static struct pml_address key_of(const struct pml_address *address)
 {
-	struct pml_address key = *address;
-	if (!pml_address_is_ipv4(address) && !pml_address_is_loopback(address))
-		memset(key.bytes + 8, 0, 8);
+	struct pml_address key;
+	pml_address_host(address, &key);
 	return key;
 }
 
@@ -128,6 +127,17 @@ void pml_hosts_leave(struct pml_hosts *hosts, const struct pml_address *address)
 	host->connections--;
 	hosts->connections--;
 	pthread_mutex_unlock(&hosts->lock);
+}
+
+bool pml_hosts_is_crowded(struct pml_hosts *hosts, const struct pml_address *address)
+{
+	const struct pml_address key = key_of(address);
+	pthread_mutex_lock(&hosts->lock);
+	const struct host *host = find_locked(hosts, &key);
+	bool is_crowded = hosts->connections > hosts->max / 2 ||
+			  (host && host->connections > hosts->max_per_host / 2);
+	pthread_mutex_unlock(&hosts->lock);
+	return is_crowded;
 }
 
 void pml_hosts_refuse(struct pml_hosts *hosts, const struct pml_address *address, uint64_t now_ms,

@@ -38,6 +38,9 @@ int pml_hosts_enter(struct pml_hosts *hosts, const struct pml_address *address, 
 		    uint64_t *ret_turned_away) PML_MUST_CHECK;
 void pml_hosts_leave(struct pml_hosts *hosts, const struct pml_address *address);
 
+/* Is more than half of all places taken, or of those of that host? */
+bool pml_hosts_is_crowded(struct pml_hosts *hosts, const struct pml_address *address);
+
 struct pml_refusal {
 	uint32_t count;	   /* of this host, with this one */
 	uint32_t delay_ms; /* before it hears of it */

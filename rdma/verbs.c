@@ -5,6 +5,12 @@
  * The server gives a connection its own event channel as soon as the client
  * has confirmed it; until then its events come through the listener's.
  *
+ * Who has been accepted and has not confirmed holds one of few places.  Busy machines confirm
+ * late, and many at once later still.  So a place is not lost by time alone until somebody else
+ * wants it, and who gets none is told to come again, which the client does by itself.  A host
+ * takes places from others only as far as they have more of them than it has.  Nor is one lost
+ * whose confirmation may be waiting in the event channel, behind requests that take time.
+ *
  * Threads: one at a time accepts; shutdown from any.
  */
 #include <endian.h>
@@ -16,16 +22,23 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "address.h"
 #include "rxe.h"
 #include "verbs.h"
 #include "pml/log.h"
 
 #define HELLO_MAGIC   0x564c4d50u /* "PMLV" */
+#define AGAIN_MAGIC   0x414c4d50u /* "PMLA": a refusal, because all places are taken just now */
 #define HELLO_VERSION 1u
 
-#define BACKLOG		128
-#define PENDING_MAX	64u /* accepted, and the client has not confirmed */
-#define PENDING_MS	5000
+#define BACKLOG	    128
+#define PENDING_MAX 64u /* accepted, and the client has not confirmed */
+#define PENDING_MS  30000
+/* After so long another client of the same host may have the place. */
+#define PATIENCE_MS 2000
+/* Between two attempts of a client that was told to come again; doubles. */
+#define AGAIN_MS_MIN	20u
+#define AGAIN_MS_MAX	640u
 #define PROBE_BYTES_MAX (2u << 20)
 /* Receiver not ready: no limit (7), for the sender has one. */
 #define RNR_RETRY 7
@@ -59,8 +72,10 @@ struct verbs_fabric {
 	unsigned pending_count;
 	struct {
 		struct pml_verbs_ep *ep;
-		uint64_t deadline_ns;
-	} pending[PENDING_MAX];
+		struct pml_address host;
+		uint64_t since_ns;
+	} pending[PENDING_MAX]; /* oldest first */
+	uint64_t drained_ns;	/* when the event channel was last empty */
 };
 
 static struct verbs_fabric *fabric_of(struct pml_fabric *base)
@@ -78,6 +93,7 @@ static bool is_good_hello(const struct rdma_conn_param *conn)
 }
 
 static const struct hello our_hello = {HELLO_MAGIC, HELLO_VERSION};
+static const struct hello come_again = {AGAIN_MAGIC, HELLO_VERSION};
 
 /* Reads in flight: as the device allows, in the connection manager's eight bits. */
 static uint8_t depth_of(int device, int wanted)
@@ -432,9 +448,52 @@ static struct pml_verbs_ep *take_pending(struct verbs_fabric *fabric, const stru
 	return NULL;
 }
 
-static void drop_oldest(struct verbs_fabric *fabric)
+static void drop_pending(struct verbs_fabric *fabric, unsigned index)
 {
-	pml_verbs_close(&take_pending(fabric, fabric->pending[0].ep->id)->base);
+	struct pml_verbs_ep *ep = take_pending(fabric, fabric->pending[index].ep->id);
+	(void)rdma_reject(ep->id, &come_again, sizeof(come_again));
+	pml_verbs_close(&ep->base);
+}
+
+/* How many places a host has. */
+static unsigned pending_of(const struct verbs_fabric *fabric, const struct pml_address *host)
+{
+	unsigned n = 0;
+	for (unsigned i = 0; i < fabric->pending_count; i++)
+		n += memcmp(&fabric->pending[i].host, host, sizeof(*host)) == 0;
+	return n;
+}
+
+/* For so long it had not confirmed, as far as is known. */
+static uint64_t silence_ns(const struct verbs_fabric *fabric, unsigned index)
+{
+	uint64_t since_ns = fabric->pending[index].since_ns;
+	return fabric->drained_ns - PML_MIN(since_ns, fabric->drained_ns);
+}
+
+/* A place for a client of @host.  False: it has to come again. */
+static bool make_room(struct verbs_fabric *fabric, const struct pml_address *host)
+{
+	if (fabric->pending_count < PENDING_MAX)
+		return true;
+	unsigned most = 0, index = 0;
+	for (unsigned i = 0; i < fabric->pending_count; i++) {
+		unsigned n = pending_of(fabric, &fabric->pending[i].host);
+		if (n > most) {
+			most = n;
+			index = i;
+		}
+	}
+	/* The oldest of the host that has most, or of equals of all, when it is old enough. */
+	uint64_t patience_ns = 1;
+	if (most <= pending_of(fabric, host) + 1) {
+		patience_ns = PATIENCE_MS * 1000000ull;
+		index = 0;
+	}
+	if (silence_ns(fabric, index) < patience_ns)
+		return false;
+	drop_pending(fabric, index);
+	return true;
 }
 
 static int accept_request(struct pml_verbs_ep *ep, const struct rdma_conn_param *asked)
@@ -463,10 +522,12 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 			 const struct rdma_conn_param *asked)
 {
 	struct pml_verbs_ep *ep = NULL;
+	struct pml_address address, host;
+	pml_address_of(rdma_get_peer_addr(id), &address);
+	pml_address_host(&address, &host);
 	int err = is_good_hello(asked) ? 0 : -EPROTO;
-	/* A newer one displaces the oldest: honest clients confirm at once. */
-	if (!err && fabric->pending_count == PENDING_MAX)
-		drop_oldest(fabric);
+	if (!err && !make_room(fabric, &host))
+		err = -EAGAIN;
 	if (!err)
 		err = pml_verbs_ep_new(&ep);
 	if (!err) {
@@ -477,8 +538,8 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 	if (!err)
 		err = accept_request(ep, asked);
 	if (err) {
-		(void)rdma_reject(id, &our_hello, sizeof(our_hello));
-		if (err != -EPROTO)
+		(void)rdma_reject(id, err == -EAGAIN ? &come_again : &our_hello, sizeof(our_hello));
+		if (err != -EPROTO && err != -EAGAIN)
 			pml_log_warning("cannot accept an RDMA connection: %s",
 					strerrordesc_np(-err));
 		if (ep)
@@ -489,7 +550,8 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 	}
 	unsigned i = fabric->pending_count++;
 	fabric->pending[i].ep = ep;
-	fabric->pending[i].deadline_ns = pml_transport_deadline_ns(PENDING_MS);
+	fabric->pending[i].host = host;
+	fabric->pending[i].since_ns = pml_transport_now_ns();
 }
 
 /* The client has confirmed: from now on the endpoint gets its own events. */
@@ -539,9 +601,21 @@ static int take_fabric_event(struct verbs_fabric *fabric, struct rdma_cm_event *
 
 static void drop_expired(struct verbs_fabric *fabric)
 {
-	uint64_t now = pml_transport_now_ns();
-	while (fabric->pending_count > 0 && fabric->pending[0].deadline_ns <= now)
-		drop_oldest(fabric);
+	while (fabric->pending_count > 0 && silence_ns(fabric, 0) >= PENDING_MS * 1000000ull)
+		drop_pending(fabric, 0);
+}
+
+/* 0: *ret_ep is set; -EAGAIN: there are no more events. */
+static int take_fabric_events(struct verbs_fabric *fabric, struct pml_ep **ret_ep)
+{
+	struct rdma_cm_event *event;
+	while (rdma_get_cm_event(fabric->cm, &event) == 0) {
+		int err = take_fabric_event(fabric, event, ret_ep);
+		if (err != -EAGAIN)
+			return err;
+	}
+	fabric->drained_ns = pml_transport_now_ns();
+	return -EAGAIN;
 }
 
 static int verbs_accept(struct pml_fabric *base, int timeout_ms, struct pml_ep **ret_ep)
@@ -552,7 +626,8 @@ static int verbs_accept(struct pml_fabric *base, int timeout_ms, struct pml_ep *
 		drop_expired(fabric);
 		uint64_t wake_ns = deadline_ns;
 		if (fabric->pending_count > 0)
-			wake_ns = PML_MIN(wake_ns, fabric->pending[0].deadline_ns);
+			wake_ns = PML_MIN(wake_ns,
+					  fabric->pending[0].since_ns + PENDING_MS * 1000000ull);
 		struct pollfd fds[] = {
 			{.fd = fabric->wake_fd, .events = POLLIN},
 			{.fd = fabric->cm->fd, .events = POLLIN},
@@ -562,12 +637,9 @@ static int verbs_accept(struct pml_fabric *base, int timeout_ms, struct pml_ep *
 			return -errno;
 		if (n > 0 && fds[0].revents)
 			return -ESHUTDOWN;
-		struct rdma_cm_event *event;
-		while (n > 0 && rdma_get_cm_event(fabric->cm, &event) == 0) {
-			int err = take_fabric_event(fabric, event, ret_ep);
-			if (err != -EAGAIN)
-				return err;
-		}
+		int err = take_fabric_events(fabric, ret_ep);
+		if (err != -EAGAIN)
+			return err;
 		if (pml_transport_now_ns() >= deadline_ns)
 			return -ETIMEDOUT;
 	}
@@ -588,14 +660,35 @@ static int wait_cm_event(struct pml_verbs_ep *ep, uint64_t deadline_ns, struct r
 	return 0;
 }
 
-/* 0: it was @want.  A failure that the event reports comes as its errno. */
+/* The server was too busy for this attempt: it said so, or has given its place to another. */
+static bool is_come_again(const struct rdma_cm_event *event)
+{
+	const struct rdma_conn_param *conn = &event->param.conn;
+	struct hello hello;
+	/* The place was lost while the confirmation was being made. */
+	if (event->event == RDMA_CM_EVENT_CONNECT_ERROR)
+		return true;
+	if (event->event != RDMA_CM_EVENT_REJECTED)
+		return false;
+	if (!conn->private_data || conn->private_data_len < sizeof(hello))
+		return false;
+	memcpy(&hello, conn->private_data, sizeof(hello));
+	return hello.magic == AGAIN_MAGIC;
+}
+
+/*
+ * 0: it was @want.  -EAGAIN: another attempt may succeed.  A failure that the event reports comes
+ * as its errno.
+ */
 static int expect_event(struct pml_verbs_ep *ep, enum rdma_cm_event_type want, uint64_t deadline_ns)
 {
 	struct rdma_cm_event *event;
 	int err = wait_cm_event(ep, deadline_ns, &event);
 	if (err)
 		return err;
-	if (event->event == RDMA_CM_EVENT_REJECTED)
+	if (is_come_again(event))
+		err = -EAGAIN;
+	else if (event->event == RDMA_CM_EVENT_REJECTED)
 		err = -ECONNREFUSED;
 	else if (event->event != want)
 		err = event->status < 0 ? event->status : -EHOSTUNREACH;
@@ -649,6 +742,10 @@ static void explain_connect(char *ret_reason, const char *peer, int err)
 			"%s refused the RDMA connection: no server listens there, or it "
 			"is full or of another version than %u",
 			peer, HELLO_VERSION);
+	else if (err == -EAGAIN)
+		pml_transport_reason(
+			ret_reason, "%s has too many clients that connect at once: try again later",
+			peer);
 	else if (err == -EPROTO)
 		pml_transport_reason(ret_reason,
 				     "%s does not answer as a pmemleasefs server of version %u",
@@ -682,8 +779,9 @@ static int connect_ep(struct pml_verbs_ep *ep, const char *host, const char *por
 	return err;
 }
 
-static int verbs_connect(const char *host, const char *port, int timeout_ms, struct pml_ep **ret_ep,
-			 char *ret_reason)
+/* One attempt. */
+static int try_connect(const char *host, const char *port, uint64_t deadline_ns,
+		       struct pml_ep **ret_ep, char *ret_reason)
 {
 	struct pml_verbs_ep *ep;
 	int err = pml_verbs_ep_new(&ep);
@@ -691,7 +789,7 @@ static int verbs_connect(const char *host, const char *port, int timeout_ms, str
 		explain_no_cm(ret_reason, err);
 		return err;
 	}
-	err = connect_ep(ep, host, port, pml_transport_deadline_ns(timeout_ms), ret_reason);
+	err = connect_ep(ep, host, port, deadline_ns, ret_reason);
 	if (err) {
 		pml_verbs_close(&ep->base);
 		return err;
@@ -699,6 +797,23 @@ static int verbs_connect(const char *host, const char *port, int timeout_ms, str
 	pml_verbs_ep_connected(ep);
 	*ret_ep = &ep->base;
 	return 0;
+}
+
+static int verbs_connect(const char *host, const char *port, int timeout_ms, struct pml_ep **ret_ep,
+			 char *ret_reason)
+{
+	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
+	for (uint64_t ms = AGAIN_MS_MIN;; ms = PML_MIN(ms * 2, AGAIN_MS_MAX)) {
+		int err = try_connect(host, port, deadline_ns, ret_ep, ret_reason);
+		if (err != -EAGAIN)
+			return err;
+		/* Not all at the same time: half of it by chance. */
+		uint64_t now_ns = pml_transport_now_ns();
+		uint64_t pause_ns = ms * 500000u + now_ns % (ms * 500000u);
+		if (pause_ns >= deadline_ns - PML_MIN(now_ns, deadline_ns))
+			return -ETIMEDOUT;
+		(void)usleep((useconds_t)(pause_ns / 1000u));
+	}
 }
 
 const struct pml_transport_ops pml_verbs_ops = {

@@ -586,6 +586,33 @@ static void test_one_host_cannot_take_all_places(void)
 	pml_hosts_free(hosts);
 }
 
+static void test_it_is_crowded_with_more_than_half(void)
+{
+	struct pml_hosts *hosts = pml_hosts_new(8, 4);
+	const struct pml_address a = host(1), b = host(2), c = host(3);
+	uint64_t turned_away;
+	CHECK(!pml_hosts_is_crowded(hosts, &a));
+	for (int i = 0; i < 2; i++) {
+		CHECK_EQ(pml_hosts_enter(hosts, &a, 1, &turned_away), 0);
+		CHECK_EQ(pml_hosts_enter(hosts, &b, 1, &turned_away), 0);
+	}
+	CHECK(!pml_hosts_is_crowded(hosts, &a) && !pml_hosts_is_crowded(hosts, &c));
+	/* One host. */
+	pml_hosts_leave(hosts, &b);
+	CHECK_EQ(pml_hosts_enter(hosts, &a, 1, &turned_away), 0);
+	CHECK(pml_hosts_is_crowded(hosts, &a));
+	CHECK(!pml_hosts_is_crowded(hosts, &b) && !pml_hosts_is_crowded(hosts, &c));
+	/* All of them. */
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 1, &turned_away), 0);
+	CHECK(pml_hosts_is_crowded(hosts, &b) && pml_hosts_is_crowded(hosts, &c));
+	pml_hosts_leave(hosts, &b);
+	CHECK(!pml_hosts_is_crowded(hosts, &b));
+	for (int i = 0; i < 3; i++)
+		pml_hosts_leave(hosts, &a);
+	pml_hosts_leave(hosts, &b);
+	pml_hosts_free(hosts);
+}
+
 static void test_an_ipv6_host_is_its_network(void)
 {
 	struct pml_hosts *hosts = pml_hosts_new(4, 1);
@@ -667,6 +694,7 @@ int main(void)
 	TAP_RUN(test_rules_stay_when_new_ones_are_wrong);
 	TAP_RUN(test_proofs_depend_on_everything);
 	TAP_RUN(test_one_host_cannot_take_all_places);
+	TAP_RUN(test_it_is_crowded_with_more_than_half);
 	TAP_RUN(test_an_ipv6_host_is_its_network);
 	TAP_RUN(test_refusals_are_slower_each_time_and_forgotten);
 	TAP_RUN(test_the_table_forgets_who_was_heard_of_longest_ago);

@@ -770,6 +770,38 @@ static void test_the_secret_comes_from_the_file_of_the_user(void)
 	close_house(&h);
 }
 
+/*
+ * A busy machine is slow to say who it is; it may be, while places are left for others.  The time
+ * passes while the other tests run: this is the first of them.
+ */
+static struct silence {
+	struct house house;
+	struct pml_ep *eps[3];
+} silence;
+
+static void test_silence_before_hello_begins(void)
+{
+	init_house(&silence.house, NULL, NULL);
+	silence.house.args.max_connections = 8;
+	silence.house.args.max_host_connections = 4;
+	start_house(&silence.house);
+	for (size_t i = 0; i < PML_ARRAY_LEN(silence.eps); i++) {
+		silence.eps[i] = raw_connect(&silence.house.rig);
+		usleep(50000); /* the next is taken after it */
+	}
+}
+
+static void test_silence_before_hello_costs_the_place_only_in_a_crowd(void)
+{
+	union pml_message msg;
+	CHECK_EQ(raw_recv(silence.eps[2], &msg, 7000), -ENOTCONN);
+	raw_hello(silence.eps[0]);
+	raw_hello(silence.eps[1]);
+	for (size_t i = 0; i < PML_ARRAY_LEN(silence.eps); i++)
+		raw_close(silence.eps[i]);
+	close_house(&silence.house);
+}
+
 static void test_arguments_of_other_versions(void)
 {
 	struct house h;
@@ -828,6 +860,7 @@ int main(void)
 		BAIL_OUT("no directory");
 	snprintf(secrets_path, sizeof(secrets_path), "%s/secrets", dir);
 	snprintf(exports_path, sizeof(exports_path), "%s/exports", dir);
+	TAP_RUN(test_silence_before_hello_begins);
 	TAP_RUN(test_who_knows_the_secret_is_let_in_as_the_file_says);
 	TAP_RUN(test_wrong_secret_and_unknown_identity_are_the_same);
 	TAP_RUN(test_neither_side_is_talked_out_of_a_proof);
@@ -847,6 +880,7 @@ int main(void)
 	TAP_RUN(test_a_silent_session_ends_at_its_term_whoever_waits);
 	TAP_RUN(test_the_secret_comes_from_the_file_of_the_user);
 	TAP_RUN(test_arguments_of_other_versions);
+	TAP_RUN(test_silence_before_hello_costs_the_place_only_in_a_crowd);
 	TAP_RUN(test_urls_with_identities);
 	char command[128];
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
