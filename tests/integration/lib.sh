@@ -239,10 +239,11 @@ make_device() {
 	mkfs.pmemleasefs -q -s "$size" "$@" "$device" || bail_out "mkfs failed"
 }
 
-# choose_fabric SIZE: sets listen, clocks and device for $PML_TEST_TRANSPORT: soft (the
+# choose_fabric SIZE: sets fabric, listen, clocks and device for $PML_TEST_TRANSPORT: soft (the
 # default), or rdma inside tests/vm/run.
 choose_fabric() {
-	case ${PML_TEST_TRANSPORT:-soft} in
+	fabric=${PML_TEST_TRANSPORT:-soft}
+	case $fabric in
 	soft)
 		listen=soft=127.0.0.1:0
 		clocks=ack=300ms,drain=1s,term=3s
@@ -267,6 +268,11 @@ mount_fs() {
 		bail_out "cannot mount $device: $out"
 	daemon=$(daemon_of "$device")
 	url=$(sed -n 's,^\(soft\|rdma\): listening on ,\1://,p' <<<"$out" | head -n 1)
+}
+
+# keep_port: after mount_fs; later mounts with $listen have the same address.
+keep_port() {
+	[ "$fabric" = rdma ] || listen=soft=${url#*://}
 }
 
 # The process that serves a device.
