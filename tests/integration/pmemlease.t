@@ -1,21 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# pmemlease.t -- every command of pmemlease, on a real mount over the software fabric
+# pmemlease.t -- every command of pmemlease, on a real mount
 #
 # usage: pmemlease.t [BUILD_DIR]; see tests/README.md
+#   PML_TEST_TRANSPORT   soft, or rdma inside tests/vm/run
 #
 # A copy is stopped (SIGSTOP) when the file that it makes is there and has grown: what happens
 # then happens in its middle, however slow the machine is.
 . "$(dirname "$0")/lib.sh"
 start "$@"
 ground=$work/ground
-base=client_uid=0,client_gid=0,poison,ack=500ms,drain=1s,term=4s
 python=$(command -v python3) || skip_all "needs python3"
 
-make_device 256M
-mount_fs "soft=127.0.0.1:0,$base"
-listen=soft=${url#*://}
+choose_fabric 256M
+[ "$fabric" = rdma ] || clocks=ack=500ms,drain=1s,term=4s
+base=client_uid=0,client_gid=0,poison,$clocks
+mount_fs "$listen,$base"
+keep_port
 
 # fails STATUS PART NAME COMMAND...: in one line that says PART.
 fails() {
@@ -68,7 +70,7 @@ fails 1 "in octal" "a mode that is none" pmemlease mkdir -m 9 "$url/d"
 fails 1 "takes FILE... URL" "too few operands" pmemlease put "$ground/x"
 fails 1 "--resume" "options that exclude each other" pmemlease put --resume --in-place x "$url/x"
 fails 1 "standard output" "JSON into the file" pmemlease get --json "$url/x" -
-fails 2 "refused" "nobody listens" pmemlease df soft://127.0.0.1:1/
+fails 2 "refused" "nobody listens" pmemlease df "${url%:*}:1/"
 for command in ls stat get put cat rm mkdir mv ln clone df bench; do
 	contains "$(pmemlease $command --help)" "Usage: pmemlease $command" "$command --help"
 done
@@ -314,14 +316,14 @@ is "$client_status" 2 "put: the server does not come back within --timeout: $cop
 
 # ---- refused --------------------------------------------------------------------
 
-mount_fs "ro,soft=127.0.0.1:0,$base"
+mount_fs "ro,$listen,$base"
 for command in "put $ground/a $url/x" "rm $url/up" "rm -r $url/d2" "mkdir $url/x" "mv $url/up $url/x" \
 	"ln $url/up $url/x" "ln -s x $url/x" "clone $url/up $url/x"; do
 	# shellcheck disable=SC2086 # words
 	fails 3 "Read-only" "read-only: ${command%% *}" pmemlease $command
 done
 check "read-only: get" pmemlease get "$url/a" "$ground/got"
-remount "soft=127.0.0.1:0,client_uid=1234,client_gid=1234"
+remount "$listen,client_uid=1234,client_gid=1234"
 rm -f "$mnt"/.*.pml-*
 mkdir "$mnt/closed" && chmod 700 "$mnt/closed" && echo x >"$mnt/closed/x"
 for command in "put $ground/a $url/x" "rm $url/up" "mkdir $url/x" "mv $url/up $url/x" \
