@@ -4,9 +4,11 @@
  *
  * usage: bench_remote_crowd [-r WINDOWS] [-n CLIENTS] [-t MS] URL
  *
- * Each client is a process with a connection of its own.  They begin together; what each
- * has done is looked at after each window of so many milliseconds, while they go on.  The
- * server's file "large-0" has 64 MiB.
+ * Each client is a process with a connection of its own.  They connect in the same moment; what
+ * each has done is looked at after each window, while they go on.  A window lasts for so many
+ * milliseconds at least, and until the clients have done OPS_EACH operations on average: with
+ * few of them, whoever is just before the end of one looks as if he had got less.  The server's
+ * file "large-0" has 64 MiB.
  *
  * Two kinds of work: 64 KiB reads through one lease, and look-up, lease, 4 KiB read, return.
  * Of each are printed the slowest client's part of the mean, and the index of Jain, Chiu and
@@ -24,14 +26,15 @@
 #include "pmemleasefs/client.h"
 #include "ratio.h"
 
-#define CLIENTS_MAX 256u
-#define READ_BYTES  (64u << 10)
-#define SMALL_BYTES 4096u
-#define FILE_BYTES  (64u << 20)
-#define TIMEOUT_MS  60000
-#define START_MS    120000.0
-#define CONNECTING  8u /* at a time: a server has few places for who has not said who it is */
-#define LEASE_BYTES (1u << 20)
+#define CLIENTS_MAX   256u
+#define READ_BYTES    (64u << 10)
+#define SMALL_BYTES   4096u
+#define FILE_BYTES    (64u << 20)
+#define TIMEOUT_MS    60000
+#define START_MS      120000.0
+#define LEASE_BYTES   (1u << 20)
+#define OPS_EACH      50u
+#define WINDOW_MS_MAX 90000.0
 
 enum phase { PHASE_CONNECT, PHASE_READS, PHASE_REQUESTS, PHASE_END };
 
@@ -50,6 +53,7 @@ struct board {
 static struct board *board;
 static const char *url;
 static unsigned int nclients = 64, nrounds = 5, window_ms = 1000;
+static double window_s; /* how long the last window was */
 
 static void die(const char *what, const char *why)
 {
@@ -209,20 +213,31 @@ static void start_clients(void)
 			die("fork", strerror(errno));
 		if (pid == 0)
 			run_client(i);
-		wait_until_ready(i < CONNECTING ? 0 : i - CONNECTING + 1, end_s);
 	}
 	wait_until_ready(nclients, end_s);
+}
+
+static unsigned long ops_of(unsigned int n)
+{
+	unsigned long ops = 0;
+	for (unsigned int i = 0; i < n; i++)
+		ops += atomic_load(&board->client[i].ops);
+	return ops;
 }
 
 /* Operations in a second that each of the first @n clients does in one window. */
 static void measure(unsigned int n, double *ret_rates)
 {
 	unsigned long before[CLIENTS_MAX];
-	double start_s = ratio_now_s();
+	double start_s = ratio_now_s(), s = 0;
 	for (unsigned int i = 0; i < n; i++)
 		before[i] = atomic_load(&board->client[i].ops);
-	nap_ms(window_ms);
-	double s = ratio_now_s() - start_s;
+	unsigned long enough = ops_of(n) + (unsigned long)n * OPS_EACH;
+	do {
+		nap_ms(s > 0 ? 100 : window_ms);
+		s = ratio_now_s() - start_s;
+	} while (ops_of(n) < enough && s * 1000 < WINDOW_MS_MAX);
+	window_s = s;
 	for (unsigned int i = 0; i < n; i++)
 		ret_rates[i] = (double)(atomic_load(&board->client[i].ops) - before[i]) / s;
 	look_for_dead();
@@ -273,10 +288,12 @@ static void print_part(const char *what, const char *text, const char *against, 
 static void run_phase(enum phase phase, const char *what)
 {
 	double *slowest = new_numbers(), *index = new_numbers(), *total = new_numbers();
+	double *each = new_numbers();
 	double rates[CLIENTS_MAX], one;
 	for (unsigned int r = 0; r < nrounds; r++) {
 		double alone = rate_of(phase, 1, &one);
 		double all = rate_of(phase, nclients, rates);
+		each[r] = all * window_s / nclients;
 		slowest[r] = slowest_part(rates, nclients);
 		index[r] = jain(rates, nclients);
 		total[r] = alone > 0 ? all / alone : 0;
@@ -284,6 +301,8 @@ static void run_phase(enum phase phase, const char *what)
 	print_part(what, "the slowest", "their mean", slowest);
 	print_part(what, "Jain's index", "1: all the same", index);
 	print_part(what, "all together", "one client alone", total);
+	print_part(what, "operations of each in a window", "one", each);
+	free(each);
 	free(slowest);
 	free(index);
 	free(total);
