@@ -363,6 +363,8 @@ int pml_lease_commit(struct pml_lease_manager *mgr, uint64_t session, uint64_t l
 	pml_table_session_renew(&mgr->table, session, now_ms);
 	int err = pml_table_commit_begin(&mgr->table, session, lease_id, first_byte, len_bytes,
 					 &lease);
+	if (!err && w)
+		w->is_returning = lease->state == PML_LEASE_RECALLING;
 	pml_manager_unlock(mgr);
 	if (err)
 		return err;

@@ -237,6 +237,15 @@ static bool is_same_change(const struct pml_layout_change *a, const struct pml_l
 	       a->op == b->op;
 }
 
+/* How long @w may wait by policy block; 0: for ever. */
+static uint64_t block_limit_ms(const struct pml_table *tab, const struct pml_waiter *w)
+{
+	uint64_t limit_ms = tab->config.block_deadline_ms;
+	if (!w->is_returning)
+		return limit_ms;
+	return limit_ms ? PML_MIN(limit_ms, (uint64_t)tab->config.drain_ms) : tab->config.drain_ms;
+}
+
 /* Model: break_park (tests/model/breaks.pml). */
 static void park(struct pml_table *tab, const struct pml_layout_change *change,
 		 struct pml_waiter *w)
@@ -254,8 +263,9 @@ static void park(struct pml_table *tab, const struct pml_layout_change *change,
 	tab->stats.parked++;
 
 	w->deadline_ms = 0;
-	if (tab->config.policy[change->op] == PML_POLICY_BLOCK && tab->config.block_deadline_ms) {
-		w->deadline_ms = w->since_ms + tab->config.block_deadline_ms;
+	uint64_t limit_ms = block_limit_ms(tab, w);
+	if (tab->config.policy[change->op] == PML_POLICY_BLOCK && limit_ms) {
+		w->deadline_ms = w->since_ms + limit_ms;
 		tab->waiter_due_ms = PML_MIN(tab->waiter_due_ms, w->deadline_ms);
 	}
 }

@@ -82,6 +82,11 @@ struct pml_waiter {
 	uint64_t session; /* lease session on whose behalf it runs; 0: one without leases */
 	int32_t pid;	  /* for display; 0 unknown */
 	uint32_t uid;	  /* whose limits it counts against */
+	/*
+	 * Somebody waits for a lease of its session, which ends after this: it does not wait by
+	 * policy block without an end, as two of that kind could wait for each other.
+	 */
+	bool is_returning;
 	char name[PML_WAITER_NAME_BYTES];
 
 	/* The guard's.  Under its lock. */

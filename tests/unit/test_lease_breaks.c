@@ -317,6 +317,44 @@ static void test_cancel_ends_a_wait_with_EINTR_in_every_state(void)
 	finish();
 }
 
+static void blocking(struct pml_lease_config *config)
+{
+	config->policy[PML_OP_UNSHARE] = PML_POLICY_BLOCK;
+	config->block_deadline_ms = 0;
+	config->drain_ms = 3000;
+}
+
+/* Two commits, of leases that others wait for, each in the way of a lease of the other. */
+static void test_I9_commits_on_the_way_out_do_not_wait_for_each_other_for_ever(void)
+{
+	start(blocking);
+	uint64_t s[2] = {session_new(), session_new()};
+	struct pml_lease *lease[2];
+	struct pml_waiter w[2];
+	for (uint64_t i = 0; i < 2; i++)
+		lease[i] = must_acquire(s[i], 8 * i * BLOCK, (8 * i + 1) * BLOCK, PML_LEASE_READ);
+	for (uint64_t i = 0; i < 2; i++) {
+		w[i] = waiter(s[i]);
+		w[i].is_returning = i == 0;
+		uint64_t at = 8 * (1 - i) * BLOCK;
+		CHECK_EQ(admit(PML_OP_UNSHARE, at, at + BLOCK, &w[i]), -EINPROGRESS);
+	}
+	pass(2900);
+	CHECK_EQ(count_seen(PML_ACTION_RESUME), 0);
+	pass(200);
+	/* The one gives up, and so returns what the other waits for. */
+	CHECK_EQ(count_seen(PML_ACTION_RESUME), 1);
+	CHECK_EQ(w[0].verdict, -EBUSY);
+	CHECK_EQ(admit(PML_OP_UNSHARE, 8 * BLOCK, 9 * BLOCK, &w[0]), -EBUSY);
+	pml_table_done(&tab, &w[0], now);
+	CHECK_EQ(pml_table_return(&tab, s[0], lease[0]->id, now), 0);
+	run_fences();
+	CHECK_EQ(admit(PML_OP_UNSHARE, 0, BLOCK, &w[1]), 0);
+	pml_table_done(&tab, &w[1], now);
+	CHECK_EQ(pml_table_return(&tab, s[1], lease[1]->id, now), 0);
+	finish();
+}
+
 static void few(struct pml_lease_config *config)
 {
 	config->max_waiters = 2;
@@ -585,6 +623,7 @@ int main(void)
 	TAP_RUN(test_an_operation_with_two_changes_holds_back_leases_in_the_way_of_both);
 	TAP_RUN(test_cancel_ends_a_wait_with_EINTR_in_every_state);
 	TAP_RUN(test_I9_waiting_operations_are_limited);
+	TAP_RUN(test_I9_commits_on_the_way_out_do_not_wait_for_each_other_for_ever);
 	TAP_RUN(test_I9_leases_and_sessions_are_limited);
 	TAP_RUN(test_I9_pinned_bytes_are_limited_by_whole_blocks);
 	TAP_RUN(test_a_lease_request_recalls_what_is_in_its_way);
