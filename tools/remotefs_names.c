@@ -322,9 +322,13 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int wh
 	ask.set = set_of(attr, what);
 	ask.run = run_setattr;
 	int err = 0;
-	/* What was written counts before it is cut off, and sets times before these. */
+	/*
+	 * What was written counts before it is cut off, and sets times before these.  All leases
+	 * go: from which byte on the server would end those in the way, and lose what is under
+	 * them, depends on the size that it knows, before the commit of what was written.
+	 */
 	if (ask.set.what & PML_CLIENT_SET_SIZE)
-		err = pml_remote_give_up(ask.fs, ask.node, ask.set.size_bytes);
+		err = pml_remote_give_up(ask.fs, ask.node, 0);
 	else if (what & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME))
 		err = pml_remote_commit(ask.fs, ask.node);
 	reply_attr(req, &ask, err ? err : run(&ask));

@@ -88,6 +88,15 @@ check "stores through a mapping arrive" python3 - "$far/map" "$mnt/map" <<-'END'
 	f.close()
 	assert open(sys.argv[2], "rb").read()[4090:4100] == b"0123456789"
 END
+check "what was written and not committed stays when the file is made longer" python3 - \
+	"$far/longer" "$mnt/longer" <<-'END'
+	import os, sys
+	f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+	os.pwrite(f, b"x" * 131072, 0)
+	os.ftruncate(f, 1 << 18)
+	os.close(f)
+	assert open(sys.argv[2], "rb").read() == b"x" * 131072 + bytes(131072)
+END
 check "a file that was deleted while open lives until it is closed" python3 - "$far/gone" "$mnt" <<-'END'
 	import os, sys
 	f = open(sys.argv[1], "w+b")
