@@ -14,7 +14,10 @@ n=${PML_CROWD:-64}
 
 mount_fs "$listen,client_uid=0,client_gid=0,$clocks,max_sessions=256"
 head -c 4096 /dev/zero | tr '\0' x >"$mnt/file"
-for again in "" ", and once more"; do
+# The second time some of the server's places have been used before.
+again=("" ", and once more")
+[ "${PML_IN_GUEST:-}" != 1 ] || again=("")
+for again in "${again[@]}"; do
 	out=$(timeout 100 "$crowd" "$n" "$url" file 2>&1)
 	is "${out##*$'\n'}" "good $n of $n" "$n clients that come at once are all served$again"
 	note "$out"
