@@ -14,7 +14,7 @@ mount_fs "$listen,client_uid=0,client_gid=0,$clocks"
 keep_port
 # How much of everything: less where it is slow.
 names=1500 mib=20 rounds=40
-[ "${PML_IN_GUEST:-}" != 1 ] || names=150 mib=4 rounds=6
+[ "${PML_IN_GUEST:-}" != 1 ] || names=60 mib=4 rounds=3
 far=$work/far
 mkdir "$far"
 
