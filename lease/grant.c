@@ -103,6 +103,22 @@ static enum pml_pin_kind kind_of(const struct pml_claim *claim)
 }
 
 /*
+ * A range without blocks reads as zeros, and nothing of it could be fenced: who holds it would
+ * take zeros for its bytes after it was revoked.  So its first bytes are lent all the same, of
+ * a page of zeros, and a reader has to reach something of a lease before it believes in its
+ * gaps (I10).  A local holder asks by ioctl and needs none.
+ */
+static struct pml_segment guard_of(const struct pml_claim *claim, uint64_t end_byte)
+{
+	static uint8_t zeros[PML_BLOCK_BYTES] __attribute__((aligned(PML_BLOCK_BYTES)));
+	return (struct pml_segment){
+		.first_byte = claim->first_byte,
+		.len_bytes = PML_MIN(end_byte - claim->first_byte, sizeof(zeros)),
+		.addr = zeros,
+	};
+}
+
+/*
  * Pins the range as far as segments reach, and enters them in @lease.
  * Model: blocks_pin (tests/model/lease.pml).
  */
@@ -117,13 +133,17 @@ static int pin(struct pml_lease_manager *mgr, struct pml_lease *lease)
 	if (err)
 		return err;
 
+	if (count == 0 && !lease->session->ops->is_local)
+		at[count++] = guard_of(claim, end_byte);
+
 	struct pml_lease_segment *segments = NULL;
 	if (count > 0) {
 		segments = calloc(count, sizeof(*segments));
 		if (!segments) {
 			/* No key was ever made (I3). */
 			for (size_t i = 0; i < count; i++)
-				pml_fs_unpin(mgr->fs, &at[i]);
+				if (at[i].nblocks > 0)
+					pml_fs_unpin(mgr->fs, &at[i]);
 			return -ENOMEM;
 		}
 	}

@@ -235,7 +235,8 @@ static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
 	pthread_mutex_unlock(&mgr->lock);
 	pthread_rwlock_rdlock(&mgr->pin_lock);
 	for (uint32_t i = 0; i < lease->nsegments; i++)
-		pml_fs_unpin(mgr->fs, &lease->segments[i].at);
+		if (lease->segments[i].at.nblocks > 0)
+			pml_fs_unpin(mgr->fs, &lease->segments[i].at);
 	/* The lease is still in the table: nobody else has the range yet. */
 	if (lease->claim.mode == PML_LEASE_WRITE)
 		pml_file_trim(lease->inode, lease->claim.first_byte, lease->claim.end_byte);

@@ -37,6 +37,8 @@ static int holder_key_new(void *arg, const struct pml_segment *segment, bool for
 	struct pml_remote *remote = arg;
 	struct pml_key *key;
 	unsigned int rights = for_write ? write_rights(rule_of(remote, may_read)) : PML_KEY_READ;
+	if (segment->nblocks == 0)
+		rights |= PML_KEY_FOREIGN;
 	int err =
 		pml_key_new(remote->ep, segment->addr, segment->len_bytes, rights, ret_rkey, &key);
 	if (err)

@@ -108,7 +108,7 @@ int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int
 		     uint32_t *ret_rkey, struct pml_key **ret_key)
 {
 	struct pml_soft_ep *ep = ep_of(base);
-	bool is_window = base->plan.method == PML_BY_WINDOW;
+	bool is_window = base->plan.method == PML_BY_WINDOW && !(rights & PML_KEY_FOREIGN);
 	assert(ep->is_server);
 	if (is_window && !pml_transport_in_area(base, addr, bytes))
 		return -EINVAL;

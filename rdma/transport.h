@@ -42,6 +42,8 @@ enum pml_ep_fence {
 #define PML_KEY_READ  1u
 #define PML_KEY_WRITE 2u /* also ATOMIC WRITE */
 #define PML_KEY_FLUSH 4u
+/* The memory is not the probed one: the key is a region of its own, whatever the plan says. */
+#define PML_KEY_FOREIGN 8u
 
 /* ---- server side -------------------------------------------------------- */
 

@@ -374,7 +374,7 @@ static int new_region_key(struct pml_verbs_ep *ep, struct verbs_key *key, void *
 {
 	/* Remote write needs local write.  ibv_reg_mr(3) */
 	unsigned int local = rights & PML_KEY_WRITE ? IBV_ACCESS_LOCAL_WRITE : 0;
-	if (ep->base.is_on_demand)
+	if (ep->base.is_on_demand && !(rights & PML_KEY_FOREIGN))
 		local |= IBV_ACCESS_ON_DEMAND;
 	key->mr = ibv_reg_mr(ep->pd, addr, key->bytes, (int)(local | access_of(rights)));
 	if (!key->mr)
@@ -394,7 +394,7 @@ int pml_verbs_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned in
 		return -ENOMEM;
 	key->base.ep = base;
 	key->bytes = bytes;
-	int err = base->plan.method == PML_BY_WINDOW
+	int err = base->plan.method == PML_BY_WINDOW && !(rights & PML_KEY_FOREIGN)
 			  ? new_window_key(ep, key, addr, rights, ret_rkey)
 			  : new_region_key(ep, key, addr, rights, ret_rkey);
 	if (err) {

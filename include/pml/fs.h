@@ -630,9 +630,9 @@ int pml_file_sync(struct pml_inode *inode) PML_MUST_CHECK;
 struct pml_segment {
 	uint64_t first_byte; /* in the file */
 	uint64_t len_bytes;
-	uint8_t *addr;	/* of first_byte in the device's mapping */
-	uint64_t block; /* first pinned device block */
-	uint64_t nblocks;
+	uint8_t *addr;	  /* of first_byte in the device's mapping */
+	uint64_t block;	  /* first pinned device block */
+	uint64_t nblocks; /* 0: memory that is not the device's (pml/lease.h) */
 };
 
 enum pml_pin_kind {

@@ -139,7 +139,8 @@ struct pml_holder_ops {
 	/*
 	 * Makes a key that reaches exactly this segment over this session's connection (I6)
 	 * and reserves what its fence will need (I7).  It lets read for a read lease and write
-	 * for a write lease; with @may_read (pml_lease_wish) that may read too.
+	 * for a write lease; with @may_read (pml_lease_wish) that may read too.  A segment of no
+	 * blocks lies in memory of the process, not on the device.
 	 * Runs in the thread of pml_lease_acquire(), without locks.
 	 */
 	int (*key_new)(void *session_arg, const struct pml_segment *segment, bool for_write,
@@ -279,7 +280,11 @@ struct pml_grant {
 	uint64_t file_size;   /* at the grant */
 	uint64_t written_end; /* of the range; blocks behind it may read as zeros until a commit */
 	uint32_t term_ms;
-	uint32_t nsegments; /* what lies between segments reads as zeros (read leases only) */
+	/*
+	 * What lies between segments reads as zeros (read leases only), if a read by some key of
+	 * the lease has succeeded since: so there is one at least, for remote holders.
+	 */
+	uint32_t nsegments;
 	struct pml_grant_segment segments[PML_LEASE_SEGMENTS_MAX];
 };
 

@@ -730,6 +730,42 @@ static void test_a_client_that_hears_nothing_is_evicted_too(void)
 	end(&s);
 }
 
+/*
+ * The bytes of a hole travel from nowhere, so no key refuses them: a client that has not heard
+ * yet that it was revoked must learn it from the read (I10).
+ */
+static void test_I10_a_hole_is_not_believed_after_the_fence(void)
+{
+	struct rig rig;
+	rig_init(&rig);
+	uint64_t ino = fake_fs_make(rig.fs, PML_ROOT_INO, "holes", S_IFREG | 0644, 0);
+	/* Blocks 0 and 9; what is between them has none. */
+	fake_fs_write(rig.fs, ino, 0, "a", 1);
+	fake_fs_write(rig.fs, ino, 9 * PML_BLOCK_BYTES, "b", 1);
+	REQUIRE(rig_start(&rig) == 0);
+	for (uint64_t end = 9; end <= 10; end++) {
+		struct pml_client *client = rig_connect(&rig);
+		pml_client_set_events(client, &(struct pml_client_events){.is_silent = true});
+		struct pml_client_lease *lease =
+			rig_lease(client, ino, PML_BLOCK_BYTES, (end - 1) * PML_BLOCK_BYTES, false);
+		uint8_t got[64];
+		const struct iovec iov = {.iov_base = got, .iov_len = sizeof(got)};
+		memset(got, 0xee, sizeof(got));
+		CHECK_EQ(pml_client_readv(lease, &iov, 1, 5 * PML_BLOCK_BYTES), 0);
+		CHECK(got[0] == 0 && memcmp(got, got + 1, sizeof(got) - 1) == 0);
+		/* Neither recall nor revocation gets to the client. */
+		pml_soft_set_faults(&(struct pml_soft_faults){.drop_server_msgs = 1000});
+		CHECK_EQ(fake_fs_punch(rig.fs, ino, 5, 1), 0);
+		CHECK_EQ(pml_client_lease_status(lease), 0);
+		CHECK(pml_client_readv(lease, &iov, 1, 5 * PML_BLOCK_BYTES) < 0);
+		CHECK(pml_client_lease_status(lease) != 0);
+		pml_soft_set_faults(&(struct pml_soft_faults){0});
+		(void)pml_client_return(lease);
+		pml_client_close(client);
+	}
+	rig_stop(&rig);
+}
+
 int main(void)
 {
 	TAP_RUN(test_idle_lease_is_returned_at_once_when_recalled);
@@ -750,6 +786,7 @@ int main(void)
 	TAP_RUN(test_shared_writers_and_readers_reach_the_same_bytes);
 	TAP_RUN(test_unbreakable_leases_are_for_mounts_that_allow_them);
 	TAP_RUN(test_a_downgrade_leaves_no_gap);
+	TAP_RUN(test_I10_a_hole_is_not_believed_after_the_fence);
 	TAP_RUN(test_idle_client_renews_its_session);
 	TAP_RUN(test_a_term_that_was_changed_is_told_to_clients_that_come_then);
 	TAP_RUN(test_quiet_session_expires);
