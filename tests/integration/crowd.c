@@ -30,7 +30,7 @@ static struct board {
 	atomic_uint ready;
 	atomic_bool go;
 	atomic_uint done;
-} *board;
+} * board;
 static const char *url, *name;
 static unsigned nclients;
 
