@@ -400,6 +400,7 @@ static int adopt_mapping(struct pml_fs *fs, const struct pml_device_store *store
 		return pml_reason(reason, pml_pmem2_error(err), "libpmem2: %s", pmem2_errormsg());
 
 	fs->info.is_cache_line = store->granularity != PMEM2_GRANULARITY_PAGE;
+	fs->info.is_page_cache = !fs->info.is_cache_line && !store->is_volatile;
 	fs->info.durability = store->durability;
 	fs->memcpy_fn = pmem2_get_memcpy_fn(fs->map);
 	fs->memset_fn = pmem2_get_memset_fn(fs->map);

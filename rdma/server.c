@@ -297,6 +297,25 @@ static int choose_durable(struct pml_fabric *fabric, const struct pml_server_arg
 	return err;
 }
 
+/*
+ * Kernels before 6.5 let a file in the page cache be pinned for writing.  But what the device
+ * then writes dirties no page: neither msync(2) nor the kernel would write it back.
+ */
+static int check_pages(const struct pml_fabric *fabric, const struct pml_server_args *args,
+		       char *ret_reason)
+{
+	struct pml_device_info info;
+	pml_fs_info(args->fs, &info);
+	if (!info.is_page_cache || !pml_fabric_is_pinned(fabric))
+		return 0;
+	snprintf(
+		ret_reason, PML_REASON_BYTES,
+		"%s:%s: this memory cannot be registered for remote writing, as a file in the page "
+		"cache cannot; use device-DAX or tmpfs",
+		args->host, args->port);
+	return -EOPNOTSUPP;
+}
+
 /* Listens on a fabric that can reach the device's memory. */
 static int open_fabric(const struct pml_server_args *args, struct pml_fabric **ret_fabric,
 		       char *ret_reason)
@@ -311,6 +330,8 @@ static int open_fabric(const struct pml_server_args *args, struct pml_fabric **r
 	uint64_t bytes;
 	pml_fs_mapping(args->fs, &base, &bytes);
 	err = pml_fabric_probe(fabric, base, bytes, ret_reason);
+	if (!err)
+		err = check_pages(fabric, args, ret_reason);
 	if (!err)
 		pml_log_info("%s:%s: %s", args->host, args->port, ret_reason);
 	if (!err)

@@ -57,6 +57,11 @@ int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes, char *
 	return err;
 }
 
+bool pml_fabric_is_pinned(const struct pml_fabric *fabric)
+{
+	return fabric->ops == &pml_verbs_ops && !fabric->is_on_demand;
+}
+
 /* What is known of the fabric's device, or without a file of verdicts: nothing. */
 static int decide(const struct pml_fabric *fabric, const struct pml_fence_device *device,
 		  struct pml_fence_plan *ret_plan, char *ret_text)

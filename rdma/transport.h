@@ -64,6 +64,8 @@ uint16_t pml_fabric_port(const struct pml_fabric *fabric);
  */
 int pml_fabric_probe(struct pml_fabric *fabric, void *base, size_t bytes,
 		     char *ret_reason) PML_MUST_CHECK;
+/* Would writes through this fabric's keys go past the processor's page tables?  After the probe. */
+bool pml_fabric_is_pinned(const struct pml_fabric *fabric);
 /*
  * pml_fabric_set_fence() - how keys are made and ended, on what was measured
  * @verdicts: copied

@@ -60,6 +60,7 @@ struct pml_device_info {
 	const char *kind;	/* "device-DAX", "fsdax file", "plain file" */
 	const char *durability; /* in words: what makes a store durable in this mode */
 	bool is_cache_line;	/* stores are durable by cache flush (else by msync) */
+	bool is_page_cache;	/* pages are written back by the kernel, which has to see stores */
 };
 
 /*
