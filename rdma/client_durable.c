@@ -44,6 +44,21 @@ static bool next_part(struct pml_transfer *t, const struct pml_wire_segment **re
 	return false;
 }
 
+/* The operation at byte @at of the file, in segment @s; all but a FLUSH from the transfer's memory.
+ */
+static struct pml_data_op op_at(const struct pml_transfer *t, const struct pml_wire_segment *s,
+				enum pml_data_kind kind, uint64_t at, uint64_t bytes)
+{
+	return (struct pml_data_op){
+		.kind = kind,
+		.mr = kind == PML_DATA_FLUSH ? NULL : t->pieces[0].mr,
+		.buf = kind == PML_DATA_FLUSH ? NULL : t->pieces[0].data,
+		.bytes = (uint32_t)bytes,
+		.remote_addr = s->remote_addr + (at - s->first_byte),
+		.rkey = s->rkey,
+	};
+}
+
 static bool next_flush(struct pml_transfer *t, struct pml_data_op *ret_op)
 {
 	const struct pml_wire_segment *s;
@@ -51,12 +66,7 @@ static bool next_flush(struct pml_transfer *t, struct pml_data_op *ret_op)
 	if (!next_part(t, &s, &end))
 		return false;
 	uint64_t bytes = PML_MIN(end - t->at_byte, (uint64_t)PML_DATA_BYTES_MAX);
-	*ret_op = (struct pml_data_op){
-		.kind = PML_DATA_FLUSH,
-		.bytes = (uint32_t)bytes,
-		.remote_addr = s->remote_addr + (t->at_byte - s->first_byte),
-		.rkey = s->rkey,
-	};
+	*ret_op = op_at(t, s, PML_DATA_FLUSH, t->at_byte, bytes);
 	t->at_byte += bytes;
 	return true;
 }
@@ -68,14 +78,7 @@ static bool next_read_behind(struct pml_transfer *t, struct pml_data_op *ret_op)
 	uint64_t end;
 	if (!next_part(t, &s, &end))
 		return false;
-	*ret_op = (struct pml_data_op){
-		.kind = PML_DATA_READ,
-		.mr = t->pieces[0].mr,
-		.buf = t->pieces[0].data,
-		.bytes = 1,
-		.remote_addr = s->remote_addr + (end - 1 - s->first_byte),
-		.rkey = s->rkey,
-	};
+	*ret_op = op_at(t, s, PML_DATA_READ, end - 1, 1);
 	t->at_byte = end;
 	return true;
 }
@@ -86,14 +89,7 @@ static bool next_atomic_write(struct pml_transfer *t, struct pml_data_op *ret_op
 	uint64_t end;
 	if (!next_part(t, &s, &end))
 		return false;
-	*ret_op = (struct pml_data_op){
-		.kind = PML_DATA_ATOMIC_WRITE,
-		.mr = t->pieces[0].mr,
-		.buf = t->pieces[0].data,
-		.bytes = PML_ATOMIC_WRITE_BYTES,
-		.remote_addr = s->remote_addr + (t->at_byte - s->first_byte),
-		.rkey = s->rkey,
-	};
+	*ret_op = op_at(t, s, PML_DATA_ATOMIC_WRITE, t->at_byte, PML_ATOMIC_WRITE_BYTES);
 	t->at_byte = end;
 	return true;
 }
