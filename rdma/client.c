@@ -308,16 +308,33 @@ static bool send_acks(struct pml_client *client)
 	}
 }
 
-/* Renews a session that has been quiet; returns how long to wait for messages now. */
+static bool is_call_waiting_locked(const struct pml_client *client)
+{
+	const struct call *call;
+	pml_list_for_each(call, &client->calls, link)
+		if (pml_codec_may_wait((uint16_t)call->type))
+			return true;
+	return false;
+}
+
+/*
+ * Renews a session that has been quiet; returns how long to wait for messages now.  While a
+ * call waits that may wait for leases, only renewals tell whether the server is still there:
+ * it is asked, and must answer, in the time of any other request then.
+ */
 static uint32_t renew_if_due(struct pml_client *client)
 {
 	pthread_mutex_lock(&client->lock);
-	uint32_t period_ms = PML_MAX(client->term_ms / 3, 1u);
+	bool is_call_waiting = is_call_waiting_locked(client);
+	uint32_t patience_ms = is_call_waiting
+				       ? PML_MIN(client->term_ms, client->request_timeout_ms)
+				       : client->term_ms;
+	uint32_t period_ms = PML_MAX(patience_ms / 3, 1u);
 	uint64_t now_ms = pml_now_ms();
 	uint64_t idle_ms = now_ms - client->sent_ms;
 	bool is_due = idle_ms >= period_ms && client->is_ready;
 	/* Several renewals may be out; the oldest one decides whether the server is there. */
-	bool is_silent = client->renew_id && now_ms - client->renew_sent_ms > client->term_ms;
+	bool is_silent = client->renew_id && now_ms - client->renew_sent_ms > patience_ms;
 	pthread_mutex_unlock(&client->lock);
 	if (is_silent) {
 		pml_client_die(client, "the server is silent");
@@ -345,7 +362,8 @@ static void *receive_messages(void *arg)
 	/* Stays: another one takes its place only when this thread has ended. */
 	struct pml_ep *ep = client->connection->ep;
 	for (;;) {
-		uint32_t wait_ms = renew_if_due(client);
+		/* Looks now and then: a call that waits may have begun meanwhile. */
+		uint32_t wait_ms = PML_MIN(renew_if_due(client), client->request_timeout_ms);
 		if (send_acks(client))
 			wait_ms = PML_MIN(wait_ms, SEND_RETRY_MS);
 

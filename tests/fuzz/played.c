@@ -13,6 +13,7 @@
 #define ACCEPT_MS 20
 #define RECV_MS	  5
 #define SEND_MS	  20
+#define RENEWALS  4u /* in a row: the client waits for an answer that will not come */
 
 /* A client that has hung up is found by the receiver. */
 static void send_or_not(struct played *p, const void *msg, size_t bytes)
@@ -304,6 +305,7 @@ static void serve(struct played *p)
 	static union pml_message msg;
 	bool goes_on = true;
 	bool was_asked = false;
+	uint32_t renewals = 0;
 	while (goes_on && !atomic_load(&p->is_over)) {
 		size_t bytes;
 		int err = pml_ep_recv(p->ep, &msg, &bytes, RECV_MS);
@@ -319,7 +321,9 @@ static void serve(struct played *p)
 		const char *reason = "";
 		if (pml_codec_check_request(&msg, bytes, &reason))
 			VIOLATION("the client sends what it may not: %s", reason);
-		goes_on = play(p, &msg);
+		renewals = msg.h.type == PML_WIRE_RENEW ? renewals + 1 : 0;
+		/* A call that may wait is waited for as long as renewals are answered. */
+		goes_on = play(p, &msg) && renewals < RENEWALS;
 	}
 	pml_ep_kill(p->ep);
 	for (uint32_t i = 0; i < PLAYED_KEYS; i++)

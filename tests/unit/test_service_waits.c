@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "../../rdma/transport.h"
+#include "pml/clock.h"
 #include "pool_rig.h"
 #include "tap.h"
 
@@ -175,6 +176,32 @@ static void test_policy_block_waits_without_a_clock(void)
 	CHECK_EQ(pml_client_return(lease), 0);
 	pthread_join(thread, NULL);
 	CHECK_EQ(t.err, 0);
+	stop();
+}
+
+/* The term is far away: while a call waits, the server must answer renewals like any request. */
+static void test_who_waits_notices_a_server_that_falls_silent(void)
+{
+	start(PML_POLICY_BLOCK);
+	struct pml_client_lease *lease = take(true);
+	struct pml_client *waiter = pool_rig_again(&rig, holder, 500);
+	struct truncation t = {.client = waiter, .size_bytes = 7};
+	pthread_t thread;
+	REQUIRE(pthread_create(&thread, NULL, run_truncation, &t) == 0);
+	CHECK(wait_for_waiters(1));
+	usleep(2000000); /* several times what other requests have */
+	CHECK(!t.is_done);
+	const struct pml_soft_faults silent = {.drop_server_msgs = UINT32_MAX};
+	const struct pml_soft_faults none = {0};
+	uint64_t from_ms = pml_now_ms();
+	pml_soft_set_faults(&silent);
+	pthread_join(thread, NULL);
+	pml_soft_set_faults(&none);
+	CHECK_EQ(t.err, -ENOTCONN);
+	CHECK(pml_now_ms() - from_ms < rig.config.term_ms / 3);
+	CHECK(wait_for_waiters(0));
+	pml_client_close(waiter);
+	CHECK_EQ(pml_client_return(lease), 0);
 	stop();
 }
 
@@ -735,6 +762,7 @@ int main(void)
 	TAP_RUN(test_a_holder_that_keeps_it_is_revoked);
 	TAP_RUN(test_policy_ebusy_says_so_in_words);
 	TAP_RUN(test_policy_block_waits_without_a_clock);
+	TAP_RUN(test_who_waits_notices_a_server_that_falls_silent);
 	TAP_RUN(test_a_clients_own_lease_counts_as_returned);
 	TAP_RUN(test_several_wait_at_once);
 	TAP_RUN(test_the_end_of_the_connection_cancels_the_wait);
