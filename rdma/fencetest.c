@@ -32,8 +32,8 @@
 #define AREA_BYTES   (16 * RANGE_BYTES)
 #define RANGE_OFFSET (8 * RANGE_BYTES)
 #define DEPTH	     8u
-#define WAIT_MS	     10000
-#define CONNECT_MS   5000
+#define WAIT_MS	     30000
+#define CONNECT_MS   30000
 /* The first look; then the connection is ended. */
 #define WATCH_MS 10u
 /* Until a client that is thrown out has collected what there is. */
