@@ -4,11 +4,13 @@
  *
  * usage: coherent MOUNT URL ROUNDS
  *        coherent MOUNT URL parked
+ *        coherent MOUNT URL longer
  *
  * After each answer that the client gets (to a commit, a return, a create) the mount is
  * asked at once, without a pause: by descriptors and a mapping that were there before, so
  * that the kernel has everything in its caches; two threads keep it there.  Prints what
- * was stale.  "parked": the same while a local write to the file waits for the lease.
+ * was stale.  "parked": the same while a local write to the file waits for the lease.  "longer":
+ * a commit that makes a file longer waits for who reads its last block under a lease.
  * Exit status 0: nothing was stale; 1: something was; 2: set-up failed.
  */
 #include <errno.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -287,11 +290,98 @@ static void run_parked(void)
 	       "the page of the local write stays stale");
 }
 
+/* ---- a commit that waits for a reader of the last block ------------------ */
+
+/* The last block of "file" is the one of "twin", too, and both are read: neither may move. */
+struct growth {
+	int fd;				 /* of "file" */
+	struct pml_client *other;	 /* who reads */
+	struct pml_client_lease *reader; /* on "file" */
+	struct pml_client_lease *twins;	 /* on "twin" */
+	struct pml_client_lease *written;
+	atomic_bool is_committed;
+};
+
+static struct pml_client_lease *lease_of(struct pml_client *of, const char *name,
+					 uint64_t first_byte, uint64_t len_bytes, bool for_write)
+{
+	struct pml_client_attr attr;
+	struct pml_client_lease *lease;
+	must(pml_client_stat(of, name, &attr), "stat");
+	must(pml_client_lease(of, &attr.handle, first_byte, len_bytes, for_write, 10000, &lease),
+	     "lease");
+	return lease;
+}
+
+static void *run_commit(void *arg)
+{
+	struct growth *g = arg;
+	must(pml_client_commit(g->written, BLOCK, BLOCK, 2 * BLOCK), "growing commit");
+	g->is_committed = true;
+	return NULL;
+}
+
+static void make_growth(struct growth *g)
+{
+	const struct pml_client_events events = {.recalled = on_recalled};
+	char bytes[100];
+	pml_client_set_events(g->other, &events);
+	g->fd = open_at("file", O_RDWR | O_CREAT | O_TRUNC);
+	memset(bytes, 's', sizeof(bytes));
+	must(pwrite(g->fd, bytes, sizeof(bytes), 0) == sizeof(bytes) ? 0 : errno, "pwrite");
+	(void)close(open_at("twin", O_RDWR | O_CREAT | O_TRUNC));
+	must(pml_client_clone(client, "file", 0, "twin", 0, 0, NULL), "clone");
+	g->reader = lease_of(g->other, "file", 0, sizeof(bytes), false);
+	g->twins = lease_of(g->other, "twin", 0, sizeof(bytes), false);
+	g->written = lease_of(client, "file", BLOCK, BLOCK, true);
+	memset(pml_client_buffer_data(buffer), 'g', BLOCK);
+	must(pml_client_write(g->written, buffer, 0, BLOCK, BLOCK), "write");
+}
+
+/* What the mount and the other file's reader see when the commit was answered. */
+static void check_growth(const struct growth *g)
+{
+	static char bytes[2 * BLOCK];
+	char twin[100];
+	const struct iovec iov = {twin, sizeof(twin)};
+	struct stat st;
+	expect(fstat(g->fd, &st) == 0 && st.st_size == 2 * BLOCK, 0, "the file has not grown");
+	(void)!pread(g->fd, bytes, sizeof(bytes), 0);
+	expect(bytes[0] == 's' && bytes[99] == 's' && bytes[100] == 0 && bytes[BLOCK - 1] == 0, 0,
+	       "what was there is not, or not all behind it is zero");
+	expect(bytes[BLOCK] == 'g' && bytes[2 * BLOCK - 1] == 'g', 0,
+	       "what was committed is not there");
+	must(pml_client_readv(g->twins, &iov, 1, 0), "read of the twin");
+	expect(twin[0] == 's' && twin[99] == 's', 0, "the twin has changed");
+}
+
+static void run_longer(const char *url)
+{
+	struct growth g = {.is_committed = false};
+	char reason[256] = "";
+	pthread_t thread;
+	struct stat st;
+	must(pml_client_connect(url, 10000, &g.other, reason), "connect");
+	make_growth(&g);
+	must(pthread_create(&thread, NULL, run_commit, &g), "thread");
+	for (int i = 0; i < 1000 && !is_recalled; i++)
+		usleep(10000);
+	expect(is_recalled && !g.is_committed, 0, "the commit does not wait");
+	expect(fstat(g.fd, &st) == 0 && st.st_size == 100, 0, "the file has grown before");
+	must(pml_client_return(g.reader), "return");
+	pthread_join(thread, NULL);
+	check_growth(&g);
+	must(pml_client_return(g.twins), "return");
+	must(pml_client_return(g.written), "return");
+	pml_client_close(g.other);
+	(void)close(g.fd);
+}
+
 int main(int argc, char **argv)
 {
 	char reason[256] = "";
 	if (argc != 4) {
-		fprintf(stderr, "usage: coherent MOUNT URL ROUNDS|parked\n");
+		fprintf(stderr, "usage: coherent MOUNT URL ROUNDS|parked|longer\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -303,6 +393,8 @@ int main(int argc, char **argv)
 	must(pml_client_buffer_new(client, 4 * BLOCK, &buffer), "buffer");
 	if (strcmp(argv[3], "parked") == 0)
 		run_parked();
+	else if (strcmp(argv[3], "longer") == 0)
+		run_longer(argv[2]);
 	else
 		run_rounds(atoi(argv[3]));
 	pml_client_buffer_free(buffer);

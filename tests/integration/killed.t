@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
 #
-# killed.t -- clients that die with kill -9 in the middle of one-sided traffic
+# killed.t -- clients that die with kill -9 in the middle of one-sided traffic, or are evicted there
 #
 # usage: killed.t [BUILD_DIR]; see tests/README.md
 #   PML_TEST_TRANSPORT   soft, or rdma inside tests/vm/run
@@ -15,17 +15,22 @@ term=${clocks##*term=} term=${term%s}
 free=$(stat_of free_blocks)
 head -c 16M /dev/urandom >"$mnt/read"
 
-for i in 1 2 3 4; do
-	verb=read option=
-	[ $((i % 2)) = 1 ] || verb=write option=--write
-	pmemlease bench "$url/$verb" $option --size 64k --count 100000000 --file-size 16M \
+# stream NAME read|write: sets client, which goes on without an end.
+stream() {
+	local option=
+	[ "$2" = read ] || option=--write
+	pmemlease bench "$url/$2" $option --size 64k --count 100000000 --file-size 16M \
 		>/dev/null 2>"$work/client" &
 	client=$!
 	if wait_for 30 stat_at_least pins 4096; then
-		ok "$i: a client streams ${verb}s through its lease"
+		ok "$1: a client streams ${2}s through its lease"
 	else
-		not_ok "$i: a client streams ${verb}s through its lease" "$(cat "$work/client")"
+		not_ok "$1: a client streams ${2}s through its lease" "$(cat "$work/client")"
 	fi
+}
+
+for i in 1 2 3 4; do
+	stream $i "$([ $((i % 2)) = 1 ] && echo read || echo write)"
 	sleep 0.$((RANDOM % 5))
 	kill -9 $client
 	wait $client 2>/dev/null
@@ -35,6 +40,22 @@ for i in 1 2 3 4; do
 	stat_becomes sessions 0 5 "$i: nor session"
 	stat_becomes fences_stuck 0 1 "$i: nor stuck fence"
 	audit "$i: counters agree with extents"
+done
+
+# The administrator ends one: nothing of it is left when that returns, and it is told.
+host=${url#*://} host=${host%:*}
+for verb in read write; do
+	stream evicted $verb
+	timed pmemleasectl "$mnt" sessions
+	session=$(sed -n "s/^\([0-9]*\) *0 *[1-9].* $host:[0-9]*$/\1/p" <<<"$out")
+	contains "$out" " 16.0 MiB " "evicted: its session is listed, with what it has pinned"
+	is "$(pmemleasectl "$mnt" evict "$session")" "session $session is over, and 1 lease" \
+		"evicted: and ended"
+	is "$(stat_of pins) $(stat_of leases) $(stat_of fences_stuck)" "0 0 0" "evicted: no pin is left"
+	end_of $client 30
+	is "$client_status" 5 "evicted: the client is told: $(tail -n 1 "$work/client")"
+	stat_becomes sessions 0 20 "evicted: nor session"
+	audit "evicted: counters agree with extents"
 done
 rm -f "$mnt/read" "$mnt/write"
 stat_becomes used_blocks 0 5 "its blocks come back"
