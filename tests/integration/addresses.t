@@ -9,10 +9,10 @@
 start "$@"
 choose_fabric 64M
 if [ "${PML_TEST_TRANSPORT:-soft}" = rdma ]; then
-	ip address add fd77::1/64 dev rdma0 nodad || bail_out "no IPv6 on rdma0"
+	ip address replace fd77::1/64 dev rdma0 nodad || bail_out "no IPv6 on rdma0"
 	# soft-RoCE makes the address one of its own a moment later.
 	wait_for 10 grep -q fd77 /sys/class/infiniband/rxe0/ports/1/gids/*
-	addresses="rdma=$PML_RDMA_ADDR:7471,rdma=[fd77::1]:7472,allow_unauthenticated"
+	addresses="rdma=$PML_RDMA_ADDR:$port,rdma=[fd77::1]:$((port + 1)),allow_unauthenticated"
 else
 	addresses="soft=127.0.0.1:0,soft=[::1]:0"
 fi

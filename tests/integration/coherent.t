@@ -4,7 +4,7 @@
 # coherent.t -- the mount shows what a remote writer did as soon as that has its answer
 #
 # usage: coherent.t [BUILD_DIR]; see tests/README.md
-#   PML_ROUNDS           of coherent.c (150; 25 in the guest)
+#   PML_ROUNDS           of coherent.c (150; 10 in the guest)
 #   PML_TEST_TRANSPORT   soft, or rdma inside tests/vm/run
 . "$(dirname "$0")/lib.sh"
 start "$@"
@@ -12,7 +12,7 @@ coherent=$(helper coherent) || bail_out "coherent does not compile"
 choose_fabric 256M
 # Emulation is slow, and slower on a busy machine.
 limit=100 rounds=150
-[ "${PML_IN_GUEST:-}" != 1 ] || limit=400 rounds=25
+[ "${PML_IN_GUEST:-}" != 1 ] || limit=400 rounds=10
 
 mount_fs "$listen,client_uid=0,client_gid=0,$clocks"
 is "$(timeout $limit "$coherent" "$mnt" "$url" "${PML_ROUNDS:-$rounds}" 2>&1)" "stale 0" \

@@ -18,8 +18,8 @@ rdma)
 	host=$PML_RDMA_ADDR network=${host%.*}.0/24 host6=fd77::1
 	# No address of a device is loopback: who proves nothing is let in by this alone.
 	options=,allow_unauthenticated
-	at=rdma=$host:7471 at6="rdma=[$host6]:7472" anywhere=rdma=0.0.0.0:7473
-	ip address add $host6/64 dev rdma0 nodad || at6=''
+	at=rdma=$host:$port at6="rdma=[$host6]:$((port + 1))" anywhere=rdma=0.0.0.0:$((port + 2))
+	ip address replace $host6/64 dev rdma0 nodad || at6=''
 	;;
 esac
 

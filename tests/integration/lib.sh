@@ -177,9 +177,10 @@ wait_for() {
 
 # Not there, or a zombie that nobody has waited for.
 is_gone() {
-	local state
-	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)
-	[ -z "$state" ] || [ "$state" = Z ]
+	local state # without a process: one more takes long in the emulated machine
+	{ read -r state <"/proc/$1/stat"; } 2>/dev/null || return 0
+	state=${state##*) }
+	[ "${state:0:1}" = Z ]
 }
 
 # ---- ground -----------------------------------------------------------------
@@ -240,7 +241,8 @@ make_device() {
 }
 
 # choose_fabric SIZE: sets fabric, listen, clocks and device for $PML_TEST_TRANSPORT: soft (the
-# default), or rdma inside tests/vm/run.
+# default), or rdma inside tests/vm/run.  There on the device-DAX, at port 7471; with
+# PML_TEST_MEMORY=1 and PML_RDMA_PORT beside another test, in memory and at another port.
 choose_fabric() {
 	fabric=${PML_TEST_TRANSPORT:-soft}
 	case $fabric in
@@ -252,10 +254,15 @@ choose_fabric() {
 	rdma)
 		[ "${PML_IN_GUEST:-}" = 1 ] || skip_all "real verbs need the guest: tests/vm/run"
 		# Slow emulation: longer clocks.
-		listen=rdma=$PML_RDMA_ADDR:7471,allow_unauthenticated
+		port=${PML_RDMA_PORT:-7471}
+		listen=rdma=$PML_RDMA_ADDR:$port,allow_unauthenticated
 		clocks=ack=1s,drain=4s,term=10s
-		device=$PML_DAX
-		mkfs.pmemleasefs -q -f "$device" || bail_out "mkfs failed"
+		if [ "${PML_TEST_MEMORY:-}" = 1 ]; then
+			make_device "$1"
+		else
+			device=$PML_DAX
+			mkfs.pmemleasefs -q -f "$device" || bail_out "mkfs failed"
+		fi
 		;;
 	*) bail_out "PML_TEST_TRANSPORT=$PML_TEST_TRANSPORT: soft or rdma" ;;
 	esac
@@ -277,11 +284,12 @@ keep_port() {
 
 # The process that serves a device.
 daemon_of() {
-	local pid
+	local pid name
 	for pid in $(processes_of "$id"); do
-		grep -qzxF -- "$1" "/proc/$pid/cmdline" 2>/dev/null || continue
+		{ read -r name <"/proc/$pid/comm"; } 2>/dev/null || continue
 		# The second name is the one for mount.fuse(8).
-		grep -qxE 'mount.pmemlease|pmemleasefs' "/proc/$pid/comm" && echo "$pid" && return
+		[ "$name" = mount.pmemlease ] || [ "$name" = pmemleasefs ] || continue
+		grep -qzxF -- "$1" "/proc/$pid/cmdline" 2>/dev/null && echo "$pid" && return
 	done
 	return 1
 }
@@ -350,7 +358,9 @@ clear_dead_mount() {
 
 # stat_of NAME: a number of pmemleasectl stats, by its name in JSON.
 stat_of() {
-	pmemleasectl --json "$mnt" stats | sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p"
+	local all
+	all=$(pmemleasectl --json "$mnt" stats)
+	[[ $all =~ \"$1\":([0-9]*) ]] && echo "${BASH_REMATCH[1]}"
 }
 
 stat_is() { [ "$(stat_of "$1")" = "$2" ]; }

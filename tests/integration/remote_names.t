@@ -16,6 +16,8 @@ is "$(timeout $limit "$remote_names" "$mnt" "$url" 2>&1)" "wrong 0" \
 	"each change of names and attributes is seen by the other side at once"
 is "$(ls -A "$mnt")" "" "nothing is left behind"
 audit
+# In the guest it takes long, and shows nothing more.
+[ "${PML_IN_GUEST:-}" != 1 ] || finish
 remount "$listen,client_uid=0,client_gid=0,$clocks"
 is "$(timeout $limit "$remote_names" "$mnt" "$url" 2>&1)" "wrong 0" \
 	"and again after the filesystem was mounted anew"

@@ -3,30 +3,27 @@
 #
 # suite.sh -- for guest-suite and newer-suite: TAP programs as one stream
 #
-# Runs them and renumbers their lines.  "# took SECONDS NAME" says how long each was, for
-# run-tests.  Sourced with BUILD_DIR as the first argument.
+# Runs them, some beside each other, and renumbers their lines.  "# took SECONDS NAME" says how long
+# each was, for run-tests.  Sourced with BUILD_DIR as the first argument.
 build=${1:?BUILD_DIR}
-n=0 bad=0
 
-result() { # result ok|"not ok" DESCRIPTION
-	n=$((n + 1))
-	echo "$1 $n - $2"
-	[ "$1" = ok ] || bad=1
-}
+# result ok|"not ok" DESCRIPTION: in one write, as others write beside it; number() counts.
+result() { echo "$1 - $2"; }
 
-# program NAME COMMAND...: passes its TAP on, renumbered, with NAME in front.
+# program NAME COMMAND...: passes its TAP on, with NAME in front.
 program() {
-	local name=$1 line kind text status before=$n begin=$SECONDS
+	local name=$1 line kind status n=0 bad=0 begin=$SECONDS
 	shift
 	while IFS= read -r line; do
 		case $line in
 		'ok '* | 'not ok '*)
 			kind=${line%%ok *}ok
-			text=${line#*ok }
-			text=${text#[0-9]*- }
-			result "$kind" "$name: $text"
+			line=${line#*ok }
+			result "$kind" "$name: ${line#[0-9]*- }"
+			n=$((n + 1))
+			[ "$kind" = ok ] || bad=1
 			;;
-		'Bail out!'*) result "not ok" "$name: $line" ;;
+		'Bail out!'*) result "not ok" "$name: $line"; n=$((n + 1)) bad=1 ;;
 		'1..'*) ;;
 		status=*) status=${line#status=} ;;
 		*) echo "# ${line#\# }" ;;
@@ -35,7 +32,7 @@ program() {
 	echo "# took $((SECONDS - begin)) $name"
 	if [ "$status" != 0 ] && [ $bad = 0 ]; then
 		result "not ok" "$name ended with status $status"
-	elif [ $n = $before ]; then
+	elif [ $n = 0 ]; then
 		result "not ok" "$name ran no test"
 	fi
 }
@@ -53,8 +50,29 @@ fence() {
 	echo "# took $((SECONDS - begin)) fence $what"
 }
 
-# suite_end: the plan and the exit status.
-suite_end() {
+# beside FUNCTION...: all of them at the same time.
+beside() {
+	local function pids=()
+	for function; do
+		"$function" &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+}
+
+# play FUNCTION: what it runs, numbered, with the plan; then the exit status.
+play() {
+	local line n=0 bad=0
+	while IFS= read -r line; do
+		case $line in
+		'ok - '* | 'not ok - '*)
+			n=$((n + 1))
+			[ "${line#not }" = "$line" ] || bad=1
+			echo "${line%%ok -*}ok $n -${line#*ok -}"
+			;;
+		*) echo "$line" ;;
+		esac
+	done < <("$1")
 	echo "1..$n"
 	exit $bad
 }
