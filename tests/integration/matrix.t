@@ -33,7 +33,7 @@ run() {
 
 options=()
 if [ "${PML_TEST_TRANSPORT:-soft}" = rdma ]; then
-	options+=(--jobs=6 --clocks=4000:5000:8000:4000:9000 --leases=write
+	options+=(--jobs=4 --clocks=4000:5000:8000:4000:9000 --leases=write
 		"--holders=cooperative;ignoring;silent;killed;the caller"
 		"--operations=truncate down;punch;clone, source;snapshot")
 fi

@@ -36,7 +36,7 @@ fails() {
 json() {
 	local expression=$1
 	shift
-	"$@" 2>"$work/err" | "$python" -c "import json, sys; d = json.load(sys.stdin); print($expression)"
+	"$@" 2>"$work/err" | "$python" -IS -c "import json, sys; d = json.load(sys.stdin); print($expression)"
 }
 
 # Names of what is not complete, on both sides.
