@@ -78,7 +78,7 @@ dd if=/dev/zero of="$far/sparse" bs=4k count=1 seek=1000 status=none
 is "$(head -c 4M "$far/sparse" | tr -d '\0' | wc -c)" 0 "holes are zeros"
 cp --reflink=auto "$far/big" "$far/copy"
 check "a copy has the same bytes" cmp "$mnt/big" "$mnt/copy"
-check "stores through a mapping arrive" python3 - "$far/map" "$mnt/map" <<-'END'
+check "stores through a mapping arrive" python3 -IS - "$far/map" "$mnt/map" <<-'END'
 	import mmap, sys
 	f = open(sys.argv[1], "w+b")
 	f.truncate(8192)
@@ -88,7 +88,7 @@ check "stores through a mapping arrive" python3 - "$far/map" "$mnt/map" <<-'END'
 	f.close()
 	assert open(sys.argv[2], "rb").read()[4090:4100] == b"0123456789"
 END
-check "what was written and not committed stays when the file is made longer" python3 - \
+check "what was written and not committed stays when the file is made longer" python3 -IS - \
 	"$far/longer" "$mnt/longer" <<-'END'
 	import os, sys
 	f = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
@@ -97,7 +97,7 @@ check "what was written and not committed stays when the file is made longer" py
 	os.close(f)
 	assert open(sys.argv[2], "rb").read() == b"x" * 131072 + bytes(131072)
 END
-check "a file that was deleted while open lives until it is closed" python3 - "$far/gone" "$mnt" <<-'END'
+check "a file that was deleted while open lives until it is closed" python3 -IS - "$far/gone" "$mnt" <<-'END'
 	import os, sys
 	f = open(sys.argv[1], "w+b")
 	f.write(b"x" * 5000)
@@ -158,7 +158,7 @@ cat >"$work/writer.py" <<-'END'
 	except OSError as e:
 	    print(e.strerror, flush=True)
 END
-coproc writer { python3 "$work/writer.py" "$far/dir/other"; }
+coproc writer { python3 -IS "$work/writer.py" "$far/dir/other"; }
 read -r line <&"${writer[0]}"
 is "$line" written "a program writes and does not close"
 kill_daemon
