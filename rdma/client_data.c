@@ -58,7 +58,7 @@ static void complete_locked(struct pml_transfer *t)
 static void count_posted_locked(struct pml_client_data *data, struct pml_transfer *t)
 {
 	if (data->in_flight == 0)
-		data->moved_ms = pml_now_ms();
+		data->has_moved = true;
 	data->op_bytes[data->posted++ % PML_DATA_DEPTH] = t->op.bytes;
 	data->bytes_in_flight += t->op.bytes;
 	data->in_flight++;
@@ -125,27 +125,59 @@ static void take_completion_locked(struct pml_client_data *data, const struct pm
 		complete_locked(t);
 }
 
+/* A look from @from_ms to @now_ms found nothing.  When nothing moves, end the connection. */
+static void note_still_locked(struct pml_client *client, uint64_t from_ms, uint64_t now_ms)
+{
+	struct pml_client_data *data = &client->data;
+	if (data->has_moved)
+		data->still_ms = from_ms;
+	data->has_moved = false;
+	/* Then everything completes. */
+	if (now_ms - data->still_ms > client->request_timeout_ms)
+		pml_client_die(client, "transfers do not complete");
+}
+
+static void hand_out_locked(struct pml_client *client, const struct pml_completion *done, int count)
+{
+	struct pml_client_data *data = &client->data;
+	/* -ENOTCONN is said when each completion was handed out, and then nothing is in flight. */
+	assert(count >= 0);
+	for (int i = 0; i < count; i++)
+		take_completion_locked(data, &done[i]);
+	data->has_moved |= count > 0;
+	post_locked(client);
+}
+
+/*
+ * Hands out completions that are there, if nobody else collects.  The lock is kept, which is as
+ * good as to lead: the fabric is asked, and not waited for.
+ */
+static void look_locked(struct pml_client *client)
+{
+	struct pml_client_data *data = &client->data;
+	struct pml_completion done[POLL_MAX];
+	if (data->has_leader || data->in_flight == 0)
+		return;
+	int count = pml_ep_poll(client->connection->ep, done, POLL_MAX, 0);
+	if (count == 0) {
+		uint64_t now_ms = pml_now_coarse_ms();
+		note_still_locked(client, now_ms, now_ms);
+	}
+	hand_out_locked(client, done, count);
+}
+
 /* Waits for completions and hands them out.  Assumes: the caller leads, something is in flight. */
 static void collect_locked(struct pml_client *client, int timeout_ms)
 {
 	struct pml_client_data *data = &client->data;
 	struct pml_completion done[POLL_MAX];
+	uint64_t from_ms = pml_now_coarse_ms();
 	pthread_mutex_unlock(&data->lock);
 	int count = pml_ep_poll(client->connection->ep, done, POLL_MAX, timeout_ms);
 	pthread_mutex_lock(&data->lock);
-
-	/* -ENOTCONN is said when each completion was handed out, and then nothing is in flight. */
-	assert(count >= 0);
-	for (int i = 0; i < count; i++)
-		take_completion_locked(data, &done[i]);
-
-	/* When nothing moves, end the connection: then everything completes. */
-	uint64_t now_ms = pml_now_ms();
-	if (count > 0)
-		data->moved_ms = now_ms;
-	else if (now_ms - data->moved_ms > client->request_timeout_ms)
-		pml_client_die(client, "transfers do not complete");
-	post_locked(client);
+	if (count == 0)
+		note_still_locked(client, from_ms, pml_now_coarse_ms());
+	hand_out_locked(client, done, count);
 }
 
 /* Sleeps until somebody wakes this thread, or until the deadline. */
@@ -178,49 +210,60 @@ static void pass_on_locked(struct pml_client_data *data)
 	pthread_cond_signal(&next->woken);
 }
 
-bool pml_data_wait_locked(struct pml_client *client, bool (*is_ready)(const void *arg),
-			  const void *arg, struct pml_data_waiter **waiter, int timeout_ms)
+/* Leads or follows until it is ready, or for @timeout_ms. */
+static void sleep_locked(struct pml_client *client, bool (*is_ready)(const void *arg),
+			 const void *arg, struct pml_data_waiter **waiter, int timeout_ms)
 {
 	struct pml_client_data *data = &client->data;
 	uint64_t now_ms = pml_now_ms();
 	uint64_t deadline_ms = timeout_ms < 0 ? UINT64_MAX : now_ms + (uint64_t)timeout_ms;
 	bool is_leader = false;
-	bool has_looked = false;
-	post_locked(client);
-	while (!is_ready(arg)) {
-		/* Also without time to wait: look once. */
-		if (has_looked && now_ms >= deadline_ms)
-			break;
-		uint64_t left_ms = deadline_ms - PML_MIN(now_ms, deadline_ms);
-		int ms = (int)PML_MIN(left_ms, (uint64_t)POLL_MS);
+	while (!is_ready(arg) && now_ms < deadline_ms) {
+		int ms = (int)PML_MIN(deadline_ms - now_ms, (uint64_t)POLL_MS);
 		if (!is_leader && !data->has_leader && data->in_flight > 0)
 			is_leader = data->has_leader = true;
 		if (is_leader && data->in_flight > 0)
 			collect_locked(client, ms);
-		else if (now_ms < deadline_ms)
+		else
 			follow_locked(data, waiter, now_ms + (uint64_t)ms);
-		has_looked = true;
 		now_ms = pml_now_ms();
 	}
 	if (is_leader)
 		data->has_leader = false;
-	pass_on_locked(data);
+}
+
+bool pml_data_wait_locked(struct pml_client *client, bool (*is_ready)(const void *arg),
+			  const void *arg, struct pml_data_waiter **waiter, int timeout_ms)
+{
+	/* Most often what is waited for is there by now: that is found without a clock. */
+	post_locked(client);
+	if (!is_ready(arg))
+		look_locked(client);
+	if (!is_ready(arg) && timeout_ms != 0)
+		sleep_locked(client, is_ready, arg, waiter, timeout_ms);
+	pass_on_locked(&client->data);
 	return is_ready(arg);
 }
 
 /* ---- whole transfers ---------------------------------------------------- */
 
-void pml_data_start(struct pml_client *client, struct pml_transfer *t)
+static void start_locked(struct pml_client_data *data, struct pml_transfer *t)
 {
-	struct pml_client_data *data = &client->data;
-	pthread_mutex_lock(&data->lock);
+	if (t->queue)
+		pml_queue_begun_locked(t);
 	t->has_more = t->next(t, &t->op);
 	if (t->has_more)
 		pml_list_append(&data->waiting, &t->link);
 	else
 		complete_locked(t);
+}
+
+void pml_data_start(struct pml_client *client, struct pml_transfer *t)
+{
+	pthread_mutex_lock(&client->data.lock);
+	start_locked(&client->data, t);
 	post_locked(client);
-	pthread_mutex_unlock(&data->lock);
+	pthread_mutex_unlock(&client->data.lock);
 }
 
 static bool is_done(const void *arg)
@@ -228,9 +271,10 @@ static bool is_done(const void *arg)
 	return ((const struct pml_transfer *)arg)->is_done;
 }
 
-void pml_data_finish(struct pml_client *client, struct pml_transfer *t)
+void pml_data_run(struct pml_client *client, struct pml_transfer *t)
 {
 	pthread_mutex_lock(&client->data.lock);
+	start_locked(&client->data, t);
 	(void)pml_data_wait_locked(client, is_done, t, &t->waiter, -1);
 	pthread_mutex_unlock(&client->data.lock);
 }

@@ -16,6 +16,7 @@
 #define PML_RDMA_CLIENT_DATA_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "transport.h"
@@ -47,8 +48,8 @@ struct pml_memory {
 	struct pml_local_mr *mr;	   /* rebound when nothing is in flight */
 	struct pml_connection *connection; /* that mr is of */
 	void *owned;			   /* freed with it: a buffer, a bounce area */
-	/* Under pml_client_memory.lock. */
-	uint32_t uses;
+	atomic_uint uses;		   /* falls to 0 under pml_client_memory.lock alone */
+	/* Under that lock. */
 	bool is_cached; /* counts; stays when uses is 0 */
 };
 
@@ -84,6 +85,8 @@ int pml_memory_get(struct pml_client *client, const void *addr, size_t bytes, bo
 /* Fresh memory of its own, page-aligned, at (void *)first. */
 int pml_memory_new(struct pml_client *client, size_t bytes,
 		   struct pml_memory **ret_memory) PML_MUST_CHECK;
+/* One more use of what the caller uses already.  No locks. */
+void pml_memory_hold(struct pml_memory *memory);
 void pml_memory_put(struct pml_client *client, struct pml_memory *memory);
 /* A bounce slot of PML_BOUNCE_BYTES, or NULL. */
 uint8_t *pml_bounce_take(struct pml_client *client, struct pml_local_mr **ret_mr);
@@ -113,11 +116,9 @@ struct pml_transfer {
 	/* The program's side.  With a bounce the pieces are that, and iov says what it is for. */
 	struct pml_piece *pieces;
 	uint32_t npieces;
-	struct pml_piece small[PML_TRANSFER_PIECES_SMALL];
 	uint8_t *bounce_slot;
 	uint8_t *bounce; /* NULL: none */
 	struct iovec *iov;
-	struct iovec small_iov[PML_TRANSFER_PIECES_SMALL];
 	uint32_t niov;
 
 	/* Where the source is.  Under pml_client_data.lock from the start on, as what follows. */
@@ -137,20 +138,28 @@ struct pml_transfer {
 	uint32_t in_flight;
 	int err; /* the first that says something */
 	struct pml_data_waiter *waiter;
+
+	/* Last, and not zeroed for each transfer. */
+	struct pml_piece small[PML_TRANSFER_PIECES_SMALL];
+	struct iovec small_iov[PML_TRANSFER_PIECES_SMALL];
 };
 
+/* Makes @t new, without pieces, from @first_byte on. */
+void pml_transfer_init(struct pml_transfer *t, struct pml_client_lease *lease, uint64_t first_byte);
+
 /*
- * Makes @t a transfer between @iov and the file.  -EINVAL, -ENOMEM and what memory cannot be
- * registered with; -ESTALE and the like when the lease has ended.  Then pml_transfer_end() is due.
+ * Makes @t a transfer between @iov and the file.  @memory: all of @iov is in it, and the caller
+ * uses it; NULL: it is to be found.  -EINVAL, -ENOMEM and what memory cannot be registered with;
+ * -ESTALE and the like when the lease has ended.  Then pml_transfer_end() is due.
  */
 int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, bool is_write,
-		       const struct iovec *iov, int niov, uint64_t first_byte) PML_MUST_CHECK;
+		       const struct iovec *iov, int niov, uint64_t first_byte,
+		       struct pml_memory *memory) PML_MUST_CHECK;
 /*
- * The parts of it, for transfers without memory of the program: first one of these two gives
- * @t its pieces (none; or one of @bytes, up to PML_BOUNCE_BYTES, that nobody copies), then
+ * The parts of it, for transfers without memory of the program: pml_transfer_init(); if it needs
+ * any, a piece of @bytes, up to PML_BOUNCE_BYTES, that nobody copies; then
  * pml_transfer_use() is due, and pml_transfer_drop() if that fails.
  */
-int pml_transfer_use_nothing(struct pml_transfer *t) PML_MUST_CHECK;
 int pml_transfer_use_scratch(struct pml_transfer *t, size_t bytes) PML_MUST_CHECK;
 void pml_transfer_drop(struct pml_transfer *t);
 /* Uses the lease until @t is done; its status if it has ended.  Part of pml_transfer_begin(). */
@@ -177,7 +186,9 @@ struct pml_client_data {
 	uint64_t posted; /* operations, from the beginning; completions come in this order */
 	uint64_t collected;
 	uint32_t op_bytes[PML_DATA_DEPTH];
-	uint64_t moved_ms; /* the last completion, or the first post after nothing */
+	/* Since when nothing has completed; looked at only when a look has found nothing. */
+	uint64_t still_ms; /* pml_now_coarse_ms() */
+	bool has_moved; /* since still_ms was set: a completion, or the first post after nothing */
 };
 
 void pml_data_init(struct pml_client_data *data);
@@ -185,8 +196,8 @@ void pml_data_end(struct pml_client_data *data);
 
 /* Queues the transfer's operations.  It may be done when this returns. */
 void pml_data_start(struct pml_client *client, struct pml_transfer *t);
-/* Waits until @t is done. */
-void pml_data_finish(struct pml_client *client, struct pml_transfer *t);
+/* The same, and waits until it is done. */
+void pml_data_run(struct pml_client *client, struct pml_transfer *t);
 /*
  * Waits until @is_ready says so, or for @timeout_ms (< 0: without a limit).  @waiter is where
  * who makes it ready finds this thread.  With the lock held.
@@ -201,7 +212,8 @@ bool pml_data_drive(struct pml_client *client);
 /* Nothing is in flight or waits to be posted, and nobody collects. */
 bool pml_data_is_idle(struct pml_client *client);
 
-/* client_queue.c: the transfer is done.  With the data lock held. */
+/* client_queue.c: the transfer has begun; is done.  With the data lock held. */
+void pml_queue_begun_locked(struct pml_transfer *t);
 void pml_queue_done_locked(struct pml_transfer *t);
 void pml_queues_free(struct pml_client *client);
 

@@ -97,17 +97,11 @@ static bool next_atomic_write(struct pml_transfer *t, struct pml_data_op *ret_op
 static int begin(struct pml_transfer *t, struct pml_client_lease *lease, uint64_t first_byte,
 		 uint64_t len_bytes, bool (*next)(struct pml_transfer *t, struct pml_data_op *op))
 {
-	*t = (struct pml_transfer){
-		.lease = lease,
-		.bytes = len_bytes,
-		.depth = PML_TRANSFER_DEPTH,
-		.next = next,
-		.at_byte = first_byte,
-		.end_byte = first_byte + len_bytes,
-	};
-	pml_list_init(&t->link);
-	int err = next == next_flush ? pml_transfer_use_nothing(t)
-				     : pml_transfer_use_scratch(t, PML_ATOMIC_WRITE_BYTES);
+	pml_transfer_init(t, lease, first_byte);
+	t->bytes = len_bytes;
+	t->end_byte = first_byte + len_bytes;
+	t->next = next;
+	int err = next == next_flush ? 0 : pml_transfer_use_scratch(t, PML_ATOMIC_WRITE_BYTES);
 	if (err)
 		return err;
 	err = pml_transfer_use(t);
@@ -145,9 +139,7 @@ int pml_durable_begin(struct pml_transfer *t, struct pml_client_lease *lease, ui
 
 static int finish(struct pml_transfer *t)
 {
-	struct pml_client *client = t->lease->client;
-	pml_data_start(client, t);
-	pml_data_finish(client, t);
+	pml_data_run(t->lease->client, t);
 	return pml_transfer_end(t);
 }
 
@@ -198,9 +190,10 @@ static int ask_to_commit(struct pml_client_lease *lease, uint64_t first_byte, ui
 	pml_client_lease_end_use(lease);
 	/* That means fenced; the notice may still be on its way. */
 	if (err == -ESTALE)
-		return pml_client_fail(-EKEYREVOKED, "commit: the lease was revoked before it");
+		err = pml_client_fail(-EKEYREVOKED, "commit: the lease was revoked before it");
 	if (!err)
 		note_committed(lease, first_byte, first_byte + len_bytes, new_size_bytes);
+	pml_client_lease_put(lease);
 	return err;
 }
 

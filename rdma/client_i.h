@@ -103,7 +103,12 @@ struct pml_lease_owner {
 	void *arg;
 };
 
-/* The life of a lease on this side.  Under pml_client.lock, except what is constant. */
+/*
+ * The life of a lease on this side.  Under pml_client.lock, except what is constant or atomic.
+ *
+ * A use begins and ends without the lock: it counts itself in busy, and then looks at status.
+ * Who stops the lease sets status, and then looks at busy.  So one of them sees the other.
+ */
 struct pml_client_lease {
 	struct pml_list link;
 	struct pml_client *client;
@@ -120,8 +125,10 @@ struct pml_client_lease {
 	struct pml_lease_owner owner; /* recalled NULL: the program */
 
 	atomic_int status; /* written under lock; see pml_client_lease_status() */
-	uint32_t refs;	   /* the program's, the worker's, those of transfers */
-	uint32_t busy;	   /* transfers and commits under way */
+	atomic_uint refs;  /* the program's, the worker's, those of transfers */
+	atomic_uint busy;  /* transfers and commits under way */
+	/* Who waits for busy to fall while status is 0: the last use wakes them. */
+	atomic_uint drainers;
 	uint32_t drain_ms;
 	bool is_recalled;
 	bool needs_ack;				 /* to be sent by the receiver */
@@ -237,7 +244,8 @@ void *pml_client_work(void *arg);
 
 /*
  * Brackets a use of the lease; begin fails with its status when it has ended.  Keeps
- * RETURN from being sent in between.
+ * RETURN from being sent in between.  Begin also holds the struct: put it after the end, which
+ * may be what its freeing waits for.  No locks.
  */
 int pml_client_lease_begin(struct pml_client_lease *lease) PML_MUST_CHECK;
 void pml_client_lease_end_use(struct pml_client_lease *lease);
@@ -248,7 +256,7 @@ int pml_client_lease_owned(struct pml_client *client, const struct pml_client_ha
 			   const struct pml_lease_owner *owner,
 			   struct pml_client_lease **ret_lease) PML_MUST_CHECK;
 
-/* Keeps the struct until it is put, beyond the end of the lease. */
+/* Keeps the struct until it is put, beyond the end of the lease.  No locks. */
 void pml_client_lease_hold(struct pml_client_lease *lease);
 void pml_client_lease_put(struct pml_client_lease *lease);
 

@@ -12,29 +12,28 @@
 
 #include "client_i.h"
 
+/* @memory: what the pieces lie in, if the caller knows and keeps it; else NULL. */
 static int run_transfer(struct pml_client_lease *lease, bool is_write, const struct iovec *iov,
-			int niov, uint64_t first_byte)
+			int niov, uint64_t first_byte, struct pml_memory *memory)
 {
 	struct pml_transfer t;
-	int err = pml_transfer_begin(&t, lease, is_write, iov, niov, first_byte);
+	int err = pml_transfer_begin(&t, lease, is_write, iov, niov, first_byte, memory);
 	if (err)
 		return err;
-	struct pml_client *client = lease->client;
-	pml_data_start(client, &t);
-	pml_data_finish(client, &t);
+	pml_data_run(lease->client, &t);
 	return pml_transfer_end(&t);
 }
 
 int pml_client_readv(struct pml_client_lease *lease, const struct iovec *iov, int niov,
 		     uint64_t first_byte)
 {
-	return run_transfer(lease, false, iov, niov, first_byte);
+	return run_transfer(lease, false, iov, niov, first_byte, NULL);
 }
 
 int pml_client_writev(struct pml_client_lease *lease, const struct iovec *iov, int niov,
 		      uint64_t first_byte)
 {
-	return run_transfer(lease, true, iov, niov, first_byte);
+	return run_transfer(lease, true, iov, niov, first_byte, NULL);
 }
 
 static int transfer_buffer(struct pml_client_lease *lease, bool is_write,
@@ -44,7 +43,7 @@ static int transfer_buffer(struct pml_client_lease *lease, bool is_write,
 	if (buffer_offset > buffer->bytes || len_bytes > buffer->bytes - buffer_offset)
 		return pml_client_fail(-EINVAL, "transfer: outside the buffer");
 	const struct iovec iov = {.iov_base = buffer->data + buffer_offset, .iov_len = len_bytes};
-	return run_transfer(lease, is_write, &iov, 1, first_byte);
+	return run_transfer(lease, is_write, &iov, 1, first_byte, buffer->memory);
 }
 
 int pml_client_read(struct pml_client_lease *lease, struct pml_client_buffer *buffer,
@@ -96,8 +95,7 @@ static int run_stream(struct pml_transfer *t, uint64_t *ret_ns)
 	if (err)
 		return err;
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	pml_data_start(client, t);
-	pml_data_finish(client, t);
+	pml_data_run(client, t);
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	err = pml_transfer_end(t);
 	*ret_ns = (uint64_t)(to.tv_sec - from.tv_sec) * 1000000000u + (uint64_t)to.tv_nsec -
@@ -120,18 +118,14 @@ int pml_client_stream(struct pml_client_lease *lease, struct pml_client_buffer *
 				       "stream: the longest contiguous part of the lease has %llu "
 				       "bytes: use smaller operations",
 				       (unsigned long long)longest);
-	struct pml_transfer t = {
-		.lease = lease,
-		.is_write = is_write,
-		.depth = depth,
-		.next = next_of_stream,
-		.left = count,
-		.op_bytes = op_bytes,
-		.nslots = (uint32_t)PML_MIN(buffer->bytes / op_bytes, (size_t)depth),
-	};
-	pml_list_init(&t.link);
-	t.iov = t.small_iov;
-	t.pieces = t.small;
+	struct pml_transfer t;
+	pml_transfer_init(&t, lease, 0);
+	t.is_write = is_write;
+	t.depth = depth;
+	t.next = next_of_stream;
+	t.left = count;
+	t.op_bytes = op_bytes;
+	t.nslots = (uint32_t)PML_MIN(buffer->bytes / op_bytes, (size_t)depth);
 	t.pieces[0] = (struct pml_piece){
 		.data = buffer->data, .bytes = buffer->bytes, .mr = buffer->memory->mr};
 	t.npieces = 1;

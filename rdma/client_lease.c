@@ -39,13 +39,18 @@ static const char *end_text(uint32_t why)
 
 /* ---- ends of leases, under the lock -------------------------------------- */
 
-void pml_client_end_lease_locked(struct pml_client_lease *lease, int status, const char *reason)
+/* Also in place of another end.  It is never 0 in between: a use may begin without the lock. */
+static void set_end_locked(struct pml_client_lease *lease, int status, const char *reason)
 {
-	if (atomic_load(&lease->status))
-		return;
 	snprintf(lease->reason, sizeof(lease->reason), "%s", reason);
 	atomic_store(&lease->status, status);
 	pthread_cond_broadcast(&lease->client->changed);
+}
+
+void pml_client_end_lease_locked(struct pml_client_lease *lease, int status, const char *reason)
+{
+	if (!atomic_load(&lease->status))
+		set_end_locked(lease, status, reason);
 }
 
 static void stop_for_return_locked(struct pml_client_lease *lease)
@@ -87,12 +92,11 @@ static void revoke_lease_locked(struct pml_client_lease *lease, uint32_t why)
 		return;
 	lease->needs_ack = false;
 	/* Also after a recall, and when our RETURN crossed it: the fence came first (I10). */
-	if (atomic_load(&lease->status) == -ESTALE)
-		atomic_store(&lease->status, 0);
-	if (atomic_load(&lease->status))
+	int status = atomic_load(&lease->status);
+	if (status && status != -ESTALE)
 		return;
 	queue_revoke_event_locked(lease);
-	pml_client_end_lease_locked(lease, -EKEYREVOKED, end_text(why));
+	set_end_locked(lease, -EKEYREVOKED, end_text(why));
 }
 
 static struct pml_client_lease *find_lease_locked(struct pml_client *client, uint64_t lease_id)
@@ -168,12 +172,6 @@ struct pml_client_lease *pml_client_unacked_locked(struct pml_client *client)
 	return NULL;
 }
 
-static void put_lease_locked(struct pml_client_lease *lease)
-{
-	if (--lease->refs == 0)
-		free(lease);
-}
-
 /* ---- the worker thread -------------------------------------------------- */
 
 /* Its keys died with an old connection. */
@@ -185,7 +183,7 @@ static bool is_cut_off_locked(const struct pml_client_lease *lease)
 
 static bool may_send_return(const struct pml_client_lease *lease)
 {
-	return lease->wants_return && !lease->is_returned && lease->busy == 0 &&
+	return lease->wants_return && !lease->is_returned && atomic_load(&lease->busy) == 0 &&
 	       !is_cut_off_locked(lease);
 }
 
@@ -203,7 +201,7 @@ static bool is_draining_locked(const struct pml_client *client)
 {
 	const struct pml_client_lease *lease;
 	pml_list_for_each(lease, &client->leases, link)
-		if (lease->wants_return && !lease->is_returned && lease->busy > 0)
+		if (lease->wants_return && !lease->is_returned && atomic_load(&lease->busy) > 0)
 			return true;
 	return false;
 }
@@ -293,7 +291,7 @@ void *pml_client_work(void *arg)
 			wait_for_work_locked(client);
 			continue;
 		}
-		lease->refs++;
+		pml_client_lease_hold(lease);
 		lease->is_in_worker = true;
 		if (lease->has_revoke_event)
 			report_revoke_locked(client, lease);
@@ -303,7 +301,7 @@ void *pml_client_work(void *arg)
 			send_return_locked(client, lease);
 		lease->is_in_worker = false;
 		pthread_cond_broadcast(&client->changed);
-		put_lease_locked(lease);
+		pml_client_lease_put(lease);
 	}
 	pthread_mutex_unlock(&client->lock);
 	return NULL;
@@ -412,7 +410,7 @@ static struct pml_client_lease *lease_new(struct pml_client *client, bool for_wr
 		return NULL;
 	lease->client = client;
 	lease->for_write = for_write;
-	lease->refs = 1;
+	atomic_init(&lease->refs, 1);
 	pml_list_init(&lease->link);
 	return lease;
 }
@@ -509,38 +507,40 @@ int pml_client_lease_fail(const struct pml_client_lease *lease, int err)
 
 void pml_client_lease_hold(struct pml_client_lease *lease)
 {
-	pthread_mutex_lock(&lease->client->lock);
-	lease->refs++;
-	pthread_mutex_unlock(&lease->client->lock);
+	atomic_fetch_add(&lease->refs, 1);
 }
 
 void pml_client_lease_put(struct pml_client_lease *lease)
 {
-	struct pml_client *client = lease->client;
-	pthread_mutex_lock(&client->lock);
-	put_lease_locked(lease);
-	pthread_mutex_unlock(&client->lock);
+	if (atomic_fetch_sub(&lease->refs, 1) == 1)
+		free(lease);
 }
 
 int pml_client_lease_begin(struct pml_client_lease *lease)
 {
-	pthread_mutex_lock(&lease->client->lock);
+	pml_client_lease_hold(lease);
+	atomic_fetch_add(&lease->busy, 1);
 	int status = atomic_load(&lease->status);
 	if (!status)
-		lease->busy++;
-	pthread_mutex_unlock(&lease->client->lock);
-	return status ? pml_client_lease_fail(lease, status) : 0;
+		return 0;
+	pml_client_lease_end_use(lease);
+	(void)pml_client_lease_fail(lease, status);
+	pml_client_lease_put(lease);
+	return status;
 }
 
 void pml_client_lease_end_use(struct pml_client_lease *lease)
 {
 	struct pml_client *client = lease->client;
+	if (atomic_fetch_sub(&lease->busy, 1) > 1)
+		return;
+	/* Whoever waits for this has set one of them before it looked at busy. */
+	if (!atomic_load(&lease->status) && !atomic_load(&lease->drainers))
+		return;
 	pthread_mutex_lock(&client->lock);
-	if (--lease->busy == 0) {
-		pthread_cond_broadcast(&client->changed);
-		if (lease->wants_return)
-			pthread_cond_signal(&client->has_work);
-	}
+	pthread_cond_broadcast(&client->changed);
+	if (lease->wants_return)
+		pthread_cond_signal(&client->has_work);
 	pthread_mutex_unlock(&client->lock);
 }
 
@@ -556,8 +556,7 @@ int pml_client_lease_verdict(struct pml_client_lease *lease, int err)
 	int status = atomic_load(&lease->status);
 	if (err == -EACCES && status != -EKEYREVOKED) {
 		/* The refused key says more than the broken connection that follows from it. */
-		atomic_store(&lease->status, 0);
-		pml_client_end_lease_locked(lease, -EKEYREVOKED, "its key is dead");
+		set_end_locked(lease, -EKEYREVOKED, "its key is dead");
 		queue_revoke_event_locked(lease);
 	}
 	pml_client_end_lease_locked(lease, -ENOTCONN, "the connection broke");
@@ -575,7 +574,7 @@ static void wait_for_transfers_locked(struct pml_client_lease *lease)
 	pthread_mutex_unlock(&client->lock);
 	bool is_collecting = pml_data_drive(client);
 	pthread_mutex_lock(&client->lock);
-	if (!is_collecting && lease->busy > 0)
+	if (!is_collecting && atomic_load(&lease->busy) > 0)
 		pml_cond_wait_until(&client->changed, &client->lock, pml_now_ms() + IDLE_LOOK_MS);
 }
 
@@ -589,7 +588,7 @@ static bool stop_lease_locked(struct pml_client_lease *lease)
 	lease->wants_return = false;
 	lease->has_recall_event = false;
 	lease->has_revoke_event = false;
-	while (lease->busy > 0)
+	while (atomic_load(&lease->busy) > 0)
 		wait_for_transfers_locked(lease);
 	while (lease->is_in_worker && !is_worker)
 		pthread_cond_wait(&client->changed, &client->lock);
@@ -621,9 +620,7 @@ int pml_client_return(struct pml_client_lease *lease)
 		err = err == -ESTALE ? -EKEYREVOKED : err;
 	}
 
-	pthread_mutex_lock(&client->lock);
-	put_lease_locked(lease);
-	pthread_mutex_unlock(&client->lock);
+	pml_client_lease_put(lease);
 	return err;
 }
 
@@ -632,12 +629,14 @@ static int stop_for_downgrade(struct pml_client_lease *lease)
 {
 	struct pml_client *client = lease->client;
 	pthread_mutex_lock(&client->lock);
-	while (lease->busy > 0 && atomic_load(&lease->status) == 0)
+	atomic_fetch_add(&lease->drainers, 1);
+	while (atomic_load(&lease->busy) > 0 && atomic_load(&lease->status) == 0)
 		wait_for_transfers_locked(lease);
+	atomic_fetch_sub(&lease->drainers, 1);
 	int status = atomic_load(&lease->status);
 	/* As a transfer: a recall that comes now is answered behind the downgrade. */
 	if (!status)
-		lease->busy++;
+		atomic_fetch_add(&lease->busy, 1);
 	pthread_mutex_unlock(&client->lock);
 	return status ? pml_client_lease_fail(lease, status) : 0;
 }
@@ -647,10 +646,10 @@ static void forget_lease(struct pml_client_lease *lease)
 {
 	struct pml_client *client = lease->client;
 	pthread_mutex_lock(&client->lock);
-	lease->busy--;
+	atomic_fetch_sub(&lease->busy, 1);
 	(void)stop_lease_locked(lease);
-	put_lease_locked(lease);
 	pthread_mutex_unlock(&client->lock);
+	pml_client_lease_put(lease);
 }
 
 int pml_client_downgrade(struct pml_client_lease **lease)

@@ -58,7 +58,7 @@ static int register_range(struct pml_client *client, uintptr_t first, uintptr_t 
 	pml_list_init(&range->link);
 	range->first = first;
 	range->end = end;
-	range->uses = 1;
+	atomic_init(&range->uses, 1);
 	range->connection = pml_connection_get(client);
 	int err = pml_local_mr_new(range->connection->ep, (void *)first, end - first, &range->mr);
 	if (err) {
@@ -106,9 +106,11 @@ static struct pml_memory *find_locked(struct pml_client_memory *memory, uintptr_
 		range = pml_list_entry(at, struct pml_memory, link);
 		if (range->first > first || end > range->end)
 			continue;
-		pml_list_remove(&range->link);
-		pml_list_append(&memory->ranges, &range->link);
-		range->uses++;
+		if (at->next != &memory->ranges) {
+			pml_list_remove(&range->link);
+			pml_list_append(&memory->ranges, &range->link);
+		}
+		pml_memory_hold(range);
 		return range;
 	}
 	return NULL;
@@ -138,7 +140,7 @@ static void evict_locked(struct pml_client_memory *memory, struct pml_list *free
 	pml_list_for_each_safe(range, tmp, &memory->ranges, link) {
 		if (memory->count <= memory->max_count && memory->bytes <= memory->max_bytes)
 			return;
-		if (range->is_cached && range->uses == 0)
+		if (range->is_cached && atomic_load(&range->uses) == 0)
 			drop_locked(memory, range, freed);
 	}
 }
@@ -166,8 +168,8 @@ static void absorb_locked(struct pml_client_memory *memory, const struct pml_mem
 	struct pml_memory *other;
 	struct pml_memory *tmp;
 	pml_list_for_each_safe(other, tmp, &memory->ranges, link)
-		if (other->is_cached && other->uses == 0 && other->first >= range->first &&
-		    other->end <= range->end)
+		if (other->is_cached && atomic_load(&other->uses) == 0 &&
+		    other->first >= range->first && other->end <= range->end)
 			drop_locked(memory, other, freed);
 }
 
@@ -223,14 +225,31 @@ int pml_memory_get(struct pml_client *client, const void *addr, size_t bytes, bo
 	return err;
 }
 
+void pml_memory_hold(struct pml_memory *range)
+{
+	atomic_fetch_add(&range->uses, 1);
+}
+
+/* False: this use is the last one. */
+static bool put_one_of_many(struct pml_memory *range)
+{
+	unsigned int uses = atomic_load(&range->uses);
+	while (uses > 1)
+		if (atomic_compare_exchange_weak(&range->uses, &uses, uses - 1))
+			return true;
+	return false;
+}
+
 void pml_memory_put(struct pml_client *client, struct pml_memory *range)
 {
 	struct pml_client_memory *memory = &client->memory;
 	struct pml_list freed;
+	if (put_one_of_many(range))
+		return;
 	pml_list_init(&freed);
 	pthread_mutex_lock(&memory->lock);
 	bool is_listed = !pml_list_is_empty(&range->link);
-	bool is_last = --range->uses == 0 && !is_listed;
+	bool is_last = atomic_fetch_sub(&range->uses, 1) == 1 && !is_listed;
 	if (is_listed)
 		evict_locked(memory, &freed);
 	pthread_mutex_unlock(&memory->lock);
@@ -267,7 +286,7 @@ int pml_memory_rebind(struct pml_client *client)
 	pml_list_for_each_safe(range, tmp, &memory->ranges, link) {
 		if (!range->is_cached) {
 			err = err ? err : rebind(range, connection);
-		} else if (range->uses == 0) {
+		} else if (atomic_load(&range->uses) == 0) {
 			drop_locked(memory, range, &freed);
 		} else {
 			/* Of a transfer that has failed; its end frees it. */
@@ -311,7 +330,7 @@ int pml_client_forget_memory(struct pml_client *client, const void *addr, size_t
 	pml_list_for_each_safe(range, tmp, &memory->ranges, link) {
 		if (!range->is_cached || range->end <= first || end <= range->first)
 			continue;
-		if (range->uses == 0) {
+		if (atomic_load(&range->uses) == 0) {
 			drop_locked(memory, range, &freed);
 			continue;
 		}

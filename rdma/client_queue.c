@@ -27,6 +27,11 @@ struct pml_client_queue {
 	struct pml_transfer places[];
 };
 
+void pml_queue_begun_locked(struct pml_transfer *t)
+{
+	t->queue->in_flight++;
+}
+
 void pml_queue_done_locked(struct pml_transfer *t)
 {
 	struct pml_client_queue *queue = t->queue;
@@ -81,9 +86,6 @@ static int start(struct pml_client_queue *queue, struct pml_transfer *t, uint64_
 	t->queue = queue;
 	t->cookie = cookie;
 	queue->nfree--;
-	pthread_mutex_lock(&queue->client->data.lock);
-	queue->in_flight++;
-	pthread_mutex_unlock(&queue->client->data.lock);
 	pml_data_start(queue->client, t);
 	return 0;
 }
@@ -95,7 +97,7 @@ static int submit(struct pml_client_queue *queue, struct pml_client_lease *lease
 	int err = take_place(queue, lease, &t);
 	if (err)
 		return err;
-	err = pml_transfer_begin(t, lease, is_write, iov, niov, first_byte);
+	err = pml_transfer_begin(t, lease, is_write, iov, niov, first_byte, NULL);
 	return start(queue, t, cookie, err);
 }
 
@@ -150,6 +152,17 @@ static void reap(struct pml_client_queue *queue, struct pml_transfer *t,
 	queue->nfree++;
 }
 
+static uint32_t take_done_locked(struct pml_client_queue *queue, struct pml_transfer **taken,
+				 uint32_t max)
+{
+	uint32_t n = 0;
+	for (; n < max && !pml_list_is_empty(&queue->done); n++) {
+		taken[n] = pml_list_entry(queue->done.next, struct pml_transfer, link);
+		pml_list_remove(&taken[n]->link);
+	}
+	return n;
+}
+
 int pml_client_queue_wait(struct pml_client_queue *queue, struct pml_client_completion *ret,
 			  uint32_t max, int timeout_ms)
 {
@@ -158,22 +171,18 @@ int pml_client_queue_wait(struct pml_client_queue *queue, struct pml_client_comp
 	uint32_t count = 0;
 	pthread_mutex_lock(&data->lock);
 	(void)pml_data_wait_locked(queue->client, is_ready, queue, &queue->waiter, timeout_ms);
-	for (max = PML_MIN(max, (uint32_t)INT32_MAX); count < max;) {
-		/* The copies out of bounce slots need no lock. */
-		uint32_t n = 0;
-		for (; n < REAP_MAX && count + n < max && !pml_list_is_empty(&queue->done); n++) {
-			taken[n] = pml_list_entry(queue->done.next, struct pml_transfer, link);
-			pml_list_remove(&taken[n]->link);
-		}
-		if (n == 0)
-			break;
+	max = PML_MIN(max, (uint32_t)INT32_MAX);
+	for (;;) {
+		uint32_t n = take_done_locked(queue, taken, PML_MIN(max - count, REAP_MAX));
+		bool has_more = !pml_list_is_empty(&queue->done);
 		pthread_mutex_unlock(&data->lock);
+		/* The copies out of bounce slots need no lock. */
 		for (uint32_t i = 0; i < n; i++)
 			reap(queue, taken[i], &ret[count++]);
+		if (!has_more || count == max)
+			return (int)count;
 		pthread_mutex_lock(&data->lock);
 	}
-	pthread_mutex_unlock(&data->lock);
-	return (int)count;
 }
 
 uint32_t pml_client_queue_pending(const struct pml_client_queue *queue)

@@ -15,6 +15,22 @@
 
 #include "client_i.h"
 
+void pml_transfer_init(struct pml_transfer *t, struct pml_client_lease *lease, uint64_t first_byte)
+{
+	static_assert(offsetof(struct pml_transfer, small_iov) + sizeof(t->small_iov) ==
+				      sizeof(*t) &&
+			      offsetof(struct pml_transfer, small_iov) ==
+				      offsetof(struct pml_transfer, small) + sizeof(t->small),
+		      "nothing behind what is not zeroed");
+	memset(t, 0, offsetof(struct pml_transfer, small));
+	t->lease = lease;
+	t->at_byte = first_byte;
+	t->depth = PML_TRANSFER_DEPTH;
+	t->pieces = t->small;
+	t->iov = t->small_iov;
+	pml_list_init(&t->link);
+}
+
 /* ---- the source --------------------------------------------------------- */
 
 /* Steps over @bytes of the program's side. */
@@ -32,6 +48,8 @@ static bool next_of_range(struct pml_transfer *t, struct pml_data_op *ret_op)
 {
 	const struct pml_client_lease *lease = t->lease;
 	const struct pml_wire_segment *s = &lease->segments[t->segment];
+	if (t->at_byte == t->end_byte)
+		return false;
 	for (; t->segment < lease->nsegments; s = &lease->segments[++t->segment])
 		if (s->first_byte + s->len_bytes > t->at_byte)
 			break;
@@ -42,9 +60,6 @@ static bool next_of_range(struct pml_transfer *t, struct pml_data_op *ret_op)
 		advance(t, s->first_byte - t->at_byte);
 		t->at_byte = s->first_byte;
 	}
-	if (t->at_byte == t->end_byte)
-		return false;
-
 	const struct pml_piece *piece = &t->pieces[t->piece];
 	uint64_t bytes = PML_MIN(s->first_byte + s->len_bytes, t->end_byte) - t->at_byte;
 	bytes = PML_MIN(bytes, (uint64_t)(piece->bytes - t->piece_at));
@@ -95,12 +110,28 @@ static void zero_pieces(const struct pml_transfer *t, uint64_t from, uint64_t by
 	}
 }
 
+/* The first segment that ends behind @at, or their number.  They are ordered. */
+static uint32_t find_segment(const struct pml_client_lease *lease, uint64_t at)
+{
+	uint32_t first = 0;
+	uint32_t end = lease->nsegments;
+	while (first < end) {
+		uint32_t middle = first + (end - first) / 2;
+		const struct pml_wire_segment *s = &lease->segments[middle];
+		if (s->first_byte + s->len_bytes > at)
+			end = middle;
+		else
+			first = middle + 1;
+	}
+	return first;
+}
+
 /* What no segment covers reads as zeros. */
 static void zero_gaps(const struct pml_transfer *t)
 {
 	const struct pml_client_lease *lease = t->lease;
 	uint64_t at = t->at_byte;
-	for (uint32_t i = 0; i < lease->nsegments && at < t->end_byte; i++) {
+	for (uint32_t i = t->segment; i < lease->nsegments && at < t->end_byte; i++) {
 		const struct pml_wire_segment *s = &lease->segments[i];
 		uint64_t gap_end = PML_MIN(s->first_byte, t->end_byte);
 		if (gap_end > at)
@@ -146,8 +177,6 @@ static void free_sides(struct pml_transfer *t)
 
 static int alloc_sides(struct pml_transfer *t, uint32_t niov)
 {
-	t->pieces = t->small;
-	t->iov = t->small_iov;
 	if (niov <= PML_TRANSFER_PIECES_SMALL)
 		return 0;
 	t->pieces = calloc(niov, sizeof(t->pieces[0]));
@@ -177,6 +206,20 @@ static int take_iov(struct pml_transfer *t, const struct iovec *iov, int niov)
 			t->iov[t->niov++] = iov[i];
 	}
 	return 0;
+}
+
+/* The program's memory, of which the caller knows where it is registered. */
+static void use_known(struct pml_transfer *t, struct pml_memory *memory)
+{
+	for (uint32_t i = 0; i < t->niov; i++) {
+		pml_memory_hold(memory);
+		t->pieces[t->npieces++] = (struct pml_piece){
+			.data = t->iov[i].iov_base,
+			.bytes = t->iov[i].iov_len,
+			.mr = memory->mr,
+			.memory = memory,
+		};
+	}
 }
 
 /* The program's memory itself, as far as it is registered or may be. */
@@ -225,8 +268,12 @@ static int use_copy(struct pml_transfer *t)
 	return 0;
 }
 
-static int use_memory(struct pml_transfer *t)
+static int use_memory(struct pml_transfer *t, struct pml_memory *known)
 {
+	if (known) {
+		use_known(t, known);
+		return 0;
+	}
 	int err = use_iov(t, false);
 	if (err == -ENOENT && t->bytes <= PML_BOUNCE_BYTES && use_bounce_slot(t))
 		err = 0;
@@ -283,11 +330,8 @@ static int check_range(const struct pml_transfer *t)
 static bool is_gap(const struct pml_transfer *t)
 {
 	const struct pml_client_lease *lease = t->lease;
-	for (uint32_t i = 0; i < lease->nsegments; i++) {
-		const struct pml_wire_segment *s = &lease->segments[i];
-		if (s->first_byte < t->end_byte && s->first_byte + s->len_bytes > t->at_byte)
-			return false;
-	}
+	if (t->segment < lease->nsegments && lease->segments[t->segment].first_byte < t->end_byte)
+		return false;
 	return !t->is_write && t->bytes > 0;
 }
 
@@ -306,23 +350,20 @@ static int use_zeros(struct pml_transfer *t)
 }
 
 int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, bool is_write,
-		       const struct iovec *iov, int niov, uint64_t first_byte)
+		       const struct iovec *iov, int niov, uint64_t first_byte,
+		       struct pml_memory *memory)
 {
-	*t = (struct pml_transfer){
-		.lease = lease,
-		.is_write = is_write,
-		.depth = PML_TRANSFER_DEPTH,
-		.next = next_of_range,
-		.at_byte = first_byte,
-	};
-	pml_list_init(&t->link);
+	pml_transfer_init(t, lease, first_byte);
+	t->is_write = is_write;
+	t->next = next_of_range;
 	int err = take_iov(t, iov, niov);
 	if (err)
 		return err;
 	t->end_byte = first_byte + t->bytes;
+	t->segment = find_segment(lease, first_byte);
 	err = check_range(t);
 	if (!err)
-		err = is_gap(t) ? use_zeros(t) : use_memory(t);
+		err = is_gap(t) ? use_zeros(t) : use_memory(t, memory);
 	if (!err)
 		err = pml_transfer_use(t);
 	if (err) {
@@ -334,16 +375,10 @@ int pml_transfer_begin(struct pml_transfer *t, struct pml_client_lease *lease, b
 	return 0;
 }
 
-int pml_transfer_use_nothing(struct pml_transfer *t)
-{
-	return alloc_sides(t, 0);
-}
-
 int pml_transfer_use_scratch(struct pml_transfer *t, size_t bytes)
 {
 	assert(bytes <= PML_BOUNCE_BYTES);
-	int err = alloc_sides(t, 1);
-	return err ? err : use_scratch(t, bytes);
+	return use_scratch(t, bytes);
 }
 
 void pml_transfer_drop(struct pml_transfer *t)
@@ -353,10 +388,7 @@ void pml_transfer_drop(struct pml_transfer *t)
 
 int pml_transfer_use(struct pml_transfer *t)
 {
-	int err = pml_client_lease_begin(t->lease);
-	if (!err)
-		pml_client_lease_hold(t->lease);
-	return err;
+	return pml_client_lease_begin(t->lease);
 }
 
 int pml_transfer_end(struct pml_transfer *t)

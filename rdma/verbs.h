@@ -83,7 +83,7 @@ struct pml_verbs_ep {
 
 	/* The collecting thread's and the receiving thread's own. */
 	struct pml_verbs_look poll_look, recv_look;
-	uint64_t poll_glance_ns;
+	uint64_t poll_glance_ms;
 };
 
 /* An endpoint without an id; its event channel is there. */

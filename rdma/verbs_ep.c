@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 
 #include "verbs.h"
+#include "pml/clock.h"
 #include "pml/log.h"
 
 /* Receiver not ready: ask again after 0.64 ms.  ibv_modify_qp(3) */
@@ -34,8 +35,10 @@
 #define LONG_LOOK_US	   10000u
 #define LONG_LOOK_EACH_MIN 8u
 #define LONG_LOOK_EACH_MAX 4096u
-/* How often a caller that never sleeps looks for a disconnect. */
-#define GLANCE_NS 1000000u
+/* So many looks for one at the clock. */
+#define LOOKS_PER_CLOCK 4u
+/* How often a caller that never sleeps looks for a disconnect: each tick of the kernel. */
+#define GLANCE_MS 1u
 
 /* Work-request ids on the send queue: a message's slot, a window, or a data operation. */
 #define WR_IS_MSG (UINT64_C(1) << 63)
@@ -143,6 +146,7 @@ struct wait {
 	uint64_t start_ns;
 	uint64_t deadline_ns;
 	uint64_t look_end_ns;
+	uint32_t looks;
 	bool is_long_look;
 	bool is_armed;
 };
@@ -179,6 +183,8 @@ static void wait_end(const struct wait *w)
 static bool wait_step(struct pml_verbs_ep *ep, struct wait *w, struct ibv_cq *cq,
 		      struct ibv_comp_channel *channel)
 {
+	if (!w->is_armed && ++w->looks % LOOKS_PER_CLOCK)
+		return true;
 	uint64_t now = pml_transport_now_ns();
 	if (now >= w->deadline_ns)
 		return false;
@@ -378,10 +384,10 @@ static int collect(struct pml_verbs_ep *ep, struct pml_completion *ret, int max)
 /* A caller that never sleeps must learn of a disconnect too. */
 static void glance(struct pml_verbs_ep *ep)
 {
-	uint64_t now = pml_transport_now_ns();
-	if (now - ep->poll_glance_ns < GLANCE_NS)
+	uint64_t now_ms = pml_now_coarse_ms();
+	if (now_ms - ep->poll_glance_ms < GLANCE_MS)
 		return;
-	ep->poll_glance_ns = now;
+	ep->poll_glance_ms = now_ms;
 	take_cm_events(ep);
 }
 
