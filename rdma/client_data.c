@@ -12,6 +12,9 @@
  * followers leads.  A transfer that nobody waits for (of a queue) goes on as far as somebody
  * collects; a return of its lease does too.
  *
+ * Before that it looks once for what is there, with the lock held and without the clock, which
+ * for most waits is all.
+ *
  * Threads: any.  The lock is not held while the leader waits for completions.
  */
 #include <string.h>

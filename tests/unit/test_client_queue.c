@@ -2,13 +2,16 @@
 /*
  * test_client_queue.c -- transfers of any memory, queues of transfers, registrations
  *
- * Software fabric on the loopback (tests/support/service_rig.h).  The linker puts the two
- * functions below between the library and the fabric's registrations, to count them.
+ * Software fabric on the loopback (tests/support/service_rig.h).  The linker puts the three
+ * functions below between the library and the fabric: to count registrations, and to hold up
+ * an operation in front of the fabric, which lets a message overtake it.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "../../rdma/transport.h"
 #include "pml/clock.h"
@@ -45,6 +48,18 @@ void __wrap_pml_local_mr_free(struct pml_local_mr *mr)
 	__real_pml_local_mr_free(mr);
 }
 
+static atomic_uint post_delay_us;
+
+int __real_pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op);
+int __wrap_pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op);
+
+int __wrap_pml_ep_post(struct pml_ep *ep, const struct pml_data_op *op)
+{
+	if (atomic_load(&post_delay_us))
+		usleep(atomic_load(&post_delay_us));
+	return __real_pml_ep_post(ep, op);
+}
+
 struct scene {
 	struct rig rig;
 	struct pml_client *client;
@@ -53,10 +68,13 @@ struct scene {
 	int registrations_before;
 };
 
-static void begin(struct scene *s)
+/* @patience_ms: how long a recall may take; 0: as in all tests. */
+static void begin_patiently(struct scene *s, uint32_t patience_ms)
 {
 	memset(s, 0, sizeof(*s));
 	rig_init(&s->rig);
+	if (patience_ms)
+		s->rig.config.ack_ms = s->rig.config.drain_ms = patience_ms;
 	s->ino = fake_fs_make(s->rig.fs, PML_ROOT_INO, "file", S_IFREG | 0644, 0);
 	s->memory = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fill_pattern(s->memory, s->ino, 0, FILE_BYTES);
@@ -66,6 +84,11 @@ static void begin(struct scene *s)
 		BAIL_OUT("no server");
 	s->client = rig_connect(&s->rig);
 	s->registrations_before = atomic_load(&registrations);
+}
+
+static void begin(struct scene *s)
+{
+	begin_patiently(s, 0);
 }
 
 static void end(struct scene *s)
@@ -338,6 +361,33 @@ static void test_memory_in_use_is_forgotten_afterwards(void)
 	end(&s);
 }
 
+static void test_memory_in_use_twice_stays_until_the_second_end(void)
+{
+	struct scene s;
+	begin(&s);
+	CHECK_EQ(pml_client_cache_memory(s.client, 8, MIB), 0);
+	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+	struct pml_client_queue *queue = new_queue(&s, 2);
+	struct pml_client_completion c;
+	CHECK_EQ(read_one(lease, s.memory, 0, 64 * KIB), 0);
+	set_delay_us(20000);
+	CHECK_EQ(queue_read(queue, lease, s.memory, 0, 1000, 1), 0);
+	CHECK_EQ(queue_read(queue, lease, s.memory + 4096, 5, 1000, 2), 0);
+	CHECK_EQ(registered(&s), 1);
+	CHECK_EQ(pml_client_forget_memory(s.client, s.memory, 1), -EBUSY);
+	CHECK_EQ(pml_client_queue_wait(queue, &c, 1, -1), 1);
+	CHECK_EQ(c.status, 0);
+	CHECK_EQ(atomic_load(&live_registrations), 1);
+	CHECK_EQ(pml_client_queue_wait(queue, &c, 1, -1), 1);
+	CHECK_EQ(c.status, 0);
+	CHECK_EQ(atomic_load(&live_registrations), 0);
+	CHECK_EQ(count_wrong(s.memory, s.ino, 0, 1000), 0);
+	CHECK_EQ(count_wrong(s.memory + 4096, s.ino, 5, 1000), 0);
+	set_delay_us(0);
+	CHECK_EQ(pml_client_return(lease), 0);
+	end(&s);
+}
+
 /* ---- queues ------------------------------------------------------------- */
 
 static void test_queue_completes_each_transfer_once(void)
@@ -452,7 +502,7 @@ static void test_short_transfer_overtakes_a_long_one(void)
 static void test_recall_ends_transfers_that_nobody_waits_for(void)
 {
 	struct scene s;
-	begin(&s);
+	begin_patiently(&s, 5000);
 	struct pml_client_queue *queue = new_queue(&s, 2);
 	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
 	struct pml_client_completion done[2];
@@ -540,7 +590,95 @@ static void test_revoked_key_and_lost_connection_show_in_completions(void)
 	end(&s);
 }
 
+/* Also for who only looks, and has no time limit of its own that would show it. */
+static void test_transfers_that_do_not_complete_end_the_connection(void)
+{
+	for (int is_waiting = 0; is_waiting < 2; is_waiting++) {
+		struct scene s;
+		begin(&s);
+		struct pml_client *client;
+		char reason[256];
+		REQUIRE(pml_client_connect(s.rig.url, 1000, &client, reason) == 0);
+		struct pml_client_queue *queue;
+		struct pml_client_completion c = {.status = 1};
+		REQUIRE(pml_client_queue_new(client, 1, &queue) == 0);
+		struct pml_client_lease *lease = rig_lease(client, s.ino, 0, 4096, false);
+		/* What moves has time, however often one looks. */
+		for (int i = 0; i < 10; i++) {
+			CHECK_EQ(queue_read(queue, lease, s.memory, 0, 100, 1), 0);
+			while (pml_client_queue_wait(queue, &c, 1, 0) == 0)
+				sched_yield();
+			CHECK_EQ(c.status, 0);
+		}
+		set_delay_us(20000000);
+		uint64_t from_ms = pml_now_ms();
+		CHECK_EQ(queue_read(queue, lease, s.memory, 0, 100, 1), 0);
+		while (pml_client_queue_wait(queue, &c, 1, is_waiting ? -1 : 0) == 0)
+			sched_yield();
+		CHECK_EQ(c.status, -ENOTCONN);
+		CHECK(strstr(pml_client_reason(client), "do not complete") != NULL);
+		CHECK(pml_now_ms() - from_ms >= 990 && pml_now_ms() - from_ms < 10000);
+		set_delay_us(0);
+		CHECK_EQ(pml_client_return(lease), -ENOTCONN);
+		pml_client_close(client);
+		end(&s);
+	}
+}
+
 /* ---- several threads ----------------------------------------------------- */
+
+struct reader {
+	struct scene *s;
+	struct pml_client_lease *lease; /* one for all */
+	pthread_t thread;
+	atomic_uint count;
+	int err; /* that ended it */
+};
+
+static void *read_until_error(void *arg)
+{
+	struct reader *r = arg;
+	uint8_t data[100];
+	while (r->err == 0) {
+		r->err = read_one(r->lease, data, 4096, sizeof(data));
+		atomic_fetch_add(&r->count, 1);
+	}
+	return NULL;
+}
+
+/*
+ * A transfer begins without a lock while the lease is stopped and returned.  One that began
+ * behind the return would meet a dead key.
+ */
+static void test_no_transfer_begins_behind_the_return(void)
+{
+	struct scene s;
+	begin_patiently(&s, 20000);
+	atomic_store(&post_delay_us, 500);
+	for (int round = 0; round < 20; round++) {
+		struct reader readers[4] = {0};
+		struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
+		for (size_t i = 0; i < PML_ARRAY_LEN(readers); i++) {
+			readers[i].s = &s;
+			readers[i].lease = lease;
+			pthread_create(&readers[i].thread, NULL, read_until_error, &readers[i]);
+		}
+		for (size_t i = 0; i < PML_ARRAY_LEN(readers); i++)
+			while (atomic_load(&readers[i].count) < 5)
+				sched_yield();
+		CHECK_EQ(fake_fs_truncate(s.rig.fs, s.ino, FILE_BYTES - round - 1), 0);
+		for (size_t i = 0; i < PML_ARRAY_LEN(readers); i++) {
+			pthread_join(readers[i].thread, NULL);
+			CHECK_EQ(readers[i].err, -ESTALE);
+		}
+		CHECK_EQ(pml_client_return(lease), 0);
+	}
+	atomic_store(&post_delay_us, 0);
+	struct pml_lease_stats stats;
+	pml_lease_stats(s.rig.mgr, &stats);
+	CHECK_EQ(stats.revoked, 0);
+	end(&s);
+}
 
 struct worker {
 	struct scene *s;
@@ -560,10 +698,14 @@ static void read_by_queue(struct worker *w, uint8_t *memory)
 			w->err |= queue_read(queue, w->lease, memory + i * 8192,
 					     (w->number * 31 + i) * 8191, 8192, i);
 		for (int taken = 0, n; taken < 8; taken += n) {
-			n = pml_client_queue_wait(queue, done, 8, 5000);
+			/* Some wait, some only look. */
+			bool is_looking = w->number % 4 == 3;
+			n = pml_client_queue_wait(queue, done, 8, is_looking ? 0 : 20000);
 			for (int i = 0; i < n; i++)
 				w->err |= done[i].status;
-			if (n == 0)
+			if (n == 0 && is_looking)
+				sched_yield();
+			else if (n == 0)
 				w->err = -ETIMEDOUT;
 		}
 		for (uint64_t i = 0; i < 8; i++)
@@ -621,12 +763,15 @@ int main(void)
 	TAP_RUN(test_cache_keeps_merges_forgets_and_evicts);
 	TAP_RUN(test_memory_that_cannot_be_registered_is_copied);
 	TAP_RUN(test_memory_in_use_is_forgotten_afterwards);
+	TAP_RUN(test_memory_in_use_twice_stays_until_the_second_end);
 	TAP_RUN(test_queue_completes_each_transfer_once);
 	TAP_RUN(test_queue_is_bounded_and_waits_no_longer_than_told);
 	TAP_RUN(test_short_transfer_overtakes_a_long_one);
 	TAP_RUN(test_recall_ends_transfers_that_nobody_waits_for);
 	TAP_RUN(test_lease_may_be_returned_before_its_completions_are_taken);
 	TAP_RUN(test_revoked_key_and_lost_connection_show_in_completions);
+	TAP_RUN(test_transfers_that_do_not_complete_end_the_connection);
+	TAP_RUN(test_no_transfer_begins_behind_the_return);
 	TAP_RUN(test_threads_and_queues_share_a_client);
 	return tap_done();
 }
