@@ -502,7 +502,7 @@ static void test_short_transfer_overtakes_a_long_one(void)
 static void test_recall_ends_transfers_that_nobody_waits_for(void)
 {
 	struct scene s;
-	begin_patiently(&s, 5000);
+	begin_patiently(&s, 20000);
 	struct pml_client_queue *queue = new_queue(&s, 2);
 	struct pml_client_lease *lease = rig_lease(s.client, s.ino, 0, FILE_BYTES, false);
 	struct pml_client_completion done[2];
@@ -510,7 +510,7 @@ static void test_recall_ends_transfers_that_nobody_waits_for(void)
 	CHECK_EQ(queue_read(queue, lease, s.memory, 0, FILE_BYTES, 1), 0);
 	uint64_t from_ms = pml_now_ms();
 	CHECK_EQ(fake_fs_truncate(s.rig.fs, s.ino, 4096), 0);
-	CHECK(pml_now_ms() - from_ms < 1000);
+	CHECK(pml_now_ms() - from_ms < 10000);
 	struct pml_lease_stats stats;
 	pml_lease_stats(s.rig.mgr, &stats);
 	CHECK_EQ(stats.revoked, 0);
