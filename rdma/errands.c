@@ -118,7 +118,7 @@ static int admit_locked(struct pml_errands *errands)
 		return -EAGAIN;
 	if (errands->has_thread)
 		return 0;
-	int err = pml_thread_new(&errands->thread, run_errands, errands);
+	int err = pml_thread_new_small(&errands->thread, run_errands, errands);
 	errands->has_thread = !err;
 	return err;
 }

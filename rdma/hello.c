@@ -180,12 +180,14 @@ static void take_admission(struct pml_remote *remote, const struct pml_admission
 	pml_handle_scope_init(&remote->scope, admission->root, admission->identity);
 }
 
-/* Opens the manager's session. */
+/* Opens the manager's session, which may send notices from then on. */
 static int open_session(struct pml_remote *remote, const char *identity)
 {
-	int err = pml_session_new(remote->env->leases, &pml_remote_holder_ops, remote,
-				  pml_ep_peer(remote->ep), (uint32_t)remote->cred.uid,
-				  &remote->session);
+	int err = pml_notices_start(&remote->notices);
+	if (!err)
+		err = pml_session_new(remote->env->leases, &pml_remote_holder_ops, remote,
+				      pml_ep_peer(remote->ep), (uint32_t)remote->cred.uid,
+				      &remote->session);
 	if (err) {
 		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
 		refuse(remote, err);

@@ -51,16 +51,23 @@ int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep)
 	if (err)
 		return err;
 	pthread_mutex_init(&notices->lock, NULL);
-	err = pml_thread_new(&notices->thread, send_notices, notices);
-	if (err) {
-		pthread_mutex_destroy(&notices->lock);
-		pthread_cond_destroy(&notices->changed);
-	}
+	return 0;
+}
+
+int pml_notices_start(struct pml_notices *notices)
+{
+	assert(!notices->has_thread);
+	notices->ring = malloc(PML_NOTICES_MAX * sizeof(notices->ring[0]));
+	if (!notices->ring)
+		return -ENOMEM;
+	int err = pml_thread_new_small(&notices->thread, send_notices, notices);
+	notices->has_thread = !err;
 	return err;
 }
 
 int pml_notices_put(struct pml_notices *notices, const union pml_notice *notice)
 {
+	assert(notices->has_thread);
 	pthread_mutex_lock(&notices->lock);
 	/* The quick way saves a change of threads; it cannot overtake anything. */
 	int err = -ETIMEDOUT;
@@ -85,7 +92,9 @@ void pml_notices_fini(struct pml_notices *notices)
 	notices->is_over = true;
 	pthread_cond_signal(&notices->changed);
 	pthread_mutex_unlock(&notices->lock);
-	pthread_join(notices->thread, NULL);
+	if (notices->has_thread)
+		pthread_join(notices->thread, NULL);
+	free(notices->ring);
 	pthread_mutex_destroy(&notices->lock);
 	pthread_cond_destroy(&notices->changed);
 }

@@ -25,6 +25,7 @@ union pml_notice {
 
 struct pml_notices {
 	struct pml_ep *ep;
+	bool has_thread; /* set before anybody puts */
 	pthread_t thread;
 	pthread_mutex_t lock; /* innermost */
 	pthread_cond_t changed;
@@ -33,12 +34,18 @@ struct pml_notices {
 	uint32_t count;
 	bool is_sending; /* the thread has one in hand */
 	bool is_over;
-	union pml_notice ring[PML_NOTICES_MAX];
+	union pml_notice *ring; /* PML_NOTICES_MAX */
 };
 
-/* Starts the thread.  @notices is the caller's memory. */
+/* @notices is the caller's memory. */
 int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep) PML_MUST_CHECK;
-/* Sends or queues; never blocks.  -ENOBUFS: lost, the ring is full.  -ENOTCONN. */
+/*
+ * Makes ring and thread, once: when the client is let in, as who is not gets no notice and
+ * shall cost little.  -ENOMEM, -EAGAIN: no thread could be made.
+ */
+int pml_notices_start(struct pml_notices *notices) PML_MUST_CHECK;
+/* Sends or queues; never blocks.  Assumes: started.  -ENOBUFS: lost, the ring is full.  -ENOTCONN.
+ */
 int pml_notices_put(struct pml_notices *notices, const union pml_notice *notice) PML_MUST_CHECK;
 /* Assumes: pml_ep_kill() was called, so that nothing blocks, and nobody puts any more. */
 void pml_notices_fini(struct pml_notices *notices);

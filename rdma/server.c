@@ -99,7 +99,7 @@ static int start_connection_locked(struct pml_server *server, struct connection 
 {
 	if (server->is_stopping)
 		return -ESHUTDOWN;
-	int err = pml_thread_new(&conn->thread, run_connection, conn);
+	int err = pml_thread_new_small(&conn->thread, run_connection, conn);
 	if (err)
 		return err;
 	pml_list_append(&server->connections, &conn->link);

@@ -79,6 +79,8 @@ struct pml_soft_key {
 	uint64_t dirty_from, dirty_to;
 };
 
+#define PML_SOFT_KEYS_BYTES (PML_SOFT_KEYS_MAX * sizeof(struct pml_soft_key))
+
 /* ---- endpoints ---------------------------------------------------------- */
 
 struct pml_soft_msg {
@@ -132,7 +134,7 @@ struct pml_soft_ep {
 	/* Server: keys. */
 	pthread_cond_t access_cond; /* an access has ended, or the endpoint died */
 	bool is_in_access;	    /* through any key */
-	struct pml_soft_key *keys;  /* PML_SOFT_KEYS_MAX, index 0 unused */
+	struct pml_soft_key *keys;  /* PML_SOFT_KEYS_MAX, index 0 unused; NULL: no key yet */
 	uint32_t keys_fresh;	    /* first slot that was never used */
 	uint32_t keys_free_head, keys_free_tail;
 	uint32_t keys_count;
@@ -151,6 +153,8 @@ struct pml_soft_ep {
  */
 int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 		    struct pml_ep **ret_ep) PML_MUST_CHECK;
+/* Zeroed memory of a table of an endpoint, or NULL. */
+void *pml_soft_table_new(size_t bytes);
 void pml_soft_ep_kill(struct pml_ep *base);
 void pml_soft_ep_close(struct pml_ep *base);
 int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes,

@@ -409,8 +409,8 @@ int pml_soft_ep_post(struct pml_ep *base, const struct pml_data_op *op)
 		send_op(ep, op, number);
 		pthread_mutex_lock(&ep->lock);
 		ep->ops_sent = number + 1;
-		pthread_cond_signal(&ep->done_cond);
 		pthread_mutex_unlock(&ep->lock);
+		pthread_cond_signal(&ep->done_cond);
 	}
 	pthread_mutex_unlock(&ep->post_lock);
 	return err;
@@ -516,15 +516,16 @@ static int receive_msg(struct pml_soft_ep *ep, const struct pml_soft_frame *fram
 		return err;
 	pthread_mutex_lock(&ep->lock);
 	ep->msgs_in++;
-	pthread_cond_signal(&ep->recv_cond);
 	pthread_mutex_unlock(&ep->lock);
+	/* Not before: on one processor who waits would run at once, into the lock. */
+	pthread_cond_signal(&ep->recv_cond);
 	return 0;
 }
 
+/* Then done_cond is signalled, after the unlock. */
 static void complete_locked(struct pml_soft_ep *ep, int status)
 {
 	ep->ops[ep->ops_done++ % PML_DATA_DEPTH].status = status;
-	pthread_cond_signal(&ep->done_cond);
 }
 
 /* Client: DATA, ACK or NAK, which answer the oldest operation that is not done. */
@@ -538,8 +539,10 @@ static int receive_result(struct pml_soft_ep *ep, const struct pml_soft_frame *f
 	pthread_mutex_unlock(&ep->lock);
 	if (!is_due)
 		return -EPROTO;
-	if (frame->type == PML_SOFT_NAK)
+	if (frame->type == PML_SOFT_NAK) {
+		pthread_cond_signal(&ep->done_cond);
 		return -EACCES;
+	}
 	if (op->is_read == (frame->type == PML_SOFT_ACK))
 		return -EPROTO;
 
@@ -556,6 +559,7 @@ static int receive_result(struct pml_soft_ep *ep, const struct pml_soft_frame *f
 	pthread_mutex_lock(&ep->lock);
 	complete_locked(ep, 0);
 	pthread_mutex_unlock(&ep->lock);
+	pthread_cond_signal(&ep->done_cond);
 	return 0;
 }
 
@@ -638,13 +642,12 @@ static int init_sync(struct pml_soft_ep *ep)
 }
 
 #define MSGS_BYTES (PML_MSG_DEPTH * sizeof(struct pml_soft_msg))
-#define KEYS_BYTES (PML_SOFT_KEYS_MAX * sizeof(struct pml_soft_key))
 
 /*
  * Zeros.  Mapped, so that only what is used of a table takes memory, and goes with the
  * connection: malloc(3) would after some time take it from a heap, zero all of it and keep it.
  */
-static void *table_new(size_t bytes)
+void *pml_soft_table_new(size_t bytes)
 {
 	void *table = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -666,7 +669,7 @@ static void free_ep(struct pml_soft_ep *ep)
 	if (!ep)
 		return;
 	table_free(ep->msgs, MSGS_BYTES);
-	table_free(ep->keys, KEYS_BYTES);
+	table_free(ep->keys, PML_SOFT_KEYS_BYTES);
 	free(ep);
 }
 
@@ -675,11 +678,9 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 {
 	bool is_server = fabric;
 	struct pml_soft_ep *ep = calloc(1, sizeof(*ep));
-	if (ep) {
-		ep->msgs = table_new(MSGS_BYTES);
-		ep->keys = is_server ? table_new(KEYS_BYTES) : NULL;
-	}
-	int err = !ep || !ep->msgs || (is_server && !ep->keys) ? -ENOMEM : 0;
+	if (ep)
+		ep->msgs = pml_soft_table_new(MSGS_BYTES);
+	int err = !ep || !ep->msgs ? -ENOMEM : 0;
 	if (!err) {
 		ep->base.ops = &pml_soft_ops;
 		strncpy(ep->base.peer, peer, sizeof(ep->base.peer) - 1);

@@ -114,6 +114,11 @@ int pml_soft_key_new(struct pml_ep *base, void *addr, size_t bytes, unsigned int
 		return -EINVAL;
 	pthread_mutex_lock(&ep->lock);
 	int err = ep->is_dead ? -ENOTCONN : 0;
+	/* Strangers cost no table: a first key means that the client was let in. */
+	if (!err && !ep->keys)
+		ep->keys = pml_soft_table_new(PML_SOFT_KEYS_BYTES);
+	if (!err && !ep->keys)
+		err = -ENOMEM;
 	struct pml_soft_key *key = err ? NULL : take_slot_locked(ep);
 	if (!err && !key)
 		err = -ENOSPC;
@@ -250,12 +255,12 @@ static int access_begin(struct pml_soft_ep *ep, const struct access *a,
 	uint32_t index = a->rkey >> 8;
 	if (index >= PML_SOFT_KEYS_MAX)
 		return -EACCES;
-	struct pml_soft_key *key = &ep->keys[index];
 	pthread_mutex_lock(&ep->lock);
+	struct pml_soft_key *key = ep->keys ? &ep->keys[index] : NULL;
 	int err = 0;
 	if (ep->is_dead)
 		err = -ENOTCONN;
-	else if (!is_allowed(key, a))
+	else if (!key || !is_allowed(key, a))
 		err = -EACCES;
 	else
 		key->in_access = ep->is_in_access = true;

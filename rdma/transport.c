@@ -7,7 +7,6 @@
  */
 #include <netdb.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <time.h>
 
 #include "pml/log.h"
+#include "thread.h"
 #include "transport_impl.h"
 
 static const struct pml_transport_ops *ops_of(enum pml_transport_kind kind)
@@ -378,12 +378,7 @@ int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_
 
 int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(ret_thread, NULL, fn, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -err;
+	return pml_thread_new_small(ret_thread, fn, arg);
 }
 
 void pml_transport_peer_text(const struct sockaddr *addr, char *ret_text)
