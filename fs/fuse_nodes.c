@@ -10,6 +10,7 @@
  * pml_fuse_nodes_mark() is called under any lock.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <time.h>
 
@@ -46,7 +47,8 @@ struct pml_fuse_ask {
 
 struct pml_fuse_nodes {
 	pthread_mutex_t lock;
-	pthread_cond_t wake;	  /* asks, stale_list or is_stopping changed */
+	sem_t wake;		  /* of tellers that sleep: asks, stale_list, is_stopping changed */
+	uint32_t nidle;		  /* that sleep and were not called yet */
 	pthread_cond_t told;	  /* an ask changed, or is_over */
 	struct pml_list asks;	  /* not taken yet */
 	struct pml_list all_asks; /* not told yet */
@@ -69,7 +71,7 @@ int pml_fuse_nodes_new(struct pml_fuse_nodes **ret_nodes)
 		return -ENOMEM;
 
 	pthread_mutex_init(&nodes->lock, NULL);
-	pthread_cond_init(&nodes->wake, NULL);
+	(void)sem_init(&nodes->wake, 0, 0);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -101,7 +103,7 @@ void pml_fuse_nodes_free(struct pml_fuse_nodes *nodes)
 		free(ask);
 	}
 	pthread_cond_destroy(&nodes->told);
-	pthread_cond_destroy(&nodes->wake);
+	(void)sem_destroy(&nodes->wake);
 	pthread_mutex_destroy(&nodes->lock);
 	free(nodes->buckets);
 	free(nodes);
@@ -222,17 +224,50 @@ struct pml_inode *pml_fuse_nodes_get(struct pml_fuse_nodes *nodes, uint64_t ino)
 	return inode;
 }
 
-/* Puts a stale node where a thread finds it, unless it must wait for a writer. */
-static void offer_locked(struct pml_fuse_nodes *nodes, struct node *node)
+/*
+ * Something is there to be told.  True: the caller calls wake_one() when it has unlocked.
+ *
+ * Grants and commits of all clients come by here.  So nobody is woken under the lock, and not by
+ * pthread_cond_signal(3), which may wait until threads that it woke before have run.
+ */
+static bool call_teller_locked(struct pml_fuse_nodes *nodes)
 {
-	if (!node->is_stale || !pml_list_is_empty(&node->parked) || !pml_list_is_empty(&node->link))
-		return;
-	pml_list_append(&nodes->stale_list, &node->link);
-	pthread_cond_signal(&nodes->wake);
+	if (nodes->nidle == 0)
+		return false;
+	nodes->nidle--;
+	return true;
 }
 
-static void mark_locked(struct pml_fuse_nodes *nodes, struct node *node, uint64_t first_byte,
-			uint64_t end_byte)
+static void wake_one(struct pml_fuse_nodes *nodes)
+{
+	(void)sem_post(&nodes->wake);
+}
+
+/* With the lock; drops it while this thread sleeps.  May return for no reason. */
+static void sleep_locked(struct pml_fuse_nodes *nodes)
+{
+	nodes->nidle++;
+	pthread_mutex_unlock(&nodes->lock);
+	while (sem_wait(&nodes->wake) < 0 && errno == EINTR)
+		;
+	pthread_mutex_lock(&nodes->lock);
+}
+
+/*
+ * Puts a stale node where a thread finds it, unless it must wait for a writer.
+ * True: as call_teller_locked().
+ */
+PML_MUST_CHECK static bool offer_locked(struct pml_fuse_nodes *nodes, struct node *node)
+{
+	if (!node->is_stale || !pml_list_is_empty(&node->parked) || !pml_list_is_empty(&node->link))
+		return false;
+	pml_list_append(&nodes->stale_list, &node->link);
+	return call_teller_locked(nodes);
+}
+
+/* True: as call_teller_locked(). */
+PML_MUST_CHECK static bool mark_locked(struct pml_fuse_nodes *nodes, struct node *node,
+				       uint64_t first_byte, uint64_t end_byte)
 {
 	/* Attributes alone are an empty range, which is told in any case. */
 	if (first_byte >= end_byte) {
@@ -242,16 +277,17 @@ static void mark_locked(struct pml_fuse_nodes *nodes, struct node *node, uint64_
 	node->first_byte = node->is_stale ? PML_MIN(node->first_byte, first_byte) : first_byte;
 	node->end_byte = node->is_stale ? PML_MAX(node->end_byte, end_byte) : end_byte;
 	node->is_stale = true;
-	offer_locked(nodes, node);
+	return offer_locked(nodes, node);
 }
 
 void pml_fuse_nodes_mark(struct pml_fuse_nodes *nodes, const struct pml_fuse_stale *stale)
 {
 	pthread_mutex_lock(&nodes->lock);
 	struct node *node = *find_locked(nodes, stale->ino);
-	if (node)
-		mark_locked(nodes, node, stale->first_byte, stale->end_byte);
+	bool is_called = node && mark_locked(nodes, node, stale->first_byte, stale->end_byte);
 	pthread_mutex_unlock(&nodes->lock);
+	if (is_called)
+		wake_one(nodes);
 }
 
 /* ---- asking ------------------------------------------------------------- */
@@ -295,7 +331,11 @@ void pml_fuse_nodes_ask(struct pml_fuse_nodes *nodes, const struct pml_fuse_stal
 	}
 	pml_list_append(&nodes->asks, &ask->link);
 	pml_list_append(&nodes->all_asks, &ask->link_all);
-	pthread_cond_signal(&nodes->wake);
+	if (call_teller_locked(nodes)) {
+		pthread_mutex_unlock(&nodes->lock);
+		wake_one(nodes);
+		pthread_mutex_lock(&nodes->lock);
+	}
 	wait_locked(nodes, ask);
 	bool is_told = ask->is_told;
 	ask->is_left = true;
@@ -342,7 +382,7 @@ bool pml_fuse_nodes_take(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret
 	pthread_mutex_lock(&nodes->lock);
 	while (!nodes->is_stopping && pml_list_is_empty(&nodes->asks) &&
 	       pml_list_is_empty(&nodes->stale_list))
-		pthread_cond_wait(&nodes->wake, &nodes->lock);
+		sleep_locked(nodes);
 	bool has_one = !nodes->is_stopping;
 	if (has_one) {
 		if (!pml_list_is_empty(&nodes->asks))
@@ -388,7 +428,9 @@ bool pml_fuse_nodes_next_piece(struct pml_fuse_nodes *nodes, struct pml_fuse_tel
 			has_piece = true;
 		} else {
 			stop = PML_MIN(parked->end_byte, left->end_byte);
-			mark_locked(nodes, node, left->first_byte, stop);
+			/* No: the write is parked, and calls when it ends. */
+			bool is_called = mark_locked(nodes, node, left->first_byte, stop);
+			assert(!is_called);
 			left->first_byte = stop;
 		}
 	}
@@ -438,7 +480,8 @@ void pml_fuse_nodes_stop(struct pml_fuse_nodes *nodes)
 	pthread_mutex_lock(&nodes->lock);
 	nodes->is_stopping = true;
 	nodes->is_over = true;
-	pthread_cond_broadcast(&nodes->wake);
+	while (call_teller_locked(nodes))
+		wake_one(nodes);
 	pthread_cond_broadcast(&nodes->told);
 	pthread_mutex_unlock(&nodes->lock);
 }
@@ -476,7 +519,8 @@ void pml_fuse_nodes_write_end(struct pml_fuse_nodes *nodes, uint64_t ino,
 	pthread_mutex_lock(&nodes->lock);
 	pml_list_remove(&parked->link);
 	struct node *node = *find_locked(nodes, ino);
-	if (node)
-		offer_locked(nodes, node);
+	bool is_called = node && offer_locked(nodes, node);
 	pthread_mutex_unlock(&nodes->lock);
+	if (is_called)
+		wake_one(nodes);
 }
