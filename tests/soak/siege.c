@@ -2,13 +2,18 @@
 /*
  * siege.c -- one honest client among many bad ones
  *
- * usage: siege MOUNT URL SECONDS SEED RAIDERS
+ * usage: siege MOUNT URL SECONDS SEED RAIDERS SERVER
  *
  * RAIDERS processes do one raid after the other (raid.h), local processes change the layouts of
- * the files that these write, and one honest client reads and writes a file of its own and
- * looks at every byte.  The raiders rest and attack in turn, in slices of some seconds: what
+ * the files that these write, and one honest client reads and writes a file of its own
+ * (honest.h).  The raiders rest and attack in turn, in slices of some seconds: what
  * the honest client gets done under attack is compared with what it gets done without, in
- * the same run.
+ * the same run.  SERVER is the process that serves the mount: its use of the processors is told.
+ *
+ * The raiders stand for machines of their own, whose processors are no loss to the server and to
+ * the honest client.  Here all share this machine's.  So raiders run with the lowest priority,
+ * which is not none: they attack as fast as they get processors for it.  All that the server
+ * does because of them counts, as it would there.
  *
  * Exit status 0: no violation; 1: violations, each printed as a TAP comment; 2: set-up failed.
  */
@@ -21,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,13 +34,13 @@
 #include "pml/base.h"
 #include "pml/clock.h"
 #include "pmemleasefs/client.h"
+#include "honest.h"
 #include "raid.h"
+#include "usage.h"
 
 #define LOCALS	    2u
 #define RAIDERS_MAX 64u
 #define FILE_BLOCKS 64u
-#define OWN_BYTES   (256u << 10) /* of the honest client's file */
-#define WRITE_BYTES (64u << 10)
 #define REST_MS	    1000u
 #define ATTACK_MS   2000u
 #define SETTLE_MS   500u
@@ -43,11 +49,10 @@
 
 struct shared {
 	struct raid_counts counts;
+	struct honest_counts honest;
 	_Atomic bool must_stop;
 	_Atomic bool is_attack;
-	_Atomic uint64_t done;	 /* by the honest client */
 	_Atomic uint64_t locals; /* operations */
-	_Atomic uint64_t lost;	 /* connections of the honest client */
 };
 
 static struct shared *sh;
@@ -65,6 +70,7 @@ static void violation(const char *what, long long value)
 static void run_raider(unsigned int number, unsigned int seed)
 {
 	const struct raid_target target = {.url = url, .counts = &sh->counts};
+	(void)setpriority(PRIO_PROCESS, 0, 19); /* see above */
 	enum raid_kind kind = (enum raid_kind)(number % RAID_KINDS);
 	while (!atomic_load(&sh->must_stop)) {
 		if (!atomic_load(&sh->is_attack)) {
@@ -150,115 +156,44 @@ static void run_local(unsigned int seed)
 	}
 }
 
-/* ---- the honest client ------------------------------------------------------------- */
-
-struct honest {
-	struct pml_client *client; /* NULL: not connected */
-	struct pml_client_buffer *buffer;
-	struct pml_client_handle file;
-	uint64_t round;
-};
-
-static uint8_t own_byte(uint64_t i)
-{
-	return (uint8_t)(1 + (i * 7 + i / 4096 * 13) % 251);
-}
-
-static bool honest_connect(struct honest *h)
-{
-	struct pml_client_attr attr;
-	char reason[256];
-	int err = pml_client_connect(url, 30000, &h->client, reason);
-	if (err) {
-		printf("# the honest client cannot connect: %s\n", reason);
-		h->client = NULL;
-		return false;
-	}
-	if (pml_client_stat(h->client, "/siege/own", &attr) ||
-	    pml_client_buffer_new(h->client, OWN_BYTES, &h->buffer)) {
-		pml_client_close(h->client);
-		h->client = NULL;
-		return false;
-	}
-	h->file = attr.handle;
-	return true;
-}
-
-static int honest_read(struct honest *h)
-{
-	struct pml_client_lease *lease;
-	const uint8_t *data = pml_client_buffer_data(h->buffer);
-	int err = pml_client_lease(h->client, &h->file, 0, OWN_BYTES, false, 5000, &lease);
-	if (err)
-		return err;
-	uint64_t bytes = PML_MIN(pml_client_lease_end(lease), (uint64_t)OWN_BYTES);
-	err = pml_client_read(lease, h->buffer, 0, 0, bytes);
-	int status = pml_client_return(lease);
-	for (uint64_t i = 0; i < bytes && !err; i++) {
-		if (data[i] == own_byte(i))
-			continue;
-		violation("the honest client reads a wrong byte", data[i]);
-		break;
-	}
-	return err ? err : status;
-}
-
-static int honest_write(struct honest *h)
-{
-	struct pml_client_lease *lease;
-	uint8_t *data = pml_client_buffer_data(h->buffer);
-	uint64_t first = h->round % (OWN_BYTES / WRITE_BYTES) * WRITE_BYTES;
-	for (uint64_t i = 0; i < WRITE_BYTES; i++)
-		data[i] = own_byte(first + i);
-	int err = pml_client_lease(h->client, &h->file, first, WRITE_BYTES, true, 5000, &lease);
-	if (err)
-		return err;
-	uint64_t bytes = PML_MIN(pml_client_lease_end(lease) - first, (uint64_t)WRITE_BYTES);
-	err = pml_client_write(lease, h->buffer, 0, first, bytes);
-	if (!err)
-		err = pml_client_commit(lease, first, bytes, 0);
-	int status = pml_client_return(lease);
-	return err ? err : status;
-}
-
-static void run_honest(void)
-{
-	struct honest h = {.round = 0};
-	while (!atomic_load(&sh->must_stop)) {
-		if (!h.client && !honest_connect(&h)) {
-			(void)usleep(100000);
-			continue;
-		}
-		int err = h.round++ % 4 ? honest_read(&h) : honest_write(&h);
-		if (err == 0) {
-			atomic_fetch_add(&sh->done, 1);
-			continue;
-		}
-		/* Nobody else wants its file. */
-		printf("# the honest client: %s\n", pml_client_reason(h.client));
-		(void)fflush(stdout);
-		if (err != -ENOTCONN && err != -ETIMEDOUT && err != -EKEYREVOKED)
-			violation("the honest client's call fails with", err);
-		atomic_fetch_add(&sh->lost, 1);
-		pml_client_close(h.client);
-		h.client = NULL;
-	}
-	if (h.client)
-		pml_client_close(h.client);
-}
-
 /* ---- slices ------------------------------------------------------------------------- */
 
-/* What it gets done in a second. */
-static double measure(bool is_attack, unsigned int ms)
+/* Whose use of the processors is told. */
+enum party { PARTY_SERVER, PARTY_HONEST, PARTY_LOCALS, PARTY_RAIDERS, PARTIES };
+static const char *const party_names[PARTIES] = {"server", "honest", "locals", "raiders"};
+
+struct crowd {
+	const pid_t *pids[PARTIES];
+	unsigned int counts[PARTIES];
+};
+
+/* All slices of a kind. */
+struct phase {
+	double rates[SLICES_MAX]; /* rounds of the honest client, per second */
+	unsigned int n;
+	double took_ms;
+	double used_ms[PARTIES];
+};
+
+static void note_usage(const struct crowd *crowd, struct phase *phase, int sign)
+{
+	phase->took_ms += sign * (double)pml_now_ms();
+	for (unsigned int i = 0; i < PARTIES; i++)
+		phase->used_ms[i] += sign * usage_all_ms(crowd->pids[i], crowd->counts[i]);
+}
+
+static void measure(const struct crowd *crowd, struct phase *phase, bool is_attack, unsigned int ms)
 {
 	atomic_store(&sh->is_attack, is_attack);
 	(void)usleep(SETTLE_MS * 1000);
-	uint64_t from = atomic_load(&sh->done);
+	note_usage(crowd, phase, -1);
+	uint64_t from = atomic_load(&sh->honest.done);
 	uint64_t from_ms = pml_now_ms();
 	(void)usleep(ms * 1000);
 	uint64_t took_ms = pml_now_ms() - from_ms;
-	return (double)(atomic_load(&sh->done) - from) * 1000 / (double)took_ms;
+	phase->rates[phase->n++] =
+		(double)(atomic_load(&sh->honest.done) - from) * 1000 / (double)took_ms;
+	note_usage(crowd, phase, 1);
 }
 
 static int compare(const void *a, const void *b)
@@ -267,26 +202,60 @@ static int compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-static void run_slices(unsigned int seconds)
+/* The middle one, and *ret_low, *ret_high: that a quarter of all is below, above. */
+static double middle(double *values, unsigned int n, double *ret_low, double *ret_high)
 {
-	static double rest[SLICES_MAX], attack[SLICES_MAX];
-	unsigned int n = 0;
+	qsort(values, n, sizeof(values[0]), compare);
+	*ret_low = values[n / 4];
+	*ret_high = values[n - 1 - n / 4];
+	return values[n / 2];
+}
+
+/* Each slice of attack with the rest before it: what else the machine does changes with time. */
+static void print_ratio(const struct phase *rest, const struct phase *attack)
+{
+	static double ratios[SLICES_MAX];
+	double low, high;
+	for (unsigned int i = 0; i < rest->n; i++)
+		ratios[i] = rest->rates[i] > 0 ? attack->rates[i] / rest->rates[i] : 0;
+	double ratio = middle(ratios, rest->n, &low, &high);
+	printf("# ratio siege, an honest client under attack: %.2f (%.2f to %.2f) (without)\n", ratio,
+	       low, high);
+	printf("# honest_percent %d\n", (int)(ratio * 100));
+}
+
+static double us_of(enum honest_step step, bool is_attack)
+{
+	uint64_t calls = atomic_load(&sh->honest.calls[is_attack][step]);
+	uint64_t ns = atomic_load(&sh->honest.took_ns[is_attack][step]);
+	return calls ? (double)ns / 1000 / (double)calls : 0;
+}
+
+static void print_slices(struct phase *rest, struct phase *attack)
+{
+	double low, high;
+	print_ratio(rest, attack);
+	printf("# honest_per_second %.0f without, %.0f under attack\n",
+	       middle(rest->rates, rest->n, &low, &high),
+	       middle(attack->rates, attack->n, &low, &high));
+	for (unsigned int i = 0; i < HONEST_STEPS; i++)
+		printf("# honest_us %s: %.0f without, %.0f under attack\n", honest_names[i],
+		       us_of(i, false), us_of(i, true));
+	for (unsigned int i = 0; i < PARTIES; i++)
+		printf("# processors %s: %.2f without, %.2f under attack\n", party_names[i],
+		       rest->used_ms[i] / rest->took_ms, attack->used_ms[i] / attack->took_ms);
+}
+
+static void run_slices(unsigned int seconds, const struct crowd *crowd)
+{
+	static struct phase rest, attack;
 	uint64_t end_ms = pml_now_ms() + seconds * 1000u;
-	while (n < SLICES_MAX && (n == 0 || pml_now_ms() < end_ms)) {
-		rest[n] = measure(false, REST_MS);
-		attack[n] = measure(true, ATTACK_MS);
-		n++;
+	while (rest.n < SLICES_MAX && (rest.n == 0 || pml_now_ms() < end_ms)) {
+		measure(crowd, &rest, false, REST_MS);
+		measure(crowd, &attack, true, ATTACK_MS);
 	}
 	atomic_store(&sh->is_attack, false);
-	qsort(rest, n, sizeof(rest[0]), compare);
-	qsort(attack, n, sizeof(attack[0]), compare);
-	double ratio = rest[n / 2] > 0 ? attack[n / 2] / rest[n / 2] : 0;
-	printf("# ratio siege, an honest client under attack: %.2f (%.2f of its slowest slice) "
-	       "(without)\n",
-	       ratio, attack[0] > 0 && rest[0] > 0 ? attack[0] / rest[0] : 0);
-	printf("# honest_per_second %.0f without, %.0f under attack, %u slices\n", rest[n / 2],
-	       attack[n / 2], n);
-	printf("# honest_percent %d\n", (int)(ratio * 100));
+	print_slices(&rest, &attack);
 }
 
 /* ---- processes ------------------------------------------------------------------------ */
@@ -311,7 +280,13 @@ static void start_local(unsigned int number, unsigned int seed)
 
 static void start_honest(unsigned int number, unsigned int seed)
 {
-	run_honest();
+	const struct honest_env env = {
+		.url = url,
+		.must_stop = &sh->must_stop,
+		.is_attack = &sh->is_attack,
+		.counts = &sh->honest,
+	};
+	honest_run(&env);
 }
 
 /* All have to end; one that hangs or dies is a violation. */
@@ -338,7 +313,7 @@ static void reap(const pid_t *pids, unsigned int n)
 
 static int make_files(void)
 {
-	static uint8_t data[OWN_BYTES];
+	static uint8_t data[HONEST_BYTES];
 	char path[4096];
 	snprintf(path, sizeof(path), "%s/siege", mount_dir);
 	if (mkdir(path, 0777) && errno != EEXIST)
@@ -350,8 +325,8 @@ static int make_files(void)
 		(void)close(fd);
 	}
 	for (uint64_t i = 0; i < sizeof(data); i++)
-		data[i] = own_byte(i);
-	snprintf(path, sizeof(path), "%s/siege/own", mount_dir);
+		data[i] = honest_byte(i);
+	snprintf(path, sizeof(path), "%s" HONEST_FILE, mount_dir);
 	pml_auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	return fd >= 0 && pwrite(fd, data, sizeof(data), 0) == (ssize_t)sizeof(data) ? 0 : -EIO;
 }
@@ -364,14 +339,14 @@ static void print_counts(void)
 	printf("# served %" PRIu64 "\n", atomic_load(&sh->counts.served));
 	printf("# refused %" PRIu64 "\n", atomic_load(&sh->counts.refused));
 	printf("# local_ops %" PRIu64 "\n", atomic_load(&sh->locals));
-	printf("# honest_done %" PRIu64 "\n", atomic_load(&sh->done));
-	printf("# honest_lost %" PRIu64 "\n", atomic_load(&sh->lost));
+	printf("# honest_done %" PRIu64 "\n", atomic_load(&sh->honest.done));
+	printf("# honest_lost %" PRIu64 "\n", atomic_load(&sh->honest.lost));
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 6) {
-		fprintf(stderr, "usage: siege MOUNT URL SECONDS SEED RAIDERS\n");
+	if (argc != 7) {
+		fprintf(stderr, "usage: siege MOUNT URL SECONDS SEED RAIDERS SERVER\n");
 		return 2;
 	}
 	mount_dir = argv[1];
@@ -379,6 +354,7 @@ int main(int argc, char **argv)
 	unsigned int seconds = (unsigned int)atoi(argv[3]);
 	unsigned int seed = (unsigned int)atoi(argv[4]) * 1000;
 	unsigned int raiders = PML_MIN((unsigned int)atoi(argv[5]), RAIDERS_MAX);
+	pid_t server = (pid_t)atoi(argv[6]);
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (sh == MAP_FAILED || make_files()) {
 		fprintf(stderr, "siege: cannot make the files in %s/siege\n", mount_dir);
@@ -392,11 +368,15 @@ int main(int argc, char **argv)
 		pids[n++] = spawn(start_local, i, seed + 500);
 	for (unsigned int i = 0; i < raiders; i++)
 		pids[n++] = spawn(run_raider, i, seed + i);
-	run_slices(seconds);
+	const struct crowd crowd = {
+		.pids = {&server, pids, pids + 1, pids + 1 + LOCALS},
+		.counts = {1, 1, LOCALS, raiders},
+	};
+	run_slices(seconds, &crowd);
 	atomic_store(&sh->must_stop, true);
 	reap(pids, n);
 	for (unsigned int i = 0; i < RAID_FILES; i++)
 		look_at(i);
 	print_counts();
-	return atomic_load(&sh->counts.violations) ? 1 : 0;
+	return atomic_load(&sh->counts.violations) + atomic_load(&sh->honest.violations) ? 1 : 0;
 }

@@ -29,19 +29,42 @@ rss_kib() { sed -n 's/^RssAnon:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$daemon/sta
 # of NAME: out of what siege has printed.
 of() { sed -n "s/^# $1 \([0-9]*\)$/\1/p" "$work/siege.out"; }
 
-# attack SECONDS SEED: with the oracle and, on soft, frames that are none beside it.
+# A session that has a lease on a file of the raiders: so neither the honest client nor the oracle.
+a_raider() {
+	pmemleasectl --json "$mnt" sessions --file="$mnt/siege/a$((RANDOM % 4))" 2>/dev/null |
+		sed -n 's/.*"session":\([0-9]*\).*/\1/p' | tail -n 1
+}
+
+# evict_some: an administrator ends one session of a raider after the other, until it is killed.
+evict_some() {
+	local session
+	while :; do
+		sleep 0.5
+		session=$(a_raider)
+		[ -n "$session" ] || continue
+		# It may have ended by itself just now.
+		pmemleasectl "$mnt" evict "$session" >>"$work/evict.out" 2>&1 && echo "$session" >>"$work/evicted"
+	done
+}
+
+# attack SECONDS SEED: with evictions, the oracle and, on soft, frames that are none beside it.
 attack() {
 	local noise=
+	: >"$work/evicted"
+	evict_some &
+	local administrator=$!
 	if [ "${PML_TEST_TRANSPORT:-soft}" = soft ]; then
 		"$badframes" "${url##*:}" "$2" >/dev/null 2>&1 &
 		noise=$!
 	fi
 	timeout $(($1 + 200)) "$oracle" "$mnt" "$url" "$1" "$2" 2 1 >"$work/oracle.out" 2>&1 &
 	local judge=$!
-	timeout $(($1 + 150)) "$siege" "$mnt" "$url" "$1" "$2" "$raiders" >"$work/siege.out" 2>&1
+	timeout $(($1 + 150)) "$siege" "$mnt" "$url" "$1" "$2" "$raiders" "$daemon" >"$work/siege.out" 2>&1
 	siege_status=$?
 	wait $judge
 	oracle_status=$?
+	kill $administrator
+	wait $administrator 2>/dev/null
 	[ -z "$noise" ] || { kill $noise 2>/dev/null; wait $noise 2>/dev/null; }
 }
 
@@ -76,6 +99,7 @@ for policy in "${policies[@]}"; do
 	in_range "$(of served)" 1 1000000000 "$policy: raiders were served by leases"
 	in_range "$(of refused)" 1 1000000000 "$policy: and refused without"
 	in_range "$(of local_ops)" 5 1000000000 "$policy: local operations"
+	in_range "$(wc -l <"$work/evicted")" 1 1000000 "$policy: sessions of raiders were evicted"
 	in_range "$(of honest_lost)" 0 1 "$policy: the honest client keeps its connection"
 	# Half is what is wanted, and printed; a tenth is what is no noise of the machine.
 	in_range "$(of honest_percent)" 10 100000 "$policy: and does at least a tenth of its work, percent"
