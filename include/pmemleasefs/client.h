@@ -175,9 +175,9 @@ int pml_client_stat_at(struct pml_client *client, const struct pml_client_handle
  *
  * A new size may have to wait until others have given back leases that are in its way; other
  * calls of the client go on meanwhile, and renewals, so there is no timeout as long as the
- * server is there, which is asked each third of the client's timeout.  Leases of this client in the way end (-EKEYREVOKED).  A new owner or
- * size takes set-user-id and set-group-id bits away as it does locally.  @what 0 takes them
- * away, as before a write.
+ * server is there, which is asked each third of the client's timeout.  Leases of this client
+ * in the way end (-EKEYREVOKED).  A new owner or size takes set-user-id and set-group-id bits
+ * away as it does locally.  @what 0 takes them away, as before a write.
  *
  *   -EPERM       not the owner; giving it to another user, or to a group that the owner is not in
  *   -EACCES      a size, or times of now, by somebody who may not write it

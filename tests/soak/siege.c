@@ -219,8 +219,8 @@ static void print_ratio(const struct phase *rest, const struct phase *attack)
 	for (unsigned int i = 0; i < rest->n; i++)
 		ratios[i] = rest->rates[i] > 0 ? attack->rates[i] / rest->rates[i] : 0;
 	double ratio = middle(ratios, rest->n, &low, &high);
-	printf("# ratio siege, an honest client under attack: %.2f (%.2f to %.2f) (without)\n", ratio,
-	       low, high);
+	printf("# ratio siege, an honest client under attack: %.2f (%.2f to %.2f) (without)\n",
+	       ratio, low, high);
 	printf("# honest_percent %d\n", (int)(ratio * 100));
 }
 
