@@ -178,6 +178,8 @@ prepare() {
 	program held rw
 	take $h r 0 262144
 }
+# Long enough for a busy machine, and a little longer than ack.
+remount "$base,ack=1s,drain=5s"
 for op in truncate punch unshare; do
 	prepare $op
 	begin $h poll 10000
@@ -185,12 +187,12 @@ for op in truncate punch unshare; do
 	waiter=$!
 	answer $h
 	is "$reply" pri "$op: poll wakes up"
-	lets $h event "recall $lease $(op_number $op) 700" "$op: the event says what it is"
+	lets $h event "recall $lease $(op_number $op) 5000" "$op: the event says what it is"
 	lets $h event EAGAIN "$op: there is one"
 	lets $h "poll 0" none "$op: and none is left"
 	lets $h "take r 4096 4096" EAGAIN "$op: nobody gets a new lease meanwhile"
 	# It was read: only the drain clock runs.
-	sleep 0.4
+	sleep 1.2
 	is "$(stat_of revoked)" 0 "$op: who has read the event is waited for"
 	lets $h "return 0" ok "$op: it is returned"
 	wait $waiter

@@ -2,7 +2,7 @@
 /*
  * siege.c -- one honest client among many bad ones
  *
- * usage: siege MOUNT URL SECONDS SEED RAIDERS SERVER
+ * usage: siege MOUNT URL SECONDS SEED RAIDERS NICE SERVER
  *
  * RAIDERS processes do one raid after the other (raid.h), local processes change the layouts of
  * the files that these write, and one honest client reads and writes a file of its own
@@ -11,9 +11,9 @@
  * the same run.  SERVER is the process that serves the mount: its use of the processors is told.
  *
  * The raiders stand for machines of their own, whose processors are no loss to the server and to
- * the honest client.  Here all share this machine's.  So raiders run with the lowest priority,
- * which is not none: they attack as fast as they get processors for it.  All that the server
- * does because of them counts, as it would there.
+ * the honest client.  Here all share this machine's.  So raiders run by NICE, nice(1), with a
+ * low priority, which is not none: they attack as fast as they get processors for it.  All that
+ * the server does because of them counts, as it would there.
  *
  * Exit status 0: no violation; 1: violations, each printed as a TAP comment; 2: set-up failed.
  */
@@ -57,6 +57,7 @@ struct shared {
 
 static struct shared *sh;
 static const char *mount_dir, *url;
+static int raider_nice;
 
 static void violation(const char *what, long long value)
 {
@@ -70,7 +71,7 @@ static void violation(const char *what, long long value)
 static void run_raider(unsigned int number, unsigned int seed)
 {
 	const struct raid_target target = {.url = url, .counts = &sh->counts};
-	(void)setpriority(PRIO_PROCESS, 0, 19); /* see above */
+	(void)setpriority(PRIO_PROCESS, 0, raider_nice);
 	enum raid_kind kind = (enum raid_kind)(number % RAID_KINDS);
 	while (!atomic_load(&sh->must_stop)) {
 		if (!atomic_load(&sh->is_attack)) {
@@ -345,8 +346,8 @@ static void print_counts(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 7) {
-		fprintf(stderr, "usage: siege MOUNT URL SECONDS SEED RAIDERS SERVER\n");
+	if (argc != 8) {
+		fprintf(stderr, "usage: siege MOUNT URL SECONDS SEED RAIDERS NICE SERVER\n");
 		return 2;
 	}
 	mount_dir = argv[1];
@@ -354,7 +355,8 @@ int main(int argc, char **argv)
 	unsigned int seconds = (unsigned int)atoi(argv[3]);
 	unsigned int seed = (unsigned int)atoi(argv[4]) * 1000;
 	unsigned int raiders = PML_MIN((unsigned int)atoi(argv[5]), RAIDERS_MAX);
-	pid_t server = (pid_t)atoi(argv[6]);
+	raider_nice = atoi(argv[6]);
+	pid_t server = (pid_t)atoi(argv[7]);
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (sh == MAP_FAILED || make_files()) {
 		fprintf(stderr, "siege: cannot make the files in %s/siege\n", mount_dir);

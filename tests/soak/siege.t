@@ -6,6 +6,7 @@
 # usage: siege.t [BUILD_DIR]
 #   PML_SIEGE_SECONDS    of attack in all (45)
 #   PML_SIEGE_RAIDERS    processes that attack (12)
+#   PML_SIEGE_NICE       of these (19; in the guest 0, where they would never run)
 #   PML_SEED             of the attack (random; printed)
 #   PML_POLICIES         "revoke ebusy block"
 #   PML_TEST_TRANSPORT   soft, or rdma inside tests/vm/run
@@ -18,6 +19,7 @@ start "$@"
 siege=$build/tests/siege oracle=$build/tests/oracle badframes=$build/tests/badframes
 [ -x "$siege" ] || bail_out "no $siege: build first (meson compile)"
 seed=${PML_SEED:-$((RANDOM + 1))} raiders=${PML_SIEGE_RAIDERS:-12}
+nice=${PML_SIEGE_NICE:-$([ "${PML_IN_GUEST:-}" = 1 ] && echo 0 || echo 19)}
 read -ra policies <<<"${PML_POLICIES:-revoke ebusy block}"
 seconds=$((${PML_SIEGE_SECONDS:-45} / ${#policies[@]}))
 choose_fabric 256M
@@ -59,7 +61,8 @@ attack() {
 	fi
 	timeout $(($1 + 200)) "$oracle" "$mnt" "$url" "$1" "$2" 2 1 >"$work/oracle.out" 2>&1 &
 	local judge=$!
-	timeout $(($1 + 150)) "$siege" "$mnt" "$url" "$1" "$2" "$raiders" "$daemon" >"$work/siege.out" 2>&1
+	timeout $(($1 + 150)) "$siege" "$mnt" "$url" "$1" "$2" "$raiders" "$nice" \
+		"$daemon" >"$work/siege.out" 2>&1
 	siege_status=$?
 	wait $judge
 	oracle_status=$?
