@@ -264,7 +264,9 @@ truncate_all
 if wait_for 10 stat_is waiters $waiting; then
 	ok "$waiting truncates wait for them"
 else
-	not_ok "$waiting truncates wait for them" "waiters: $(stat_of waiters)"
+	not_ok "$waiting truncates wait for them" "waiters: $(stat_of waiters), leases: $(stat_of leases)
+$(grep -H . "$ground"/truncate.*; stat -c '%n %s' "$mnt"/*.b | grep -v ' 65536$'
+		pmemleasectl "$mnt" waiters; grep -c 'holding lease' "$ground"/hold.* | grep -v ':1$')"
 fi
 timed eval 'cat "$mnt/a" >/dev/null'
 in_range $ms 0 1000 "meanwhile: cat of another file, ms"

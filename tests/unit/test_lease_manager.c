@@ -784,6 +784,8 @@ static void test_an_eviction_that_is_not_over_in_time_says_so(void)
 	holder_start(&h);
 	h.keeps_connection = true;
 	CHECK_EQ(pml_session_evict(mgr, h.session, &nleases), -ETIMEDOUT);
+	for (int i = 0; i < 5000 && h.evicted == 0; i++)
+		sleep_us(1000);
 	CHECK_EQ(h.evicted, 1);
 	struct pml_session_view view;
 	CHECK_EQ(pml_session_list(mgr, 0, &view, 1), 1);
