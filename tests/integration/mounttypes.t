@@ -12,6 +12,8 @@
 [ "$(id -u)" = 0 ] || skip_all "needs root"
 in_namespace "$@" || skip_all "no mount namespaces here"
 start "$@"
+# Of a mount or unmount.  Emulation is slow, and slower on a busy machine.
+limit=$([ "${PML_IN_GUEST:-}" = 1 ] && echo 120 || echo 30)
 # The copies of other tests' mounts: their daemons could not end before this script does.
 for path in $(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts); do
 	umount -l "$path"
@@ -50,7 +52,7 @@ flags=user_id=0,group_id=0,default_permissions,allow_other
 
 # ---- mount -t pmemleasefs ---------------------------------------------------
 
-check "mount -t pmemleasefs" timeout 20 mount -t pmemleasefs "$device" "$mnt"
+check "mount -t pmemleasefs" timeout $limit mount -t pmemleasefs "$device" "$mnt"
 mounted_as "$device fuse.pmemleasefs rw,relatime,$flags" "mount -t pmemleasefs: device, type, options"
 daemon_is_up "mount -t pmemleasefs"
 echo text >"$mnt/file"
@@ -60,13 +62,13 @@ is "$(findmnt -n -o SOURCE,FSTYPE --target "$mnt/file" | tr -s ' ')" "$device fu
 is "$(df --output=source "$mnt" | tail -n 1)" "$device" "df: the device"
 is "$(pmemleasectl "$mnt" stats | awk '$1 == "label" { print $2 }')" types "pmemleasectl"
 exec 7<"$mnt/file"
-is "$(timeout 20 umount "$mnt" 2>&1 | grep -c 'busy')" 1 "umount: refused while a file is open"
+is "$(timeout $limit umount "$mnt" 2>&1 | grep -c 'busy')" 1 "umount: refused while a file is open"
 exec 7<&-
 umount_fs
 is "$umount_status" 0 "umount"
 is "$(ls "$mnt")" "" "umount: the directory is empty"
 
-check "mount -t pmemleasefs -o ..." timeout 20 mount -t pmemleasefs \
+check "mount -t pmemleasefs -o ..." timeout $limit mount -t pmemleasefs \
 	-o ro,noexec,nosuid,nodev,noatime,policy=ebusy,ack=1s "$device" "$mnt"
 mounted_as "$device fuse.pmemleasefs ro,nosuid,nodev,noexec,noatime,$flags" "standard options reach the kernel"
 daemon_is_up "options"
@@ -75,28 +77,28 @@ is "$("$mnt/true" 2>/dev/null; echo $?)" 126 "noexec"
 umount_fs
 is "$umount_status" 0 "umount"
 
-out=$(timeout 20 mount -t pmemleasefs -o nonsense "$device" "$mnt" 2>&1)
+out=$(timeout $limit mount -t pmemleasefs -o nonsense "$device" "$mnt" 2>&1)
 is "$?" 1 "mount -o nonsense: status"
 contains "$out" 'unknown option "nonsense"' "mount -o nonsense: the line comes through"
-out=$(timeout 20 mount -t pmemleasefs /dev/null "$mnt" 2>&1)
+out=$(timeout $limit mount -t pmemleasefs /dev/null "$mnt" 2>&1)
 is "$?" 32 "mount of /dev/null: status"
 
 # ---- mount -t fuse.pmemleasefs ----------------------------------------------
 
 if [ -x /sbin/mount.fuse ] || [ -x /sbin/mount.fuse3 ]; then
-	check "mount -t fuse.pmemleasefs" timeout 20 mount -t fuse.pmemleasefs "$device" "$mnt"
+	check "mount -t fuse.pmemleasefs" timeout $limit mount -t fuse.pmemleasefs "$device" "$mnt"
 	wait_for 5 is_mounted
 	mounted_as "$device fuse.pmemleasefs rw,relatime,$flags" \
 		"mount -t fuse.pmemleasefs: the same in the mount table"
 	daemon_is_up "mount -t fuse.pmemleasefs"
 	is "$(cat "$mnt/file")" text "mount -t fuse.pmemleasefs: contents"
-	check "mount -o remount" timeout 20 mount -o remount,policy=ebusy,ack=1s "$mnt"
-	out=$(timeout 20 mount -o remount,policy=maybe "$mnt" 2>&1)
+	check "mount -o remount" timeout $limit mount -o remount,policy=ebusy,ack=1s "$mnt"
+	out=$(timeout $limit mount -o remount,policy=maybe "$mnt" 2>&1)
 	contains "$out" "wants revoke, ebusy" "mount -o remount,policy=maybe: the line comes through"
 	mounted_as "$device fuse.pmemleasefs rw,relatime,$flags" "mount -o remount: still there"
 	umount_fs
 	is "$umount_status" 0 "umount"
-	check "mount -t fuse.pmemleasefs -o ro,soft=..." timeout 20 \
+	check "mount -t fuse.pmemleasefs -o ro,soft=..." timeout $limit \
 		mount -t fuse.pmemleasefs -o ro,soft=127.0.0.1:0 "$device" "$mnt"
 	wait_for 5 is_mounted
 	mounted_as "$device fuse.pmemleasefs ro,relatime,$flags" "mount -t fuse.pmemleasefs -o ro"
@@ -110,15 +112,15 @@ fi
 # ---- fstab, fusermount3 -----------------------------------------------------
 
 echo "$device $mnt pmemleasefs noauto,nofail,x-test,noatime,policy=block 0 0" >"$work/fstab"
-check "mount by fstab" timeout 20 mount -T "$work/fstab" "$mnt"
+check "mount by fstab" timeout $limit mount -T "$work/fstab" "$mnt"
 mounted_as "$device fuse.pmemleasefs rw,noatime,$flags" "mount by fstab: options"
 daemon_is_up "fstab"
 check "fusermount3 -u" fusermount3 -u "$mnt"
 check "the daemon ends" wait_for 20 is_gone "$daemon"
-check "mount again at once" timeout 30 mount -t pmemleasefs "$device" "$mnt"
+check "mount again at once" timeout $limit mount -t pmemleasefs "$device" "$mnt"
 daemon_is_up "again"
 umount "$mnt"
-check "umount and mount at once: waits for the old daemon" timeout 30 mount -t pmemleasefs "$device" "$mnt"
+check "umount and mount at once: waits for the old daemon" timeout $limit mount -t pmemleasefs "$device" "$mnt"
 daemon_is_up "at once"
 audit
 umount_fs
