@@ -325,10 +325,9 @@ static bool is_call_waiting_locked(const struct pml_client *client)
 static uint32_t renew_if_due(struct pml_client *client)
 {
 	pthread_mutex_lock(&client->lock);
-	bool is_call_waiting = is_call_waiting_locked(client);
-	uint32_t patience_ms = is_call_waiting
-				       ? PML_MIN(client->term_ms, client->request_timeout_ms)
-				       : client->term_ms;
+	uint32_t patience_ms = client->term_ms;
+	if (is_call_waiting_locked(client))
+		patience_ms = PML_MIN(patience_ms, client->request_timeout_ms);
 	uint32_t period_ms = PML_MAX(patience_ms / 3, 1u);
 	uint64_t now_ms = pml_now_ms();
 	uint64_t idle_ms = now_ms - client->sent_ms;

@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "soft.h"
+#include "thread.h"
 
 /* A peer that takes no byte for so long is treated as dead. */
 #define STALL_MS 30000
@@ -694,7 +695,7 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 	if (!err)
 		err = init_sync(ep);
 	if (!err)
-		err = pml_transport_thread(&ep->rx_thread, run_rx, ep);
+		err = pml_thread_new_small(&ep->rx_thread, run_rx, ep);
 	if (err) {
 		free_ep(ep);
 		(void)close(fd);

@@ -14,7 +14,6 @@
 #include <time.h>
 
 #include "pml/log.h"
-#include "thread.h"
 #include "transport_impl.h"
 
 static const struct pml_transport_ops *ops_of(enum pml_transport_kind kind)
@@ -374,11 +373,6 @@ int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_
 		.tv_nsec = (long)(deadline_ns % 1000000000u),
 	};
 	return -pthread_cond_timedwait(cond, lock, &ts);
-}
-
-int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
-{
-	return pml_thread_new_small(ret_thread, fn, arg);
 }
 
 void pml_transport_peer_text(const struct sockaddr *addr, char *ret_text)

@@ -121,8 +121,6 @@ int pml_transport_cond_init(pthread_cond_t *cond) PML_MUST_CHECK;
 /* 0: woken, look again; -ETIMEDOUT. */
 int pml_transport_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock,
 			    uint64_t deadline_ns) PML_MUST_CHECK;
-/* A joinable thread that takes no signals. */
-int pml_transport_thread(pthread_t *ret_thread, void *(*fn)(void *), void *arg) PML_MUST_CHECK;
 
 /*
  * getaddrinfo(3) for a stream at a numeric port; @flags of AI_.  freeaddrinfo() the list.

@@ -11,12 +11,17 @@
 #include <stdint.h>
 #include <time.h>
 
+static inline uint64_t pml_clock_ms(clockid_t clock)
+{
+	struct timespec ts;
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
 /* Milliseconds since an arbitrary start; never goes back.  clock_gettime(2). */
 static inline uint64_t pml_now_ms(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+	return pml_clock_ms(CLOCK_MONOTONIC);
 }
 
 /*
@@ -25,9 +30,7 @@ static inline uint64_t pml_now_ms(void)
  */
 static inline uint64_t pml_now_coarse_ms(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+	return pml_clock_ms(CLOCK_MONOTONIC_COARSE);
 }
 
 /* Wall-clock time for file timestamps. */

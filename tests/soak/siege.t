@@ -45,7 +45,7 @@ evict_some() {
 		session=$(a_raider)
 		[ -n "$session" ] || continue
 		# It may have ended by itself just now.
-		pmemleasectl "$mnt" evict "$session" >>"$work/evict.out" 2>&1 && echo "$session" >>"$work/evicted"
+		pmemleasectl "$mnt" evict "$session" >/dev/null 2>&1 && echo "$session" >>"$work/evicted"
 	done
 }
 

@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-double usage_ms(pid_t pid)
+/* 0: there is no such process. */
+static double usage_ms(pid_t pid)
 {
 	char path[64], text[1024];
 	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);

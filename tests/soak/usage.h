@@ -9,9 +9,7 @@
 
 #include <sys/types.h>
 
-/* Of a process and of the children that it has waited for, in ms; 0: there is none. */
-double usage_ms(pid_t pid);
-/* Of @n of them. */
+/* Of @n processes, as far as they are there, and of children that they have waited for; in ms. */
 double usage_all_ms(const pid_t *pids, unsigned int n);
 
 #endif

@@ -7,7 +7,7 @@
 # each was, for run-tests.  Sourced with BUILD_DIR as the first argument.
 build=${1:?BUILD_DIR}
 
-# result ok|"not ok" DESCRIPTION: in one write, as others write beside it; number() counts.
+# result ok|"not ok" DESCRIPTION: in one write, as others write beside it; play() counts.
 result() { echo "$1 - $2"; }
 
 # program NAME COMMAND...: passes its TAP on, with NAME in front.
