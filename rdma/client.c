@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * client.c -- client library: connection, requests and the library's threads
+ * client.c -- client library: its life, requests, and what messages of the server do
  *
- * The receiver thread takes every message from the server: a reply wakes the
- * caller that waits for its number, a recall is acknowledged on the spot, and
- * in between it renews the session.  It never waits for anything else, so replies
- * keep flowing whatever the program and the worker thread do.
+ * A caller waits for the reply with its number.  Who takes it from the connection is in
+ * client_receive.c.
  *
  * Protocol: docs/lease-protocol.md.
  */
@@ -19,9 +17,10 @@
 #include "thread.h"
 
 #define DEFAULT_TIMEOUT_MS 30000u
-#define SEND_RETRY_MS	   10u
 #define RETRIES_MAX	   3
-#define RECONNECT_MS	   10000u
+/* A key may have to be made for the reply. */
+#define REPLY_LOOK_US_MAX 1500u
+#define RECONNECT_MS	  10000u
 
 /* A caller that waits for a reply; on its stack.  Under pml_client.lock. */
 struct call {
@@ -29,7 +28,8 @@ struct call {
 	uint32_t request_id;
 	enum pml_wire_type type;
 	uint64_t connection_number; /* that it was sent over */
-	bool is_done;
+	struct pml_client_look look;
+	atomic_bool is_done; /* written under the lock */
 	int status;
 	union pml_message *reply;
 };
@@ -62,8 +62,8 @@ static void die_locked(struct pml_client *client, const char *reason)
 		struct call *tmp;
 		pml_list_for_each_safe(call, tmp, &client->calls, link) {
 			pml_list_remove(&call->link);
-			call->is_done = true;
 			call->status = -ENOTCONN;
+			atomic_store(&call->is_done, true);
 		}
 	}
 	pml_ep_kill(client->connection->ep);
@@ -113,7 +113,8 @@ int pml_client_send_async(struct pml_client *client, union pml_message *msg, siz
 }
 
 /* Queues @call; from then on its reply finds it.  Who was not let in may only ask for that. */
-static int start_call(struct pml_client *client, struct call *call)
+static int start_call(struct pml_client *client, struct call *call,
+		      struct pml_connection **ret_connection)
 {
 	bool is_greeting = call->type == PML_WIRE_HELLO || call->type == PML_WIRE_AUTH;
 	pthread_mutex_lock(&client->lock);
@@ -124,6 +125,8 @@ static int start_call(struct pml_client *client, struct call *call)
 		call->connection_number = client->connection_number;
 		client->sent_ms = pml_now_ms();
 		pml_list_append(&client->calls, &call->link);
+		*ret_connection = pml_connection_get_locked(client);
+		pml_client_look_begin_locked(client, &call->look);
 	}
 	pthread_mutex_unlock(&client->lock);
 	return err;
@@ -136,11 +139,12 @@ static int start_call(struct pml_client *client, struct call *call)
 static int finish_call(struct pml_client *client, struct call *call, uint64_t deadline_ms)
 {
 	pthread_mutex_lock(&client->lock);
-	while (!call->is_done && pml_codec_may_wait((uint16_t)call->type))
+	while (!atomic_load(&call->is_done) && pml_codec_may_wait((uint16_t)call->type))
 		pthread_cond_wait(&client->changed, &client->lock);
-	while (!call->is_done && pml_now_ms() < deadline_ms)
+	while (!atomic_load(&call->is_done) && pml_now_ms() < deadline_ms)
 		pml_cond_wait_until(&client->changed, &client->lock, deadline_ms);
-	if (!call->is_done) {
+	pml_client_look_end_locked(client, &call->look);
+	if (!atomic_load(&call->is_done)) {
 		pml_list_remove(&call->link);
 		call->status = -ETIMEDOUT;
 		die_locked(client, "the server did not answer in time");
@@ -165,20 +169,23 @@ static int run_call(struct pml_client *client, struct call *call, union pml_mess
 		    size_t bytes)
 {
 	bool is_retry = call->request_id != 0;
-	call->is_done = false;
-	int err = start_call(client, call);
+	struct pml_connection *connection;
+	atomic_store(&call->is_done, false);
+	int err = start_call(client, call, &connection);
 	if (err)
 		return err;
 	uint64_t deadline_ms = pml_now_ms() + client->request_timeout_ms;
 	pml_codec_header(&msg->h, call->type, bytes, call->request_id);
-	msg->h.flags = is_retry ? PML_WIRE_RETRY : 0;
-	struct pml_connection *connection = pml_connection_get(client);
+	msg->h.flags = (uint16_t)((is_retry ? PML_WIRE_RETRY : 0) |
+				  (call->look.is_on ? PML_WIRE_QUIET : 0));
 	err = pml_ep_send(connection->ep, msg, bytes, (int)client->request_timeout_ms);
-	pml_connection_put(connection);
 	if (err)
 		pml_client_die_of(client, call->connection_number,
 				  err == -ETIMEDOUT ? "the server takes no messages"
 						    : "the connection broke");
+	pml_client_look(client, connection->ep, call->connection_number, &call->look,
+			&call->is_done);
+	pml_connection_put(connection);
 	return finish_call(client, call, deadline_ms);
 }
 
@@ -233,7 +240,7 @@ int pml_client_request(struct pml_client *client, union pml_message *msg, size_t
 	return pml_client_request_on(client, msg, bytes, type, what, ret_reply, &number);
 }
 
-/* ---- the receiver thread ------------------------------------------------ */
+/* ---- messages of the server --------------------------------------------- */
 
 static int take_reply_locked(struct pml_client *client, const union pml_message *msg)
 {
@@ -250,19 +257,23 @@ static int take_reply_locked(struct pml_client *client, const union pml_message 
 			return -EPROTO;
 		memcpy(call->reply->bytes, msg->bytes, msg->h.bytes);
 		call->status = msg->h.status;
-		call->is_done = true;
 		pml_list_remove(&call->link);
+		atomic_store(&call->is_done, true);
 		return 0;
 	}
 	return 0; /* of a renewal or of a return by the worker */
 }
 
-/* Assumes: the message is checked. */
-static int take_message(struct pml_client *client, const union pml_message *msg)
+int pml_client_take_message(struct pml_client *client, uint64_t number,
+			    const union pml_message *msg)
 {
 	int err = 0;
 	bool is_reply = false;
 	pthread_mutex_lock(&client->lock);
+	if (number != client->connection_number) {
+		pthread_mutex_unlock(&client->lock);
+		return 0;
+	}
 	switch ((enum pml_wire_type)msg->h.type) {
 	case PML_WIRE_RECALL:
 		pml_client_recalled_locked(client, msg->recall.lease_id, msg->recall.drain_ms);
@@ -285,112 +296,13 @@ static int take_message(struct pml_client *client, const union pml_message *msg)
 	return err;
 }
 
-/* Sends acknowledgements that are due.  True: one is left, there was no room. */
-static bool send_acks(struct pml_client *client)
-{
-	for (;;) {
-		pthread_mutex_lock(&client->lock);
-		struct pml_client_lease *lease = pml_client_unacked_locked(client);
-		uint64_t id = lease ? lease->id : 0;
-		pthread_mutex_unlock(&client->lock);
-		if (!id)
-			return false;
-
-		/* The lease may be freed meanwhile; no other thread changes needs_ack. */
-		union pml_message msg = {.ret = {.lease_id = id}};
-		if (pml_client_send_async(client, &msg, sizeof(msg.ret), PML_WIRE_ACK, 0))
-			return true;
-		pthread_mutex_lock(&client->lock);
-		lease = pml_client_unacked_locked(client);
-		if (lease && lease->id == id)
-			lease->needs_ack = false;
-		pthread_mutex_unlock(&client->lock);
-	}
-}
-
-static bool is_call_waiting_locked(const struct pml_client *client)
+bool pml_client_is_waiting_locked(const struct pml_client *client)
 {
 	const struct call *call;
 	pml_list_for_each(call, &client->calls, link)
 		if (pml_codec_may_wait((uint16_t)call->type))
 			return true;
 	return false;
-}
-
-/*
- * Renews a session that has been quiet; returns how long to wait for messages now.  While a
- * call waits that may wait for leases, only renewals tell whether the server is still there:
- * it is asked, and must answer, in the time of any other request then.
- */
-static uint32_t renew_if_due(struct pml_client *client)
-{
-	pthread_mutex_lock(&client->lock);
-	uint32_t patience_ms = client->term_ms;
-	if (is_call_waiting_locked(client))
-		patience_ms = PML_MIN(patience_ms, client->request_timeout_ms);
-	uint32_t period_ms = PML_MAX(patience_ms / 3, 1u);
-	uint64_t now_ms = pml_now_ms();
-	uint64_t idle_ms = now_ms - client->sent_ms;
-	bool is_due = idle_ms >= period_ms && client->is_ready;
-	/* Several renewals may be out; the oldest one decides whether the server is there. */
-	bool is_silent = client->renew_id && now_ms - client->renew_sent_ms > patience_ms;
-	pthread_mutex_unlock(&client->lock);
-	if (is_silent) {
-		pml_client_die(client, "the server is silent");
-		return 0;
-	}
-	if (!is_due)
-		return (uint32_t)(period_ms - idle_ms);
-
-	union pml_message msg;
-	if (pml_client_send_async(client, &msg, sizeof(struct pml_wire_empty), PML_WIRE_RENEW, 0))
-		return SEND_RETRY_MS;
-	pthread_mutex_lock(&client->lock);
-	if (!client->renew_id) {
-		client->renew_id = msg.h.request_id;
-		client->renew_sent_ms = now_ms;
-	}
-	pthread_mutex_unlock(&client->lock);
-	return period_ms;
-}
-
-static void *receive_messages(void *arg)
-{
-	struct pml_client *client = arg;
-	union pml_message msg;
-	/* Stays: another one takes its place only when this thread has ended. */
-	struct pml_ep *ep = client->connection->ep;
-	for (;;) {
-		/* Looks now and then: a call that waits may have begun meanwhile. */
-		uint32_t wait_ms = PML_MIN(renew_if_due(client), client->request_timeout_ms);
-		if (send_acks(client))
-			wait_ms = PML_MIN(wait_ms, SEND_RETRY_MS);
-
-		size_t bytes;
-		int err = pml_ep_recv(ep, &msg, &bytes, (int)wait_ms);
-		if (err == -ETIMEDOUT)
-			continue;
-		if (err) {
-			pml_client_die(client, "the server closed the connection");
-			break;
-		}
-		const char *reason;
-		err = pml_codec_check_from_server(&msg, bytes, &reason);
-		if (!err)
-			err = take_message(client, &msg);
-		if (err) {
-			pml_client_die(client, err == -EPROTONOSUPPORT
-						       ? "the server speaks another version of "
-							 "the protocol"
-						       : "the server sent a malformed message");
-			break;
-		}
-	}
-	pthread_mutex_lock(&client->lock);
-	client->has_receiver_ended = true;
-	pthread_cond_broadcast(&client->changed);
-	pthread_mutex_unlock(&client->lock);
-	return NULL;
 }
 
 /* ---- connect and close -------------------------------------------------- */
@@ -410,6 +322,8 @@ static struct pml_client *alloc_client(uint32_t timeout_ms)
 	pthread_mutex_init(&client->lock, NULL);
 	pml_data_init(&client->data);
 	pml_memory_init(&client->memory);
+	pthread_mutex_init(&client->recv_lock, NULL);
+	pml_look_init(&client->reply_look, REPLY_LOOK_US_MAX);
 	pml_list_init(&client->calls);
 	pml_list_init(&client->leases);
 	pml_list_init(&client->buffers);
@@ -435,26 +349,16 @@ static void free_client(struct pml_client *client)
 		pml_connection_put(client->connection);
 	pml_client_claim_end(&client->claim);
 	pthread_mutex_destroy(&client->lock);
+	pthread_mutex_destroy(&client->recv_lock);
 	pthread_mutex_destroy(&client->files_lock);
 	pthread_cond_destroy(&client->changed);
 	pthread_cond_destroy(&client->has_work);
 	free(client);
 }
 
-static int start_receiver(struct pml_client *client)
-{
-	int err = pml_thread_new(&client->receiver, receive_messages, client);
-	pthread_mutex_lock(&client->lock);
-	client->has_receiver = !err;
-	pthread_mutex_unlock(&client->lock);
-	return err ? pml_client_fail(err, "%s: cannot start a thread: %s", client->url.text,
-				     strerror(-err))
-		   : 0;
-}
-
 int pml_client_greet(struct pml_client *client)
 {
-	int err = start_receiver(client);
+	int err = pml_client_receive(client);
 	if (!err)
 		err = pml_client_hello(client, client->url.text);
 	if (err)

@@ -39,11 +39,16 @@ int pml_connection_new(const struct pml_client_url *url, uint32_t timeout_ms,
 	return 0;
 }
 
+struct pml_connection *pml_connection_get_locked(struct pml_client *client)
+{
+	atomic_fetch_add(&client->connection->refs, 1);
+	return client->connection;
+}
+
 struct pml_connection *pml_connection_get(struct pml_client *client)
 {
 	pthread_mutex_lock(&client->lock);
-	struct pml_connection *connection = client->connection;
-	atomic_fetch_add(&connection->refs, 1);
+	struct pml_connection *connection = pml_connection_get_locked(client);
 	pthread_mutex_unlock(&client->lock);
 	return connection;
 }

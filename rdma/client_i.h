@@ -2,7 +2,8 @@
 /*
  * client_i.h -- what the files of the client library share
  *
- * client.c        requests, the two threads
+ * client.c        its life, requests, what messages of the server do
+ * client_receive.c who takes those messages: callers that look, the receiver thread
  * client_connection.c  connections, and making a broken one again
  * client_hello.c  who this client is, proofs
  * client_path.c   from paths to handles
@@ -17,8 +18,8 @@
  * client_window.c those leases
  *
  * Lock order: files_lock, pml_windows.lock, pml_client_data.lock, pml_client_memory.lock,
- * pml_client.lock.  None is held while a callback of the program runs or while somebody
- * waits for the fabric.
+ * recv_lock, pml_client.lock.  None is held while a callback of the program runs or while
+ * somebody waits for the fabric.
  */
 #ifndef PML_RDMA_CLIENT_I_H
 #define PML_RDMA_CLIENT_I_H
@@ -30,6 +31,7 @@
 #include "client_hello.h"
 #include "client_url.h"
 #include "codec.h"
+#include "look.h"
 #include "pmemleasefs/client.h"
 #include "pml/list.h"
 
@@ -66,7 +68,7 @@ struct pml_client {
 	uint64_t max_lease_bytes;
 	uint32_t term_ms;
 	uint32_t request_timeout_ms;
-	pthread_t receiver; /* progress: replies, notices, renewals */
+	pthread_t receiver; /* progress: notices, renewals, replies that nobody looks for */
 	pthread_t worker;   /* callbacks of the program, returns */
 
 	struct pml_client_data data;	 /* has its own lock */
@@ -75,11 +77,18 @@ struct pml_client {
 	pthread_mutex_t files_lock; /* the list, and pml_windows.opens; above all others */
 	struct pml_list files;	    /* struct pml_windows */
 
+	/* To take a message and to act on it: one step. */
+	pthread_mutex_t recv_lock;
+	atomic_bool is_receiver_there; /* it waits for recv_lock, and goes first */
+
 	pthread_mutex_t lock;
 	pthread_cond_t changed;	 /* anything below, for the program's threads */
 	pthread_cond_t has_work; /* for the worker: it sleeps through replies */
 	/* Under lock. */
 	struct pml_list calls; /* waiting for replies */
+	struct pml_look reply_look;
+	bool is_looked;		 /* some caller looks for its reply */
+	uint32_t quiet_sleepers; /* callers that have looked, and sleep now */
 	struct pml_list leases;
 	struct pml_list buffers;
 	struct pml_list queues;
@@ -169,8 +178,39 @@ void pml_client_die(struct pml_client *client, const char *reason);
 /* The same, if it is that connection still. */
 void pml_client_die_of(struct pml_client *client, uint64_t number, const char *reason);
 
+/*
+ * Does what a checked message of connection @number says; one of a connection that is gone says
+ * nothing.  -EPROTO: a reply to something else.  With recv_lock.
+ */
+int pml_client_take_message(struct pml_client *client, uint64_t number,
+			    const union pml_message *msg) PML_MUST_CHECK;
+/* Does a call wait that may have to wait for leases?  With the client's lock. */
+bool pml_client_is_waiting_locked(const struct pml_client *client);
+
 /* Starts the receiver of a new connection and has the server let the client in. */
 int pml_client_greet(struct pml_client *client) PML_MUST_CHECK;
+
+/* ---- client_receive.c --------------------------------------------------- */
+
+/* A caller that looks for its reply. */
+struct pml_client_look {
+	bool is_on; /* it does: the request says so (PML_WIRE_QUIET) */
+	bool is_asleep;
+	struct pml_look_run run;
+};
+
+/* Starts the receiver thread of the connection. */
+int pml_client_receive(struct pml_client *client) PML_MUST_CHECK;
+
+/*
+ * Brackets a call: begin before its request is sent and end when the call is over, with the
+ * client's lock; in between, without locks, pml_client_look() returns when @is_done, or when it
+ * is time to sleep for it.  Other calls see to their own replies only.
+ */
+void pml_client_look_begin_locked(struct pml_client *client, struct pml_client_look *ret_look);
+void pml_client_look(struct pml_client *client, struct pml_ep *ep, uint64_t number,
+		     struct pml_client_look *look, const atomic_bool *is_done);
+void pml_client_look_end_locked(struct pml_client *client, const struct pml_client_look *look);
 
 /* ---- client_connection.c ------------------------------------------------ */
 
@@ -178,6 +218,7 @@ int pml_connection_new(const struct pml_client_url *url, uint32_t timeout_ms,
 		       struct pml_connection **ret_connection, char *ret_reason) PML_MUST_CHECK;
 /* The current one, for a while. */
 struct pml_connection *pml_connection_get(struct pml_client *client);
+struct pml_connection *pml_connection_get_locked(struct pml_client *client);
 void pml_connection_put(struct pml_connection *connection);
 
 /* ---- client_path.c ------------------------------------------------------ */

@@ -511,7 +511,7 @@ static int check_header(const union pml_message *msg, size_t bytes, const char *
 	if (h->bytes != bytes)
 		return -EPROTO;
 	*ret_reason = "flags";
-	return h->flags & ~PML_WIRE_RETRY ? -EPROTO : 0;
+	return h->flags & ~(PML_WIRE_RETRY | PML_WIRE_QUIET) ? -EPROTO : 0;
 }
 
 static const char *check_shape(const struct shape *shape, const union pml_message *msg,

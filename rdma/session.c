@@ -84,6 +84,8 @@ int pml_remote_reply(struct pml_remote *remote, const struct pml_wire_header *to
 	pml_codec_header(&out->h, PML_WIRE_REPLY, bytes, request.request_id);
 	out->h.status = status;
 	out->h.reply_to = request.type;
+	if (request.flags & PML_WIRE_QUIET)
+		return pml_ep_send_quiet(remote->ep, out, bytes, SEND_TIMEOUT_MS);
 	return pml_ep_send(remote->ep, out, bytes, SEND_TIMEOUT_MS);
 }
 

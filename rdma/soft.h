@@ -32,6 +32,7 @@ enum pml_soft_frame_type {
 	PML_SOFT_NAK,	/* server: access refused; the connection ends */
 	PML_SOFT_FLUSH, /* client: make op_bytes at remote_addr durable */
 	PML_SOFT_ATOMIC_WRITE, /* client: the payload's eight bytes go to remote_addr */
+	PML_SOFT_QUIET_MSG,    /* payload: a message that its receiver looks for */
 };
 
 /* Little-endian; a field that its type does not use is zero, and checked. */
@@ -122,6 +123,8 @@ struct pml_soft_ep {
 	pthread_cond_t recv_cond;
 	struct pml_soft_msg *msgs; /* PML_MSG_DEPTH */
 	uint64_t msgs_in, msgs_out;
+	bool is_for_quiet; /* such messages wake pml_ep_recv_sleep() as well */
+	bool has_news;	   /* one that wakes it has come since it slept */
 
 	/* Client: operations in posting order; index modulo PML_DATA_DEPTH. */
 	pthread_cond_t done_cond;
@@ -157,10 +160,13 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 void *pml_soft_table_new(size_t bytes);
 void pml_soft_ep_kill(struct pml_ep *base);
 void pml_soft_ep_close(struct pml_ep *base);
-int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes,
+int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes, bool is_quiet,
 		     int timeout_ms) PML_MUST_CHECK;
 int pml_soft_ep_recv(struct pml_ep *base, void *buf, size_t *ret_bytes,
 		     int timeout_ms) PML_MUST_CHECK;
+bool pml_soft_ep_can_look(const struct pml_ep *base);
+void pml_soft_ep_recv_arm(struct pml_ep *base, bool for_quiet);
+void pml_soft_ep_recv_sleep(struct pml_ep *base, int timeout_ms);
 int pml_soft_ep_post(struct pml_ep *base, const struct pml_data_op *op) PML_MUST_CHECK;
 int pml_soft_ep_poll(struct pml_ep *base, struct pml_completion *ret, int max,
 		     int timeout_ms) PML_MUST_CHECK;

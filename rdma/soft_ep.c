@@ -13,6 +13,7 @@
  * it flushes the rest: then nothing touches their buffers any more.
  */
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -68,6 +69,7 @@ int pml_soft_frame_check(const struct pml_soft_frame *f, bool at_server)
 		is_good = f->bytes == 0 && f->credits == 0 && !has_op_fields(f);
 		break;
 	case PML_SOFT_MSG:
+	case PML_SOFT_QUIET_MSG:
 		is_good = f->bytes > 0 && f->bytes <= PML_MSG_BYTES_MAX && !has_op_fields(f);
 		break;
 	case PML_SOFT_CREDIT:
@@ -294,7 +296,8 @@ static void return_credits_locked(struct pml_soft_ep *ep)
 	pthread_mutex_lock(&ep->lock);
 }
 
-int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes, int timeout_ms)
+int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes, bool is_quiet,
+		     int timeout_ms)
 {
 	struct pml_soft_ep *ep = ep_of(base);
 	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
@@ -305,7 +308,7 @@ int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes, int tim
 		return err;
 
 	struct pml_soft_frame frame;
-	pml_soft_frame_init(&frame, PML_SOFT_MSG);
+	pml_soft_frame_init(&frame, is_quiet ? PML_SOFT_QUIET_MSG : PML_SOFT_MSG);
 	frame.bytes = (uint32_t)bytes;
 	struct pml_soft_out out = {.frame = &frame, .payload = msg};
 	/* POLLOUT means room for far more than a message: no half frame at the deadline. */
@@ -323,22 +326,38 @@ int pml_soft_ep_send(struct pml_ep *base, const void *msg, size_t bytes, int tim
 
 /* ---- receiving messages ------------------------------------------------- */
 
+static bool has_msg_locked(const struct pml_soft_ep *ep)
+{
+	return ep->msgs_in != ep->msgs_out || ep->is_rx_gone || ep->is_killed;
+}
+
+static bool has_news_locked(const struct pml_soft_ep *ep)
+{
+	return ep->has_news || ep->is_rx_gone || ep->is_killed;
+}
+
+static void wait_locked(struct pml_soft_ep *ep, bool (*is_over)(const struct pml_soft_ep *ep),
+			uint64_t deadline_ns)
+{
+	while (!is_over(ep)) {
+		return_credits_locked(ep);
+		if (is_over(ep) || pml_transport_now_ns() >= deadline_ns)
+			return;
+		uint64_t wake_ns = deadline_ns;
+		if (ep->owed_credits >= CREDIT_LOT)
+			wake_ns = PML_MIN(wake_ns, pml_transport_deadline_ns(CREDIT_RETRY_MS));
+		int err = pml_transport_cond_wait(&ep->recv_cond, &ep->lock, wake_ns);
+		(void)err; /* the clock is asked above */
+	}
+}
+
 int pml_soft_ep_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int timeout_ms)
 {
 	struct pml_soft_ep *ep = ep_of(base);
 	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
 	pthread_mutex_lock(&ep->lock);
-	int err = 0;
-	while (ep->msgs_in == ep->msgs_out && !ep->is_rx_gone && !ep->is_killed) {
-		if (err && pml_transport_now_ns() >= deadline_ns)
-			break;
-		uint64_t wake_ns = deadline_ns;
-		return_credits_locked(ep);
-		if (ep->owed_credits >= CREDIT_LOT)
-			wake_ns = PML_MIN(wake_ns, pml_transport_deadline_ns(CREDIT_RETRY_MS));
-		if (ep->msgs_in == ep->msgs_out && !ep->is_rx_gone && !ep->is_killed)
-			err = pml_transport_cond_wait(&ep->recv_cond, &ep->lock, wake_ns);
-	}
+	wait_locked(ep, has_msg_locked, deadline_ns);
+	int err = -ETIMEDOUT;
 	if (ep->is_killed || (ep->msgs_in == ep->msgs_out && ep->is_rx_gone)) {
 		err = -ENOTCONN;
 	} else if (ep->msgs_in != ep->msgs_out) {
@@ -352,6 +371,36 @@ int pml_soft_ep_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int time
 	}
 	pthread_mutex_unlock(&ep->lock);
 	return err;
+}
+
+static atomic_bool is_looking_let;
+
+void pml_soft_let_look(bool lets_look)
+{
+	atomic_store(&is_looking_let, lets_look);
+}
+
+bool pml_soft_ep_can_look(const struct pml_ep *base)
+{
+	return atomic_load(&is_looking_let);
+}
+
+void pml_soft_ep_recv_arm(struct pml_ep *base, bool for_quiet)
+{
+	struct pml_soft_ep *ep = ep_of(base);
+	pthread_mutex_lock(&ep->lock);
+	ep->is_for_quiet = for_quiet;
+	pthread_mutex_unlock(&ep->lock);
+}
+
+void pml_soft_ep_recv_sleep(struct pml_ep *base, int timeout_ms)
+{
+	struct pml_soft_ep *ep = ep_of(base);
+	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
+	pthread_mutex_lock(&ep->lock);
+	wait_locked(ep, has_news_locked, deadline_ns);
+	ep->has_news = false;
+	pthread_mutex_unlock(&ep->lock);
 }
 
 /* ---- the client's operations -------------------------------------------- */
@@ -517,6 +566,7 @@ static int receive_msg(struct pml_soft_ep *ep, const struct pml_soft_frame *fram
 		return err;
 	pthread_mutex_lock(&ep->lock);
 	ep->msgs_in++;
+	ep->has_news |= ep->is_for_quiet || frame->type != PML_SOFT_QUIET_MSG;
 	pthread_mutex_unlock(&ep->lock);
 	/* Not before: on one processor who waits would run at once, into the lock. */
 	pthread_cond_signal(&ep->recv_cond);
@@ -585,6 +635,7 @@ static int receive_frame(struct pml_soft_ep *ep)
 		return err;
 	switch (frame.type) {
 	case PML_SOFT_MSG:
+	case PML_SOFT_QUIET_MSG:
 		return receive_msg(ep, &frame);
 	case PML_SOFT_CREDIT:
 		return 0;

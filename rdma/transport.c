@@ -228,12 +228,33 @@ int pml_ep_poll(struct pml_ep *ep, struct pml_completion *ret, int max, int time
 int pml_ep_send(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms)
 {
 	assert(bytes > 0 && bytes <= PML_MSG_BYTES_MAX);
-	return ep->ops->send(ep, msg, bytes, timeout_ms);
+	return ep->ops->send(ep, msg, bytes, false, timeout_ms);
+}
+
+int pml_ep_send_quiet(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms)
+{
+	assert(bytes > 0 && bytes <= PML_MSG_BYTES_MAX);
+	return ep->ops->send(ep, msg, bytes, true, timeout_ms);
 }
 
 int pml_ep_recv(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms)
 {
 	return ep->ops->recv(ep, buf, ret_bytes, timeout_ms);
+}
+
+bool pml_ep_can_look(const struct pml_ep *ep)
+{
+	return ep->ops->can_look(ep);
+}
+
+void pml_ep_recv_arm(struct pml_ep *ep, bool for_quiet)
+{
+	ep->ops->recv_arm(ep, for_quiet);
+}
+
+void pml_ep_recv_sleep(struct pml_ep *ep, int timeout_ms)
+{
+	ep->ops->recv_sleep(ep, timeout_ms);
 }
 
 void pml_ep_kill(struct pml_ep *ep)

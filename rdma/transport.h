@@ -7,7 +7,7 @@
  * (server.c, client.c) is the same for both fabrics.
  *
  * Threads: send, key and kill calls are safe from any thread at any time until
- * close.  One thread at a time receives (pml_ep_recv), one at a time collects
+ * close.  One thread at a time receives (pml_ep_recv, or see pml_ep_recv_arm), one collects
  * completions (pml_ep_poll).  pml_ep_close() only after all other calls returned.
  */
 #ifndef PML_RDMA_TRANSPORT_H
@@ -200,6 +200,24 @@ int pml_ep_send(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms
  * -ETIMEDOUT; -ENOTCONN the connection is gone (all messages that arrived came first).
  */
 int pml_ep_recv(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms) PML_MUST_CHECK;
+/*
+ * To wait for messages in two threads: one that looks for them with pml_ep_recv() and no time,
+ * as long as it expects one, and another one that sleeps.  The caller has them take messages one
+ * at a time.
+ *
+ * pml_ep_can_look() - is looking any use here?  Soft: no, a thread of its own brings messages,
+ *	and wants the processor.
+ * pml_ep_recv_arm() - from now on what arrives wakes the sleeper, once; what was sent quietly
+ *	only if @for_quiet.  What arrived before does not: look after this, then sleep.  Any thread.
+ * pml_ep_recv_sleep() - until then, until the connection ends, or for @timeout_ms; also without
+ *	reason.  One thread.
+ * pml_ep_send_quiet() - pml_ep_send() to a peer who has said that it looks for this message.
+ */
+bool pml_ep_can_look(const struct pml_ep *ep);
+void pml_ep_recv_arm(struct pml_ep *ep, bool for_quiet);
+void pml_ep_recv_sleep(struct pml_ep *ep, int timeout_ms);
+int pml_ep_send_quiet(struct pml_ep *ep, const void *msg, size_t bytes,
+		      int timeout_ms) PML_MUST_CHECK;
 /* Ends the connection now: pending and later calls fail with -ENOTCONN.  Any thread. */
 void pml_ep_kill(struct pml_ep *ep);
 /* Frees the endpoint.  Assumes: every key of it is fenced, every local_mr freed. */
@@ -232,5 +250,7 @@ struct pml_soft_faults {
 	uint32_t slow_destroy_us; /* PML_EP_FENCE_CONNECTION takes so much longer */
 };
 void pml_soft_set_faults(const struct pml_soft_faults *faults);
+/* For tests: pml_ep_can_look(), as over verbs.  Process-wide; before connections are made. */
+void pml_soft_let_look(bool lets_look);
 
 #endif

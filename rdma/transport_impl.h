@@ -46,8 +46,12 @@ struct pml_transport_ops {
 	int (*post)(struct pml_ep *ep, const struct pml_data_op *op);
 	int (*poll)(struct pml_ep *ep, struct pml_completion *ret, int max, int timeout_ms);
 
-	int (*send)(struct pml_ep *ep, const void *msg, size_t bytes, int timeout_ms);
+	int (*send)(struct pml_ep *ep, const void *msg, size_t bytes, bool is_quiet,
+		    int timeout_ms);
 	int (*recv)(struct pml_ep *ep, void *buf, size_t *ret_bytes, int timeout_ms);
+	bool (*can_look)(const struct pml_ep *ep);
+	void (*recv_arm)(struct pml_ep *ep, bool for_quiet);
+	void (*recv_sleep)(struct pml_ep *ep, int timeout_ms);
 	void (*kill)(struct pml_ep *ep);
 	void (*close)(struct pml_ep *ep);
 	const char *fence_texts[PML_FENCE_METHODS];

@@ -19,6 +19,7 @@
 #include <rdma/rdma_cma.h>
 #include <stdatomic.h>
 
+#include "look.h"
 #include "transport_impl.h"
 
 /* Work-request id: the address of a window, and this. */
@@ -32,13 +33,6 @@ struct pml_verbs_window;
 struct pml_verbs_op {
 	uint64_t cookie;
 	int status;
-};
-
-/* How long a waiter looks before it sleeps; see wait_end(). */
-struct pml_verbs_look {
-	uint32_t us;
-	uint32_t waits;	    /* since the last long look or quick answer */
-	uint32_t long_each; /* so many waits: a long look */
 };
 
 struct pml_verbs_ep {
@@ -82,8 +76,8 @@ struct pml_verbs_ep {
 	pthread_mutex_t event_lock; /* one thread reads events */
 
 	/* The collecting thread's and the receiving thread's own. */
-	struct pml_verbs_look poll_look, recv_look;
-	uint64_t poll_glance_ms;
+	struct pml_look poll_look, recv_look;
+	uint64_t poll_glance_ms, recv_glance_ms;
 };
 
 /* An endpoint without an id; its event channel is there. */
@@ -134,10 +128,13 @@ void pml_verbs_local_mr_free(struct pml_local_mr *base);
 int pml_verbs_post(struct pml_ep *base, const struct pml_data_op *op) PML_MUST_CHECK;
 int pml_verbs_poll(struct pml_ep *base, struct pml_completion *ret, int max,
 		   int timeout_ms) PML_MUST_CHECK;
-int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes,
+int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes, bool is_quiet,
 		   int timeout_ms) PML_MUST_CHECK;
 int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes,
 		   int timeout_ms) PML_MUST_CHECK;
+bool pml_verbs_can_look(const struct pml_ep *base);
+void pml_verbs_recv_arm(struct pml_ep *base, bool for_quiet);
+void pml_verbs_recv_sleep(struct pml_ep *base, int timeout_ms);
 void pml_verbs_kill(struct pml_ep *base);
 void pml_verbs_close(struct pml_ep *base);
 

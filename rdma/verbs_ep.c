@@ -23,20 +23,8 @@
 #define RNR_TIMER_CODE 12
 /* After the end of a connection the device reports what it flushed within: */
 #define FLUSH_MS 1000
-/* A waiter looks for completions before it sleeps, for between so long, as it learns. */
-#define LOOK_US_MIN 100u
+/* A waiter looks for completions for so long at most, before it sleeps. */
 #define LOOK_US_MAX 400u
-/*
- * Where waking up takes long, two peers that both sleep between messages stay
- * slow: in the test guest a round trip then takes 5 ms, and 0.1 ms when both
- * look.  So now and then one looks for as long as that; less and less often
- * when it does not help.
- */
-#define LONG_LOOK_US	   10000u
-#define LONG_LOOK_EACH_MIN 8u
-#define LONG_LOOK_EACH_MAX 4096u
-/* So many looks for one at the clock. */
-#define LOOKS_PER_CLOCK 4u
 /* How often a caller that never sleeps looks for a disconnect: each tick of the kernel. */
 #define GLANCE_MS 1u
 
@@ -142,65 +130,40 @@ static void wait_for_news(struct pml_verbs_ep *ep, struct ibv_comp_channel *chan
 
 /* One wait for completions: first look often, then have the queue wake us, then sleep. */
 struct wait {
-	struct pml_verbs_look *look;
-	uint64_t start_ns;
+	struct pml_look_run run;
 	uint64_t deadline_ns;
-	uint64_t look_end_ns;
-	uint32_t looks;
-	bool is_long_look;
 	bool is_armed;
 };
 
-static struct wait wait_begin(int timeout_ms, struct pml_verbs_look *look)
+static struct wait wait_begin(int timeout_ms, struct pml_look *look)
 {
-	uint64_t now = pml_transport_now_ns();
-	struct wait w = {.look = look, .start_ns = now};
-	w.is_long_look = ++look->waits >= look->long_each;
-	w.look_end_ns = now + (w.is_long_look ? LONG_LOOK_US : look->us) * 1000ull;
-	w.deadline_ns = timeout_ms < 0 ? PML_NEVER_NS : now + (uint64_t)timeout_ms * 1000000u;
+	struct wait w = {.run = pml_look_begin(look)};
+	w.deadline_ns =
+		timeout_ms < 0 ? PML_NEVER_NS : w.run.start_ns + (uint64_t)timeout_ms * 1000000u;
+	w.run.end_ns = PML_MIN(w.run.end_ns, w.deadline_ns);
 	return w;
 }
 
-/* Learns how long to look next time, as the kernel's halt polling does. */
-static void wait_end(const struct wait *w)
+static void arm(struct pml_verbs_ep *ep, struct ibv_cq *cq, bool solicited_only)
 {
-	struct pml_verbs_look *look = w->look;
-	uint64_t took_us = (pml_transport_now_ns() - w->start_ns) / 1000u;
-	if (took_us <= LOOK_US_MAX) {
-		look->us = (uint32_t)PML_MAX(look->us, PML_MIN(took_us * 2 + 1, LOOK_US_MAX));
-		look->long_each = LONG_LOOK_EACH_MIN;
-		look->waits = 0;
-	} else if (w->is_long_look) {
-		look->us = took_us < LONG_LOOK_US ? LOOK_US_MAX : LOOK_US_MIN;
-		look->long_each = PML_MIN(look->long_each * 2, LONG_LOOK_EACH_MAX);
-		look->waits = 0;
-	} else {
-		look->us = PML_MAX(look->us / 2, LOOK_US_MIN);
-	}
+	if (ibv_req_notify_cq(cq, solicited_only))
+		pml_verbs_ep_end(ep);
 }
 
 /* False: the time is over.  True: look again. */
 static bool wait_step(struct pml_verbs_ep *ep, struct wait *w, struct ibv_cq *cq,
 		      struct ibv_comp_channel *channel)
 {
-	if (!w->is_armed && ++w->looks % LOOKS_PER_CLOCK)
+	if (!w->is_armed && pml_look_again(&w->run))
 		return true;
-	uint64_t now = pml_transport_now_ns();
-	if (now >= w->deadline_ns)
+	if (pml_transport_now_ns() >= w->deadline_ns)
 		return false;
-	if (!w->is_armed && now < w->look_end_ns)
-		return true;
-	if (!w->is_armed) {
-		/* What came before this is found by looking once more. */
-		w->is_armed = true;
-		if (ibv_req_notify_cq(cq, 0))
-			pml_verbs_ep_end(ep);
-		return true;
-	}
-	wait_for_news(ep, channel, w->deadline_ns);
+	/* What came before the queue was armed is found by looking once more. */
+	if (w->is_armed)
+		wait_for_news(ep, channel, w->deadline_ns);
+	w->is_armed = true;
 	/* Slept: what woke us may have used up the notification. */
-	if (ibv_req_notify_cq(cq, 0))
-		pml_verbs_ep_end(ep);
+	arm(ep, cq, false);
 	return true;
 }
 
@@ -250,14 +213,14 @@ int pml_verbs_post_locked(struct pml_verbs_ep *ep, struct ibv_send_wr *wr)
 	if (atomic_load(&ep->is_dead) || !ep->has_qp)
 		return -ENOTCONN;
 	struct ibv_send_wr *bad;
-	wr->send_flags = IBV_SEND_SIGNALED;
+	wr->send_flags |= IBV_SEND_SIGNALED;
 	if (ibv_post_send(ep->id->qp, wr, &bad) == 0)
 		return 0;
 	pml_verbs_ep_end(ep);
 	return -ENOTCONN;
 }
 
-static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes)
+static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes, bool is_quiet)
 {
 	if (ep->free_count < PML_MSG_DEPTH / 2)
 		pml_verbs_reap_locked(ep);
@@ -278,6 +241,7 @@ static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes)
 		.sg_list = &sge,
 		.num_sge = 1,
 		.opcode = IBV_WR_SEND,
+		.send_flags = is_quiet ? 0 : IBV_SEND_SOLICITED,
 	};
 	int err = pml_verbs_post_locked(ep, &wr);
 	if (!err)
@@ -285,13 +249,14 @@ static int send_locked(struct pml_verbs_ep *ep, const void *msg, size_t bytes)
 	return err;
 }
 
-int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes, int timeout_ms)
+int pml_verbs_send(struct pml_ep *base, const void *msg, size_t bytes, bool is_quiet,
+		   int timeout_ms)
 {
 	struct pml_verbs_ep *ep = ep_of(base);
 	uint64_t deadline_ns = pml_transport_deadline_ns(timeout_ms);
 	for (;;) {
 		pthread_mutex_lock(&ep->sq_lock);
-		int err = send_locked(ep, msg, bytes);
+		int err = send_locked(ep, msg, bytes, is_quiet);
 		pthread_mutex_unlock(&ep->sq_lock);
 		if (err != -EAGAIN)
 			return err;
@@ -382,12 +347,12 @@ static int collect(struct pml_verbs_ep *ep, struct pml_completion *ret, int max)
 }
 
 /* A caller that never sleeps must learn of a disconnect too. */
-static void glance(struct pml_verbs_ep *ep)
+static void glance(struct pml_verbs_ep *ep, uint64_t *last_ms)
 {
 	uint64_t now_ms = pml_now_coarse_ms();
-	if (now_ms - ep->poll_glance_ms < GLANCE_MS)
+	if (now_ms - *last_ms < GLANCE_MS)
 		return;
-	ep->poll_glance_ms = now_ms;
+	*last_ms = now_ms;
 	take_cm_events(ep);
 }
 
@@ -396,19 +361,17 @@ int pml_verbs_poll(struct pml_ep *base, struct pml_completion *ret, int max, int
 	struct pml_verbs_ep *ep = ep_of(base);
 	int n = collect(ep, ret, max);
 	if (n == 0 && timeout_ms == 0)
-		glance(ep);
+		glance(ep, &ep->poll_glance_ms);
 	if (n != 0 || timeout_ms == 0)
 		return n;
 	struct wait w = wait_begin(timeout_ms, &ep->poll_look);
 	while (wait_step(ep, &w, ep->send_cq, ep->send_channel)) {
 		n = collect(ep, ret, max);
-		if (n != 0) {
-			wait_end(&w);
-			return n;
-		}
+		if (n != 0)
+			break;
 	}
-	wait_end(&w);
-	return 0;
+	pml_look_end(&ep->poll_look, &w.run);
+	return n;
 }
 
 /* ---- the receive queue -------------------------------------------------- */
@@ -474,7 +437,7 @@ int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int timeou
 	struct pml_verbs_ep *ep = ep_of(base);
 	int n = take_msg(ep, buf, ret_bytes);
 	if (n == 0 && timeout_ms == 0)
-		take_cm_events(ep);
+		glance(ep, &ep->recv_glance_ms);
 	if (n != 0 || timeout_ms == 0)
 		return n > 0 ? 0 : n < 0 ? n : -ETIMEDOUT;
 	struct wait w = wait_begin(timeout_ms, &ep->recv_look);
@@ -483,8 +446,25 @@ int pml_verbs_recv(struct pml_ep *base, void *buf, size_t *ret_bytes, int timeou
 		if (n != 0)
 			break;
 	}
-	wait_end(&w);
+	pml_look_end(&ep->recv_look, &w.run);
 	return n > 0 ? 0 : n < 0 ? n : -ETIMEDOUT;
+}
+
+bool pml_verbs_can_look(const struct pml_ep *base)
+{
+	return true;
+}
+
+void pml_verbs_recv_arm(struct pml_ep *base, bool for_quiet)
+{
+	struct pml_verbs_ep *ep = ep_of(base);
+	arm(ep, ep->recv_cq, !for_quiet);
+}
+
+void pml_verbs_recv_sleep(struct pml_ep *base, int timeout_ms)
+{
+	struct pml_verbs_ep *ep = ep_of(base);
+	wait_for_news(ep, ep->recv_channel, pml_transport_deadline_ns(timeout_ms));
 }
 
 /* ---- buffers ------------------------------------------------------------ */
@@ -569,7 +549,8 @@ int pml_verbs_ep_new(struct pml_verbs_ep **ret_ep)
 	}
 	ep->base.ops = &pml_verbs_ops;
 	ep->dead_fd = dead_fd;
-	ep->poll_look = ep->recv_look = (struct pml_verbs_look){LOOK_US_MAX, 0, LONG_LOOK_EACH_MIN};
+	pml_look_init(&ep->poll_look, LOOK_US_MAX);
+	pml_look_init(&ep->recv_look, LOOK_US_MAX);
 	pthread_mutex_init(&ep->sq_lock, NULL);
 	pthread_mutex_init(&ep->rq_lock, NULL);
 	pthread_mutex_init(&ep->cm_lock, NULL);

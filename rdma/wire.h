@@ -56,7 +56,7 @@ struct pml_wire_header {
 			      */
 	int32_t status;	     /* reply: 0 or -errno (Linux numbers); else 0 */
 	uint16_t reply_to;   /* reply: type of the request; else 0 */
-	uint16_t flags;	     /* request: PML_WIRE_RETRY; else 0 */
+	uint16_t flags;	     /* request: PML_WIRE_RETRY, PML_WIRE_QUIET; else 0 */
 };
 static_assert(sizeof(struct pml_wire_header) == 24, "wire size");
 /*
@@ -64,6 +64,8 @@ static_assert(sizeof(struct pml_wire_header) == 24, "wire size");
  * What changes the filesystem is then done once and answered from the reply cache.
  */
 #define PML_WIRE_RETRY 1u
+/* The client looks for the reply: the server sends it without waking anybody. */
+#define PML_WIRE_QUIET 2u
 
 /* Longest text that explains the status of a reply; its tail when status is not 0. */
 #define PML_WIRE_REASON_MAX 200u

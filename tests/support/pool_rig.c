@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pool_rig.c -- see pool_rig.h */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../rdma/transport.h"
@@ -33,6 +34,7 @@ void pool_rig_init(struct pool_rig *rig)
 void pool_rig_init_sized(struct pool_rig *rig, uint64_t device_bytes)
 {
 	memset(rig, 0, sizeof(*rig));
+	pml_soft_let_look(getenv("PML_TEST_LOOKS") != NULL);
 	pthread_mutex_init(&rig->told.lock, NULL);
 	fs_pool_make(&rig->pool, device_bytes);
 	pml_lease_config_default(&rig->config, device_bytes);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* service_rig.c -- see service_rig.h */
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "../../rdma/transport.h"
 #include "service_rig.h"
 #include "tap.h"
 
 void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
+	pml_soft_let_look(getenv("PML_TEST_LOOKS") != NULL);
 	pml_lease_config_default(&rig->config, (uint64_t)FAKE_BLOCKS * PML_BLOCK_BYTES);
 	rig->config.ack_ms = 500;
 	rig->config.drain_ms = 1500;

@@ -388,11 +388,13 @@ static void expect_header_checked(const struct sample *valid)
 	s.msg.h.version++;
 	CHECK_EQ(check_sample(&s), -EPROTONOSUPPORT);
 	s = *valid;
-	s.msg.h.flags = 2;
+	s.msg.h.flags = 4;
 	CHECK_EQ(check_sample(&s), -EPROTO);
-	/* A request may be a retry, and nothing else. */
-	s.msg.h.flags = PML_WIRE_RETRY;
-	CHECK_EQ(check_sample(&s), s.is_request ? 0 : -EPROTO);
+	/* A request may be a retry, or want a quiet reply, and nothing else. */
+	for (uint16_t flags = 1; flags <= (PML_WIRE_RETRY | PML_WIRE_QUIET); flags++) {
+		s.msg.h.flags = flags;
+		CHECK_EQ(check_sample(&s), s.is_request ? 0 : -EPROTO);
+	}
 	s = *valid;
 	s.msg.h.bytes++;
 	CHECK_EQ(check_sample(&s), -EPROTO);

@@ -57,7 +57,7 @@ static void test_malformed_messages_end_the_session_and_nothing_else(void)
 	msg.h.request_id = 0;
 	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), true));
 	msg.h.request_id = 1;
-	msg.h.flags = 2;
+	msg.h.flags = 4;
 	CHECK(ends_session(&rig, &msg, sizeof(msg.inode), true));
 	msg.h.flags = 0;
 	CHECK(!ends_session(&rig, &msg, sizeof(msg.inode), true));

@@ -207,6 +207,74 @@ static void test_messages_before_the_end_are_delivered(void)
 	pair_close(&p);
 }
 
+static void *sleep_main(void *arg)
+{
+	pml_ep_recv_sleep(arg, WAIT_MS);
+	return NULL;
+}
+
+/* How long a sleeper of the client sleeps that is armed so, while the server sends. */
+static uint64_t slept_ms(struct pair *p, bool for_quiet, bool is_quiet, uint64_t send_after_ms)
+{
+	pthread_t thread;
+	uint8_t buf[PML_MSG_BYTES_MAX];
+	size_t bytes;
+	int err = 0;
+	pml_ep_recv_arm(p->client, for_quiet);
+	CHECK_EQ(pml_ep_recv(p->client, buf, &bytes, 0), -ETIMEDOUT);
+	uint64_t start = pml_now_ms();
+	pthread_create(&thread, NULL, sleep_main, p->client);
+	(void)usleep((useconds_t)send_after_ms * 1000);
+	err = is_quiet ? pml_ep_send_quiet(p->server, "q", 1, WAIT_MS)
+		       : pml_ep_send(p->server, "m", 1, WAIT_MS);
+	CHECK_EQ(err, 0);
+	if (is_quiet && !for_quiet) {
+		/* Who looks finds it. */
+		while ((err = pml_ep_recv(p->client, buf, &bytes, 0)) == -ETIMEDOUT &&
+		       pml_now_ms() - start < WAIT_MS)
+			(void)usleep(1000);
+		CHECK_EQ(err, 0);
+		(void)usleep(200000);
+		CHECK_EQ(pml_ep_send(p->server, "m", 1, WAIT_MS), 0);
+	}
+	pthread_join(thread, NULL);
+	uint64_t ms = pml_now_ms() - start;
+	CHECK_EQ(pml_ep_recv(p->client, buf, &bytes, WAIT_MS), 0);
+	CHECK(bytes == 1 && buf[0] == (is_quiet && for_quiet ? 'q' : 'm'));
+	return ms;
+}
+
+static void test_a_sleeper_is_woken_by_what_it_asked_for(void)
+{
+	struct pair p;
+	REQUIRE(pair_open(&p));
+	static const struct {
+		bool for_quiet, is_quiet;
+		uint64_t least_ms;
+	} cases[] = {{false, false, 50}, {true, true, 50}, {true, false, 50}, {false, true, 240}};
+	for (size_t i = 0; i < PML_ARRAY_LEN(cases); i++) {
+		/* The first use of a completion channel may wake without reason. */
+		for (int warm = 0; warm < 2; warm++)
+			pml_ep_recv_sleep(p.client, 1);
+		uint64_t ms = slept_ms(&p, cases[i].for_quiet, cases[i].is_quiet, 50);
+		if (ms < cases[i].least_ms || ms > WAIT_MS / 2)
+			TAP_FAIL("case %zu: slept %llu ms", i, (unsigned long long)ms);
+	}
+	uint64_t start = pml_now_ms();
+	pml_ep_recv_arm(p.client, true);
+	pml_ep_recv_sleep(p.client, 60);
+	CHECK(pml_now_ms() - start >= 59);
+	/* The end of the connection wakes, too. */
+	pthread_t thread;
+	start = pml_now_ms();
+	pthread_create(&thread, NULL, sleep_main, p.client);
+	(void)usleep(50000);
+	pml_ep_kill(p.client);
+	pthread_join(thread, NULL);
+	CHECK(pml_now_ms() - start < WAIT_MS / 2);
+	pair_close(&p);
+}
+
 static void test_waits_end_at_their_timeouts(void)
 {
 	struct pair p;
@@ -1161,6 +1229,7 @@ static void suite_run(void)
 	SUITE_RUN(test_messages_arrive_whole_and_in_order);
 	SUITE_RUN(test_sender_waits_for_room_and_nothing_is_lost);
 	SUITE_RUN(test_messages_before_the_end_are_delivered);
+	SUITE_RUN(test_a_sleeper_is_woken_by_what_it_asked_for);
 	SUITE_RUN(test_waits_end_at_their_timeouts);
 	SUITE_RUN(test_reads_and_writes_move_the_right_bytes);
 	SUITE_RUN(test_a_full_queue_completes_in_posting_order);
