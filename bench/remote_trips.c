@@ -9,6 +9,7 @@
  * process of its own, as the server is.
  */
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,7 @@
 #define MESSAGES   8u /* round trips in one piece of work */
 #define TIMEOUT_MS 30000
 #define BLOCK	   4096u
+#define LEASE_MAX  (64u << 20)
 
 static unsigned int nrounds = 21;
 static bool is_quick;
@@ -35,6 +37,7 @@ static struct {
 	struct pml_client_buffer *buffer;
 	struct pml_client_attr large[2];
 	uint64_t lease_bytes;
+	void *memory; /* as large as the largest lease */
 	bool for_write;
 } net;
 
@@ -138,18 +141,40 @@ static struct pml_ep *connect_to(const char *port)
 
 /* ---- pieces of work ---------------------------------------------------------- */
 
+static void ping_pong(void)
+{
+	union pml_message msg = {.bytes = {0}};
+	size_t bytes;
+	must(pml_ep_send(net.ep, &msg, sizeof(struct pml_wire_empty), TIMEOUT_MS), "send");
+	must(pml_ep_recv(net.ep, &msg, &bytes, TIMEOUT_MS), "receive");
+}
+
 /* Both sides' waiting learns from what went before: a little of it is not counted. */
 static double work_ping_pong(void *arg)
 {
-	union pml_message msg = {.bytes = {0}};
 	double start_s = 0;
 	(void)arg;
 	for (unsigned int i = 0; i < MESSAGES + 2; i++) {
-		size_t bytes;
 		if (i == 2)
 			start_s = ratio_now_s();
-		must(pml_ep_send(net.ep, &msg, sizeof(struct pml_wire_empty), TIMEOUT_MS), "send");
-		must(pml_ep_recv(net.ep, &msg, &bytes, TIMEOUT_MS), "receive");
+		ping_pong();
+	}
+	return (ratio_now_s() - start_s) / MESSAGES;
+}
+
+/* The least that a grant and a return by regions can take: no lease, no filesystem. */
+static double work_floor(void *arg)
+{
+	(void)arg;
+	ping_pong();
+	ping_pong();
+	double start_s = ratio_now_s();
+	for (unsigned int i = 0; i < MESSAGES; i++) {
+		struct pml_local_mr *mr;
+		ping_pong();
+		must(pml_local_mr_new(net.ep, net.memory, net.lease_bytes, &mr), "register");
+		pml_local_mr_free(mr);
+		ping_pong();
 	}
 	return (ratio_now_s() - start_s) / MESSAGES;
 }
@@ -288,7 +313,11 @@ static void compare_leases(void)
 	} sizes[] = {{"4 KiB", BLOCK},
 		     {"64 KiB", 64u << 10},
 		     {"1 MiB", 1u << 20},
-		     {"64 MiB", 64u << 20}};
+		     {"64 MiB", LEASE_MAX}};
+	net.memory = mmap(NULL, LEASE_MAX, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (net.memory == MAP_FAILED)
+		die("memory", strerror(errno));
 	must_remote(pml_client_stat(net.client, "large-0", &net.large[0]), "look-up");
 	must_remote(pml_client_stat(net.client, "large-1", &net.large[1]), "look-up");
 	for (int for_write = 0; for_write <= !is_quick; for_write++)
@@ -302,6 +331,9 @@ static void compare_leases(void)
 					    work_ping_pong, NULL, nrounds);
 			ratio_compare_works(text, work_lease, NULL, "empty request", work_empty,
 					    NULL, nrounds);
+			ratio_compare_works(text, work_lease, NULL,
+					    "two bare messages, memory registered and not",
+					    work_floor, NULL, nrounds);
 		}
 }
 

@@ -50,34 +50,53 @@ static bool revive(struct pml_table *tab, struct pml_lease *lease)
 	return true;
 }
 
-/* Model: fence_next (tests/model/fence.pml). */
+/*
+ * What is to be done next for @lease, which is on no queue now.  False: nothing.
+ * Model: fence_next (tests/model/fence.pml).
+ */
+static bool next_attempt(struct pml_table *tab, struct pml_lease *lease,
+			 struct pml_fence_attempt *ret_attempt)
+{
+	bool is_fenced = skip_dead_keys(lease);
+	if (is_fenced && lease->state == PML_LEASE_STUCK) {
+		if (!revive(tab, lease))
+			return false;
+		is_fenced = skip_dead_keys(lease);
+	}
+	if (is_fenced && lease->commits > 0) {
+		/* pml_table_commit_end() queues it again. */
+		lease->is_fenced = true;
+		return false;
+	}
+	*ret_attempt = (struct pml_fence_attempt){.lease = lease};
+	if (is_fenced)
+		return true;
+	if (lease->fence_step < lease->session->fence_from)
+		lease->fence_step = lease->session->fence_from;
+	ret_attempt->key = lease->segments[lease->fence_segment].key;
+	ret_attempt->step = lease->fence_step;
+	ret_attempt->is_cooperative = lease->is_cooperative;
+	return true;
+}
+
 bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_attempt)
 {
 	while (!pml_list_is_empty(&tab->fences)) {
 		struct pml_lease *lease = pml_list_entry(tab->fences.next, struct pml_lease, fence);
 		pml_list_remove(&lease->fence);
-		bool is_fenced = skip_dead_keys(lease);
-		if (is_fenced && lease->state == PML_LEASE_STUCK) {
-			if (!revive(tab, lease))
-				continue;
-			is_fenced = skip_dead_keys(lease);
-		}
-		if (is_fenced && lease->commits > 0) {
-			/* pml_table_commit_end() queues it again. */
-			lease->is_fenced = true;
-			continue;
-		}
-		*ret_attempt = (struct pml_fence_attempt){.lease = lease};
-		if (is_fenced)
+		if (next_attempt(tab, lease, ret_attempt))
 			return true;
-		if (lease->fence_step < lease->session->fence_from)
-			lease->fence_step = lease->session->fence_from;
-		ret_attempt->key = lease->segments[lease->fence_segment].key;
-		ret_attempt->step = lease->fence_step;
-		ret_attempt->is_cooperative = lease->is_cooperative;
-		return true;
 	}
 	return false;
+}
+
+bool pml_table_take_fence(struct pml_table *tab, struct pml_lease *lease,
+			  struct pml_fence_attempt *ret_attempt)
+{
+	if (pml_list_is_empty(&lease->fence))
+		return false;
+	pml_list_remove(&lease->fence);
+	return next_attempt(tab, lease, ret_attempt);
 }
 
 /* Model: fence_escalate (tests/model/fence.pml). */

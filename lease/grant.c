@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * grant.c -- what a session asks for: to begin, to acquire, to commit, to return
+ * grant.c -- what a session asks for: to begin, to acquire, to commit
  *
  * A lease is entered in the table before its blocks are mapped, so that from
  * then on no operation changes their layout unseen (I4); pinning and making
@@ -344,27 +344,6 @@ int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session, uint64_t leas
 	uint64_t now_ms = pml_manager_lock(mgr);
 	pml_table_session_renew(&mgr->table, session, now_ms);
 	int err = pml_table_ack(&mgr->table, session, lease_id, now_ms);
-	pml_manager_unlock(mgr);
-	return err;
-}
-
-int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id)
-{
-	uint64_t now_ms = pml_manager_lock(mgr);
-	pml_table_session_renew(&mgr->table, session, now_ms);
-	const struct pml_lease *lease = pml_table_find_held(&mgr->table, session, lease_id);
-	struct pml_claim claim = {.mode = PML_LEASE_READ};
-	if (lease)
-		claim = lease->claim;
-	pml_manager_unlock(mgr);
-
-	/* What was written in place can be seen, committed or not. */
-	if (claim.mode == PML_LEASE_WRITE)
-		pml_manager_contents_changed(mgr, claim.ino, claim.first_byte,
-					     claim.end_byte - claim.first_byte, true);
-
-	now_ms = pml_manager_lock(mgr);
-	int err = pml_table_return(&mgr->table, session, lease_id, now_ms);
 	pml_manager_unlock(mgr);
 	return err;
 }

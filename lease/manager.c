@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * manager.c -- runs the lease table: lock, clock thread, fence thread, guard
+ * manager.c -- runs the lease table: lock, clock thread, guard
  *
  * The clock thread lets time pass in the table and executes its effects: all
  * messages, resumes and releases run in this one thread, so that callbacks of
- * a session never run side by side.  The fence thread executes fences, which
- * may block, and unpins.
+ * a session never run side by side.  Fences are in fencer.c.
  *
  * Threads: see include/pml/lease.h; lock order in manager.h.
  */
@@ -46,7 +45,7 @@ static void wake(struct pml_lease_manager *mgr, struct wakes wakes)
 		pthread_cond_signal(&mgr->fence_cond);
 }
 
-static void wake_threads_locked(struct pml_lease_manager *mgr)
+void pml_manager_wake_locked(struct pml_lease_manager *mgr)
 {
 	wake(mgr, wakes_locked(mgr));
 }
@@ -56,6 +55,14 @@ void pml_manager_unlock(struct pml_lease_manager *mgr)
 	struct wakes wakes = wakes_locked(mgr);
 	pthread_mutex_unlock(&mgr->lock);
 	/* Not before: on one processor they would run at once, into the lock. */
+	wake(mgr, wakes);
+}
+
+void pml_manager_unlock_but_fences(struct pml_lease_manager *mgr)
+{
+	struct wakes wakes = wakes_locked(mgr);
+	pthread_mutex_unlock(&mgr->lock);
+	wakes.fence = false;
 	wake(mgr, wakes);
 }
 
@@ -126,25 +133,21 @@ void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, u
 }
 
 /* The last that happens to a lease.  Model: act_gone (tests/model/table.pml). */
-static void finish_lease(struct pml_lease_manager *mgr, const struct pml_action *action)
+static void finish_lease(const struct pml_action *action)
 {
 	struct pml_lease *lease = action->lease;
-	const struct pml_claim *claim = &lease->claim;
 	log_revoke(lease);
 	if (lease->was_stuck)
 		pml_log_warning("lease %llu of %s is stuck no more: its fence is confirmed",
 				(unsigned long long)lease->id, lease->session->peer);
 	if (action->tell_holder)
 		lease->session->ops->revoked(lease->session->arg, lease->id, lease->why);
-	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)
-		pml_manager_contents_changed(mgr, claim->ino, claim->first_byte,
-					     claim->end_byte - claim->first_byte, false);
 	free(lease->segments);
 	free(lease);
 }
 
 /* Without locks.  What an action names lives until its last action, which runs here too. */
-static void act(struct pml_lease_manager *mgr, const struct pml_action *action)
+static void act(const struct pml_action *action)
 {
 	struct pml_lease_session *session = action->session;
 	switch (action->kind) {
@@ -155,7 +158,7 @@ static void act(struct pml_lease_manager *mgr, const struct pml_action *action)
 		log_stuck(action->lease);
 		break;
 	case PML_ACTION_GONE:
-		finish_lease(mgr, action);
+		finish_lease(action);
 		break;
 	case PML_ACTION_RESUME:
 		action->waiter->resume(action->waiter);
@@ -183,15 +186,17 @@ static void *run_clock(void *arg)
 	struct pml_lease_manager *mgr = arg;
 	pthread_mutex_lock(&mgr->lock);
 	for (;;) {
+		const struct pml_list *last = mgr->table.fences.prev;
 		pml_table_tick(&mgr->table, pml_now_ms());
-		if (!pml_list_is_empty(&mgr->table.fences))
+		/* Only for what has become due: others see to theirs. */
+		if (mgr->table.fences.prev != last)
 			pthread_cond_signal(&mgr->fence_cond);
 
 		struct pml_action action;
 		if (pml_table_next_action(&mgr->table, &action)) {
 			mgr->is_acting = true;
 			pthread_mutex_unlock(&mgr->lock);
-			act(mgr, &action);
+			act(&action);
 			pthread_mutex_lock(&mgr->lock);
 			mgr->is_acting = false;
 			continue;
@@ -202,70 +207,6 @@ static void *run_clock(void *arg)
 		mgr->wakes_ms = pml_table_next_due_ms(&mgr->table);
 		wait_until_locked(mgr, &mgr->clock_cond, mgr->wakes_ms);
 		mgr->wakes_ms = 0; /* awake: needs no signal, it looks before it sleeps */
-	}
-	pthread_mutex_unlock(&mgr->lock);
-	return NULL;
-}
-
-/* ---- the fence thread --------------------------------------------------- */
-
-/*
- * Called and returns with the lock, drops it for the fence.
- * Model: key_fence (tests/model/lease.pml).
- */
-static void fence_key_locked(struct pml_lease_manager *mgr, const struct pml_fence_attempt *attempt)
-{
-	const struct pml_lease_session *session = attempt->lease->session;
-	pthread_mutex_unlock(&mgr->lock);
-	uint64_t began_ms = pml_now_ms();
-	int err = session->ops->key_fence(session->arg, attempt->key, attempt->step,
-					  attempt->is_cooperative);
-	uint64_t took_ms = pml_now_ms() - began_ms;
-
-	uint64_t now_ms = pml_manager_lock(mgr);
-	pml_table_fence_result(&mgr->table, attempt->lease, err, took_ms, now_ms);
-}
-
-/*
- * I3: every key of @lease is confirmed dead.  Called and returns with the lock.
- * Model: blocks_unpin (tests/model/lease.pml).
- */
-static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
-{
-	pthread_mutex_unlock(&mgr->lock);
-	pthread_rwlock_rdlock(&mgr->pin_lock);
-	for (uint32_t i = 0; i < lease->nsegments; i++)
-		if (lease->segments[i].at.nblocks > 0)
-			pml_fs_unpin(mgr->fs, &lease->segments[i].at);
-	/* The lease is still in the table: nobody else has the range yet. */
-	if (lease->claim.mode == PML_LEASE_WRITE)
-		pml_file_trim(lease->inode, lease->claim.first_byte, lease->claim.end_byte);
-
-	uint64_t now_ms = pml_manager_lock(mgr);
-	struct pml_inode *inode = lease->inode;
-	pml_table_gone(&mgr->table, lease, now_ms);
-	/* From here on the clock thread may free the lease. */
-	pml_manager_unlock(mgr);
-	pthread_rwlock_unlock(&mgr->pin_lock);
-	pml_inode_put(inode, 1);
-	pthread_mutex_lock(&mgr->lock);
-}
-
-static void *run_fences(void *arg)
-{
-	struct pml_lease_manager *mgr = arg;
-	pthread_mutex_lock(&mgr->lock);
-	while (!mgr->is_stopping) {
-		struct pml_fence_attempt attempt;
-		if (!pml_table_next_fence(&mgr->table, &attempt)) {
-			pthread_cond_wait(&mgr->fence_cond, &mgr->lock);
-			continue;
-		}
-		if (attempt.key)
-			fence_key_locked(mgr, &attempt);
-		else
-			unpin_locked(mgr, attempt.lease);
-		wake_threads_locked(mgr);
 	}
 	pthread_mutex_unlock(&mgr->lock);
 	return NULL;
@@ -285,7 +226,7 @@ static int guard_admit(void *guard, const struct pml_layout_change *change, stru
 /* Touches nothing behind the unlock: pml_lease_manager_free() may have waited for this. */
 static void unlock_last(struct pml_lease_manager *mgr)
 {
-	wake_threads_locked(mgr);
+	pml_manager_wake_locked(mgr);
 	pthread_mutex_unlock(&mgr->lock);
 }
 
@@ -392,7 +333,7 @@ int pml_lease_manager_new(struct pml_fs *fs, const struct pml_lease_config *conf
 	err = -pthread_create(&mgr->clock_thread, NULL, run_clock, mgr);
 	if (err)
 		goto undo_locks;
-	err = -pthread_create(&mgr->fence_thread, NULL, run_fences, mgr);
+	err = -pthread_create(&mgr->fence_thread, NULL, pml_manager_fence, mgr);
 	if (err)
 		goto undo_clock;
 	pml_fs_set_guard(fs, &guard_ops, mgr);
@@ -453,7 +394,7 @@ int pml_session_evict(struct pml_lease_manager *mgr, uint64_t id, uint32_t *ret_
 	if (session && !session->is_ended) {
 		*ret_leases = (uint32_t)session->usage.leases;
 		pml_table_session_evict(&mgr->table, session, now_ms);
-		wake_threads_locked(mgr);
+		pml_manager_wake_locked(mgr);
 		err = look_evicted_locked(mgr, id);
 	}
 	while (err == -EAGAIN && pml_now_ms() < until_ms) {
@@ -486,12 +427,12 @@ int pml_lease_manager_free(struct pml_lease_manager *mgr)
 	uint64_t now_ms = pml_manager_lock(mgr);
 	uint32_t fence_ms = mgr->table.config.fence_ms;
 	pml_table_close(&mgr->table, now_ms);
-	wake_threads_locked(mgr);
+	pml_manager_wake_locked(mgr);
 	bool is_idle = wait_idle_locked(mgr, now_ms + 3ull * fence_ms);
 	if (!is_idle) {
 		/* Fences hang: at least nobody waits for them any longer. */
 		pml_table_fail_all_waiters(&mgr->table, -EINTR);
-		wake_threads_locked(mgr);
+		pml_manager_wake_locked(mgr);
 		is_idle = wait_idle_locked(mgr, pml_now_ms() + PML_MIN(fence_ms, 1000u));
 	}
 	bool has_leases = mgr->table.stats.leases > 0;

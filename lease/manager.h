@@ -43,6 +43,13 @@ uint64_t pml_manager_lock(struct pml_lease_manager *mgr);
  * that happened under the lock lets pml_lease_manager_free() return.
  */
 void pml_manager_unlock(struct pml_lease_manager *mgr);
+/* The same, and leaves the fence thread alone: the caller sees to the fence, or the next one. */
+void pml_manager_unlock_but_fences(struct pml_lease_manager *mgr);
+/* Wakes the threads for what the table has queued.  With the lock. */
+void pml_manager_wake_locked(struct pml_lease_manager *mgr);
+
+/* Main function of the fence thread. */
+void *pml_manager_fence(void *mgr);
 
 /* Calls the hook.  Without locks. */
 void pml_manager_contents_changed(struct pml_lease_manager *mgr, uint64_t ino, uint64_t first_byte,

@@ -308,6 +308,15 @@ bool pml_table_next_action(struct pml_table *tab, struct pml_action *ret_action)
 	return next_session_action(tab, ret_action);
 }
 
+bool pml_table_take_gone(struct pml_lease *lease)
+{
+	assert(lease->is_gone_due);
+	if (lease->why != PML_END_RETURNED || lease->is_stuck_due || lease->was_stuck)
+		return false;
+	pml_list_remove(&lease->action);
+	return true;
+}
+
 bool pml_table_has_action(const struct pml_table *tab)
 {
 	return !pml_list_is_empty(&tab->lease_actions) || !pml_list_is_empty(&tab->resumes) ||

@@ -335,6 +335,9 @@ struct pml_fence_attempt {
 };
 /* False: nothing to do now. */
 bool pml_table_next_fence(struct pml_table *tab, struct pml_fence_attempt *ret_attempt);
+/* The same of this lease alone.  False also: another thread is at it. */
+bool pml_table_take_fence(struct pml_table *tab, struct pml_lease *lease,
+			  struct pml_fence_attempt *ret_attempt);
 /* Result of key_fence() and how long it took. */
 void pml_table_fence_result(struct pml_table *tab, struct pml_lease *lease, int err,
 			    uint64_t took_ms, uint64_t now_ms);
@@ -398,5 +401,10 @@ struct pml_action {
  */
 bool pml_table_next_action(struct pml_table *tab, struct pml_action *ret_action);
 bool pml_table_has_action(const struct pml_table *tab);
+/*
+ * Instead of the last action of @lease, which is gone: true: nobody has to be told anything, and
+ * the caller frees it.  Assumes: no thread executes an action of it.
+ */
+bool pml_table_take_gone(struct pml_lease *lease);
 
 #endif

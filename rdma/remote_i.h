@@ -49,6 +49,7 @@ struct pml_remote {
 	union pml_message in;
 	union pml_message out;
 	size_t out_bytes;
+	uint64_t to_fence;  /* a lease that is returned, once it is answered; 0: none */
 	const char *reason; /* of a status that is not 0, in words, or NULL; constant text */
 };
 

@@ -230,7 +230,12 @@ int pml_serve_commit(struct pml_remote *remote)
 
 int pml_serve_return(struct pml_remote *remote)
 {
-	return pml_lease_return(remote->env->leases, remote->session, remote->in.ret.lease_id);
+	uint64_t id = remote->in.ret.lease_id;
+	bool is_left;
+	int err = pml_lease_return_begin(remote->env->leases, remote->session, id, &is_left);
+	if (is_left)
+		remote->to_fence = id;
+	return err;
 }
 
 int pml_serve_ack(struct pml_remote *remote)

@@ -3,8 +3,9 @@
  * session.c -- the connection of one client: answers its requests
  *
  * One thread per client lets it in (hello.c), then receives a message, has it checked
- * (codec.c), has it done (serve_*.c) and sends the reply.  What may have to wait for leases is
- * done by another one (errands.c).
+ * (codec.c), has it done (serve_*.c) and sends the reply; then it fences a lease that was
+ * returned.
+ * What may have to wait for leases is done by another one (errands.c).
  *
  * Protocol: docs/lease-protocol.md.
  */
@@ -183,6 +184,14 @@ static int answer(struct pml_remote *remote)
 	return is_answered ? 0 : pml_remote_answer(remote, status);
 }
 
+/* Behind the answer: the client does not wait for the fence. */
+static void finish_return(struct pml_remote *remote)
+{
+	if (remote->to_fence)
+		pml_lease_return_finish(remote->env->leases, remote->to_fence);
+	remote->to_fence = 0;
+}
+
 /* Returns when the session must end. */
 static void answer_requests(struct pml_remote *remote)
 {
@@ -199,7 +208,9 @@ static void answer_requests(struct pml_remote *remote)
 		}
 
 		pml_session_renew(remote->env->leases, remote->session);
-		if (answer(remote))
+		err = answer(remote);
+		finish_return(remote);
+		if (err)
 			return;
 	}
 }

@@ -150,7 +150,8 @@ struct pml_holder_ops {
 	 * Makes @key dead.  Returns 0 only when no remote access through it can touch or
 	 * return memory any more, also none already under way ("proven" for the device,
 	 * docs/design.md "Fences").  @is_cooperative: the holder has drained and returned.
-	 * On 0 @key is freed.  Runs in the fence thread; may block for up to fence_ms; on
+	 * On 0 @key is freed.  Runs in the fence thread, or in pml_lease_return_finish(), for one
+	 * key in one of them; may block for up to fence_ms; on
 	 * error @key stays valid and the next step is tried.  A key whose fence was given up
 	 * comes here again after pml_session_fence_again().
 	 */
@@ -358,6 +359,18 @@ int pml_lease_ack(struct pml_lease_manager *mgr, uint64_t session,
  */
 int pml_lease_return(struct pml_lease_manager *mgr, uint64_t session,
 		     uint64_t lease_id) PML_MUST_CHECK;
+/*
+ * The same in two parts, so that the holder has its answer before the fence begins.
+ * *ret_is_left: the lease is small and nobody has asked for it back, so the fence thread was not
+ * woken: the caller answers, and then fences it by pml_lease_return_finish().  Whoever asks for
+ * it before that has it fenced at once; if nobody does, it stays pinned until then.
+ *
+ * pml_lease_return_finish() - may block as key_fence() does.  What fails goes on in the fence
+ *	thread.  Harmless if the lease is gone.
+ */
+int pml_lease_return_begin(struct pml_lease_manager *mgr, uint64_t session, uint64_t lease_id,
+			   bool *ret_is_left) PML_MUST_CHECK;
+void pml_lease_return_finish(struct pml_lease_manager *mgr, uint64_t lease_id);
 
 /*
  * pml_lease_commit() - pml_file_commit() inside a write lease

@@ -46,9 +46,9 @@ inline fence_start(s_l)
 }
 
 /*
- * What the fence thread does with lease n_l: n_place NONE: all keys are dead, unpin.
+ * What is done next with lease n_l: n_place NONE: all keys are dead, unpin.
  * n_idle: nothing to do now.
- * Code: pml_table_next_fence() in lease/fence.c.
+ * Code: next_attempt() in lease/fence.c.
  */
 inline fence_next(n_l, n_place, n_idle)
 {

@@ -420,7 +420,7 @@ committing:
 	} UNLESS_CUT(P_SERVING(c), begin)
 }
 
-/* ---- the fence thread (lease/manager.c) ---- */
+/* ---- who fences (lease/fencer.c): a thread, and with FENCERS=2 who takes returns, too ---- */
 
 #ifdef TIMED
 byte fence_clock; /* how long a step of the ladder may still take */
@@ -428,7 +428,7 @@ byte fence_clock; /* how long a step of the ladder may still take */
 
 /*
  * I3: pins are dropped when every key is confirmed dead.
- * Code: unpin_locked() in lease/manager.c.
+ * Code: unpin_locked() in lease/fencer.c.
  */
 inline blocks_unpin(l)
 {
@@ -446,7 +446,7 @@ inline blocks_unpin(l)
 
 /*
  * No new access by this key; the harder step ends the connection.
- * Code: fence_key_locked() in lease/manager.c.
+ * Code: fence_key_locked() in lease/fencer.c.
  */
 inline key_fence(l, n_at)
 {
@@ -867,6 +867,9 @@ init
 		run client(1); run serving(1); run clock(1);
 #endif
 		run fencing();
+#if FENCERS > 1
+		run fencing();
+#endif
 #if OPS
 		run program(0);
 #endif

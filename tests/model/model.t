@@ -159,6 +159,8 @@ run holds cover "the same without keys, with fences that fail" \
 	:: -DNC=1 -DEXPIRE -DCANCEL -DUNMOUNT_TOO -DCOMMITS -DGRANT_FAILS -DFENCE_FAILS -DOPS=PUNCH
 run holds cover "two clients with keys, a program" \
 	:: -DNC=2 -DACCESS -DCOMMITS -DOPS=PUNCH
+run holds large "the same, and two threads fence" \
+	:: -DNC=2 -DFENCERS=2 -DACCESS -DCOMMITS -DOPS=PUNCH
 run holds large "two clients that come and go, a program" \
 	:: -DNC=2 -DBREAKS -DOPS=PUNCH
 run holds safety "two programs and a client with keys" \

@@ -61,7 +61,7 @@
 #define P_EBUSY	 1
 #define P_BLOCK	 2
 
-/* Where a lease is with the fence thread. */
+/* Where a lease is with who fences. */
 #define NOWHERE 0
 #define QUEUED	1 /* pml_table.fences */
 #define LATER	2 /* pml_table.fence_retries */
@@ -150,7 +150,7 @@ typedef waiter {
 	bool hold_writers_only[NF];
 };
 waiter B[NW];
-byte front; /* of the leases that are queued for the fence thread */
+byte front; /* of the leases that are queued for a fence */
 bool is_closing;
 
 /* ---- the filesystem ---- */

@@ -586,6 +586,178 @@ static void test_a_failed_fence_climbs_the_ladder_and_unpins_only_then(void)
 	finish();
 }
 
+static uint64_t must_acquire(struct holder *h, uint64_t ino, uint64_t len_bytes,
+			     enum pml_lease_mode mode)
+{
+	struct pml_grant grant;
+	if (pml_lease_acquire(mgr, h->session, ino, 0, len_bytes, mode, &grant) != 0)
+		BAIL_OUT("acquire");
+	return grant.lease_id;
+}
+
+static bool give_back_begins(struct holder *h, uint64_t lease_id)
+{
+	bool is_left;
+	CHECK_EQ(pml_lease_return_begin(mgr, h->session, lease_id, &is_left), 0);
+	return is_left;
+}
+
+/* I3: it stays pinned until then, and is gone at once afterwards. */
+static void test_who_takes_a_return_fences_it(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	sleep_us(50000); /* a thread that only begins would look once */
+	for (int mode = PML_LEASE_READ; mode <= PML_LEASE_WRITE; mode++) {
+		uint64_t id = must_acquire(&h, 1, 3 * BLOCK, (enum pml_lease_mode)mode);
+		h.keys_dead = 0;
+		CHECK(give_back_begins(&h, id));
+		sleep_us(30000);
+		CHECK_EQ(h.keys_dead, 0);
+		CHECK_EQ(fake_fs_pins(fs), 3);
+		pml_lease_return_finish(mgr, id);
+		CHECK(h.keys_dead > 0);
+		CHECK_EQ(fake_fs_pins(fs), 0);
+		pml_lease_return_finish(mgr, id); /* harmless */
+	}
+	CHECK_EQ(h.cooperative_fences, h.keys_made);
+	CHECK_EQ(stats().returned, 2);
+	CHECK_EQ(waiting_hooks, 1);
+	CHECK_EQ(changed_hooks, 2);
+	bool is_left = true;
+	CHECK_EQ(pml_lease_return_begin(mgr, h.session, 4711, &is_left), -ESTALE);
+	CHECK(!is_left);
+	finish();
+	CHECK_EQ(h.revokes, 0);
+	CHECK_EQ(h.released, 1);
+}
+
+static void test_a_return_that_is_left_is_fenced_when_somebody_comes(void)
+{
+	start(NULL);
+	struct holder h, other;
+	holder_start(&h);
+	holder_start(&other);
+	uint64_t id = must_acquire(&h, 1, BLOCK, PML_LEASE_READ);
+	CHECK(give_back_begins(&h, id));
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), 0);
+	op_done(&op);
+	pml_lease_return_finish(mgr, id);
+
+	/* Or when the holder ends. */
+	id = must_acquire(&h, 1, BLOCK, PML_LEASE_READ);
+	CHECK(give_back_begins(&h, id));
+	pml_session_end(mgr, h.session, PML_END_SESSION);
+	WAIT_FOR(h.released == 1);
+	CHECK_EQ(fake_fs_pins(fs), 0);
+
+	/* Or at the end of all. */
+	id = must_acquire(&other, 1, BLOCK, PML_LEASE_READ);
+	CHECK(give_back_begins(&other, id));
+	finish();
+}
+
+static void test_only_small_returns_that_nobody_waits_for_are_left(void)
+{
+	start(NULL);
+	struct holder h;
+	holder_start(&h);
+	uint64_t id = must_acquire(&h, 1, FAKE_FILE_BYTES, PML_LEASE_READ);
+	CHECK_EQ(give_back_begins(&h, id), FAKE_FILE_BYTES <= 1u << 20);
+	pml_lease_return_finish(mgr, id);
+	WAIT_FOR(stats().leases == 0);
+
+	id = must_acquire(&h, 1, BLOCK, PML_LEASE_READ);
+	struct op op;
+	op_init(&op, 1, 0, BLOCK);
+	CHECK_EQ(op_try(&op), -EINPROGRESS);
+	WAIT_FOR(h.recalls == 1);
+	CHECK(!give_back_begins(&h, id));
+	REQUIRE(op_wait(&op, 5000));
+	CHECK_EQ(op_try(&op), 0);
+	op_done(&op);
+
+	/* A fence that fails goes on in the fence thread, and harder. */
+	id = must_acquire(&h, 1, BLOCK, PML_LEASE_READ);
+	h.fail_key_fences = 1;
+	CHECK(give_back_begins(&h, id));
+	pml_lease_return_finish(mgr, id);
+	WAIT_FOR(stats().leases == 0);
+	CHECK_EQ(h.hard_fences, 1);
+	/* From then on all of this session are hard. */
+	id = must_acquire(&h, 1, BLOCK, PML_LEASE_READ);
+	CHECK(!give_back_begins(&h, id));
+	WAIT_FOR(stats().leases == 0);
+	CHECK_EQ(h.hard_fences, 2);
+	finish();
+}
+
+struct returner {
+	struct holder holder;
+	pthread_t thread;
+	uint64_t ino;
+	unsigned int bad;
+};
+
+static void *return_often(void *arg)
+{
+	struct returner *r = arg;
+	for (unsigned int i = 0; i < 300; i++) {
+		struct pml_grant grant;
+		bool is_left;
+		int err = pml_lease_acquire(mgr, r->holder.session, r->ino, 0, 2 * BLOCK,
+					    i % 3 ? PML_LEASE_READ : PML_LEASE_WRITE, &grant);
+		if (err == -EAGAIN) {
+			sleep_us(100);
+			continue;
+		}
+		r->bad |= err != 0;
+		if (err)
+			continue;
+		err = pml_lease_return_begin(mgr, r->holder.session, grant.lease_id, &is_left);
+		/* Revoked meanwhile. */
+		r->bad |= err != 0 && err != -ESTALE;
+		if (is_left)
+			pml_lease_return_finish(mgr, grant.lease_id);
+	}
+	return NULL;
+}
+
+/* I1, I3: two threads fence, and a third one changes what they fence. */
+static void test_returns_race_with_changes(void)
+{
+	start(NULL);
+	struct returner r[3];
+	for (size_t i = 0; i < PML_ARRAY_LEN(r); i++) {
+		r[i] = (struct returner){.ino = 1 + i / 2};
+		holder_start(&r[i].holder);
+		pthread_create(&r[i].thread, NULL, return_often, &r[i]);
+	}
+	for (unsigned int i = 0; i < 100; i++) {
+		struct op op;
+		op_init(&op, 1 + i % 2, 0, BLOCK);
+		int err = op_try(&op);
+		while (err == -EINPROGRESS) {
+			REQUIRE(op_wait(&op, 10000));
+			err = op_try(&op);
+		}
+		CHECK_EQ(err, 0);
+		op_done(&op);
+	}
+	for (size_t i = 0; i < PML_ARRAY_LEN(r); i++) {
+		pthread_join(r[i].thread, NULL);
+		CHECK_EQ(r[i].bad, 0);
+	}
+	finish();
+	for (size_t i = 0; i < PML_ARRAY_LEN(r); i++)
+		CHECK_EQ(r[i].holder.keys_made, r[i].holder.keys_dead);
+}
+
 static void test_slow_fences_hold_up_neither_callbacks_nor_the_end(void)
 {
 	start(NULL);
@@ -1502,6 +1674,10 @@ int main(void)
 	TAP_RUN(test_a_wait_ends_by_deadline_or_cancel_and_the_lease_lives_on);
 	TAP_RUN(test_a_session_dies_without_renewal_and_lives_with_it);
 	TAP_RUN(test_a_failed_fence_climbs_the_ladder_and_unpins_only_then);
+	TAP_RUN(test_who_takes_a_return_fences_it);
+	TAP_RUN(test_a_return_that_is_left_is_fenced_when_somebody_comes);
+	TAP_RUN(test_only_small_returns_that_nobody_waits_for_are_left);
+	TAP_RUN(test_returns_race_with_changes);
 	TAP_RUN(test_slow_fences_hold_up_neither_callbacks_nor_the_end);
 	TAP_RUN(test_a_stuck_fence_keeps_its_pins_and_refuses_the_end);
 	TAP_RUN(test_an_evicted_session_has_nothing_when_the_call_returns);

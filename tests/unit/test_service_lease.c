@@ -152,6 +152,34 @@ static void wait_for_reads(const struct reader *r, unsigned int count)
 		usleep(1000);
 }
 
+/* Its own thread fences what it returns, before it takes the next request. */
+static void test_a_client_at_its_limit_may_return_and_ask_again(void)
+{
+	struct rig rig;
+	rig_init(&rig);
+	rig.config.max_session_leases = 1;
+	REQUIRE(rig_start(&rig) == 0);
+	struct pml_client *client = rig_connect(&rig);
+	uint64_t ino = fake_fs_make(rig.fs, PML_ROOT_INO, "f", S_IFREG | 0666, 0);
+	static const uint8_t bytes[16384];
+	fake_fs_write(rig.fs, ino, 0, bytes, sizeof(bytes));
+	for (unsigned int i = 0; i < 50; i++) {
+		struct pml_client_lease *lease, *second;
+		int err = pml_client_lease(client, rig_handle(client, ino), 0, 4096, i % 2, 0,
+					   &lease);
+		if (err)
+			TAP_FAIL("lease %u: %s", i, pml_client_reason(client));
+		REQUIRE(!err);
+		if (i % 10 == 0)
+			CHECK_EQ(pml_client_lease(client, rig_handle(client, ino), 8192, 4096,
+						  false, 0, &second),
+				 -EDQUOT);
+		REQUIRE(pml_client_return(lease) == 0);
+	}
+	pml_client_close(client);
+	rig_stop(&rig);
+}
+
 static void test_busy_reader_gives_way_and_never_sees_wrong_bytes(void)
 {
 	struct scene s;
@@ -795,6 +823,7 @@ int main(void)
 {
 	TAP_RUN(test_idle_lease_is_returned_at_once_when_recalled);
 	TAP_RUN(test_return_ends_a_lease_on_the_server);
+	TAP_RUN(test_a_client_at_its_limit_may_return_and_ask_again);
 	TAP_RUN(test_busy_reader_gives_way_and_never_sees_wrong_bytes);
 	TAP_RUN(test_long_transfer_stops_between_pieces);
 	TAP_RUN(test_another_client_gets_the_range_after_a_recall);
