@@ -183,6 +183,32 @@ is_gone() {
 	[ "${state:0:1}" = Z ]
 }
 
+# State letters of a process's threads, "TTTT"; nothing if it is gone.
+threads_of() {
+	local path state letters=
+	for path in "/proc/$1/task"/*/stat; do
+		{ read -r state <"$path"; } 2>/dev/null || continue
+		state=${state##*) }
+		letters+=${state:0:1}
+	done
+	echo "$letters"
+}
+
+# Each has stopped wholly, or is gone.
+are_stopped() {
+	local pid
+	for pid; do
+		[[ $(threads_of "$pid") != *[^TZ]* ]] || return 1
+	done
+}
+
+# stop PID...: SIGSTOP, and until it is done.  kill(1) does not wait: one thread takes the signal
+# when it gets a processor, and up to then the others go on, and may return a lease.
+stop() {
+	kill -STOP "$@"
+	wait_for 20 are_stopped "$@" || not_ok "SIGSTOP stops every thread of $*"
+}
+
 # ---- ground -----------------------------------------------------------------
 
 # start [BUILD_DIR]: what every test needs, or a skip of it all.

@@ -51,7 +51,7 @@ stop_within() {
 	env --default-signal=INT "$@" >"$work/out" 2>&1 &
 	copy=$!
 	wait_for 20 is_growing "$dir" 300 || not_ok "the copy begins: $*" "$(cat "$work/out")"
-	kill -STOP $copy
+	stop $copy
 }
 go_on() {
 	kill -CONT $copy

@@ -250,7 +250,7 @@ is "$(last 'x["why"], x["recalled_for"], x["waiter"]["name"]')" "[('conflict', '
 let_go
 
 hold get /held --hold 60
-kill -STOP $client
+stop $client
 stat_becomes expired 1 8 "a client falls silent"
 is "$(last 'x["why"], x["recalled_for"], x["waiter"]')" "[('expired', None, None)]" \
 	"history: expired"
