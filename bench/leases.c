@@ -185,6 +185,7 @@ struct net {
 	struct pml_server *server;
 	char url[128];
 	struct pml_client *client;
+	struct pml_client_handle large[FILES]; /* as this client knows them */
 
 	struct pml_fabric *fabric; /* of the peer */
 	pthread_t echo;
@@ -282,14 +283,26 @@ static double work_empty(void *arg)
 	return (ratio_now_s() - start_s) / MESSAGES;
 }
 
-static struct pml_client_lease *take_lease(const struct net *net, const struct pml_inode *file,
+static struct pml_client_handle handle_of(const struct net *net, const struct pml_inode *file)
+{
+	struct pml_client_handle handle;
+	if (find_handle(net->client, "", pml_inode_ino(file), &handle))
+		die("look-up", pml_client_reason(net->client));
+	return handle;
+}
+
+static void look_up(struct net *net)
+{
+	for (unsigned int i = 0; i < FILES; i++)
+		net->large[i] = handle_of(net, large[i]);
+}
+
+static struct pml_client_lease *take_lease(const struct net *net,
+					   const struct pml_client_handle *file,
 					   uint64_t first_byte, uint64_t bytes, bool for_write)
 {
 	struct pml_client_lease *lease = NULL;
-	struct pml_client_handle handle;
-	if (find_handle(net->client, "", pml_inode_ino(file), &handle) ||
-	    pml_client_lease(net->client, &handle, first_byte, bytes, for_write, TIMEOUT_MS,
-			     &lease))
+	if (pml_client_lease(net->client, file, first_byte, bytes, for_write, TIMEOUT_MS, &lease))
 		die("lease", pml_client_reason(net->client));
 	if (pml_client_lease_end(lease) != first_byte + bytes)
 		die("lease", "shorter than asked");
@@ -302,7 +315,7 @@ static double work_lease(void *arg)
 	const struct net *net = arg;
 	double start_s = ratio_now_s();
 	for (unsigned int i = 0; i < MESSAGES; i++)
-		must(pml_client_return(take_lease(net, large[i % FILES], 0, net->lease_bytes,
+		must(pml_client_return(take_lease(net, &net->large[i % FILES], 0, net->lease_bytes,
 						  net->for_write)),
 		     "return");
 	return (ratio_now_s() - start_s) / MESSAGES;
@@ -315,6 +328,7 @@ static void compare_leases(struct net *net)
 		uint64_t bytes;
 	} sizes[] = {{"4 KiB", BLOCK}, {"1 MiB", 1u << 20}, {"64 MiB", LEASE_BYTES}};
 	char text[96];
+	look_up(net);
 	(void)snprintf(text, sizeof(text), "%s: empty request", net->name);
 	ratio_compare_works(text, work_empty, net, "bare message and answer", work_ping_pong, net,
 			    nrounds);
@@ -342,8 +356,9 @@ static void compare_crowded(struct net *net)
 	char text[96];
 	if (pml_client_connect(net->url, TIMEOUT_MS, &crowded.client, reason))
 		die("connect", reason);
+	look_up(&crowded);
 	for (unsigned int i = 0; i < CROWD; i++)
-		(void)take_lease(&crowded, large[0], (uint64_t)i * BLOCK, BLOCK, false);
+		(void)take_lease(&crowded, &crowded.large[0], (uint64_t)i * BLOCK, BLOCK, false);
 	net->lease_bytes = crowded.lease_bytes = BLOCK;
 	net->for_write = crowded.for_write = false;
 	(void)snprintf(text, sizeof(text), "%s: grant and return, client with %u leases", net->name,
@@ -395,7 +410,8 @@ static double work_truncate_leased(void *arg)
 	for (unsigned int i = 0; i < MESSAGES; i++) {
 		bool has_waited;
 		write_at(short_file, BLOCK);
-		struct pml_client_lease *lease = take_lease(net, short_file, BLOCK, BLOCK, false);
+		struct pml_client_handle handle = handle_of(net, short_file);
+		struct pml_client_lease *lease = take_lease(net, &handle, BLOCK, BLOCK, false);
 		s += truncate_s(short_file, BLOCK, &has_waited);
 		if (!has_waited)
 			die("truncate", "found no lease");
