@@ -78,15 +78,17 @@ static void explain(char *ret_reason, const char *object, const char *what)
 #define UNKNOWN_TRIES 4000
 #define UNKNOWN_US    500
 
-/* @bytes 0: to the end.  @first_byte -1: attributes alone. */
-static void invalidate(const struct pml_fuse *fuse, uint64_t ino, off_t first_byte, off_t bytes)
+/* @bytes 0: to the end.  @first_byte -1: attributes alone.  False: it does not know the inode. */
+static bool invalidate(const struct pml_fuse *fuse, uint64_t ino, off_t first_byte, off_t bytes)
 {
+	int err = 0;
 	for (int i = 0; i < UNKNOWN_TRIES; i++) {
-		int err = fuse_lowlevel_notify_inval_inode(fuse->session, ino, first_byte, bytes);
+		err = fuse_lowlevel_notify_inval_inode(fuse->session, ino, first_byte, bytes);
 		if (err != -ENOENT || !pml_fuse_nodes_is_known(fuse->nodes, ino))
 			break;
 		(void)usleep(UNKNOWN_US);
 	}
+	return !err;
 }
 
 /*
@@ -115,7 +117,7 @@ static void tell_size(const struct pml_fuse *fuse, uint64_t ino, uint64_t end_by
 		buffer.buf[0].mem = &last;
 		(void)fuse_lowlevel_notify_store(fuse->session, ino, (off_t)size - 1, &buffer, 0);
 		/* The byte may have been written since it was read: it must not stay. */
-		invalidate(fuse, ino, (off_t)size - 1, 1);
+		(void)invalidate(fuse, ino, (off_t)size - 1, 1);
 	}
 }
 
@@ -124,7 +126,7 @@ static void tell_range(struct pml_fuse *fuse, struct pml_fuse_tell *tell)
 	uint64_t ino = tell->stale.ino;
 	uint64_t end = tell->stale.end_byte;
 	if (tell->stale.first_byte >= end) {
-		invalidate(fuse, ino, -1, 0);
+		(void)invalidate(fuse, ino, -1, 0);
 		return;
 	}
 	struct pml_fuse_stale piece;
@@ -132,7 +134,7 @@ static void tell_range(struct pml_fuse *fuse, struct pml_fuse_tell *tell)
 	while (pml_fuse_nodes_next_piece(fuse->nodes, tell, &piece)) {
 		off_t bytes =
 			piece.end_byte > INT64_MAX ? 0 : (off_t)(piece.end_byte - piece.first_byte);
-		invalidate(fuse, ino, (off_t)piece.first_byte, bytes);
+		tell->is_all &= invalidate(fuse, ino, (off_t)piece.first_byte, bytes);
 		is_whole = piece.end_byte == end;
 	}
 	/* If not, the last page belongs to a parked write, and is told again after it. */
@@ -143,7 +145,7 @@ static void tell_range(struct pml_fuse *fuse, struct pml_fuse_tell *tell)
 static void tell_name(const struct pml_fuse *fuse, const struct pml_fuse_tell *tell)
 {
 	/* The directory has new times. */
-	invalidate(fuse, tell->stale.ino, -1, 0);
+	(void)invalidate(fuse, tell->stale.ino, -1, 0);
 	/* -ENOENT: the kernel had no such name, or never looked. */
 	(void)fuse_lowlevel_notify_inval_entry(fuse->session, tell->stale.ino, tell->name,
 					       strlen(tell->name));

@@ -6,6 +6,10 @@
  * thread to tell the kernel; one that is stale but not on the list waits for a
  * parked write to end first.  Who asks comes before them.
  *
+ * A kernel that was told to forget all of an inode, and has not asked for any of it since, has
+ * nothing that could be stale: it is told nothing until it does.  So files that only remote
+ * clients use cost no telling.
+ *
  * Threads: nodes->lock guards everything; it is the last in every order, because
  * pml_fuse_nodes_mark() is called under any lock.
  */
@@ -32,6 +36,12 @@ struct node {
 	uint32_t ntelling;	/* threads that are telling the kernel right now */
 	struct pml_list parked; /* of struct pml_fuse_parked */
 	bool is_stale;
+	uint32_t nopen;	     /* descriptions that the kernel has open */
+	uint64_t asked;	     /* how often it has asked for something that it may keep */
+	uint64_t asked_told; /* the same when the last telling began */
+	/* It keeps nothing but a size, and that one is right: */
+	bool is_clean;
+	uint64_t told_size;
 };
 
 /* One who waits.  Freed by the last of him and the teller. */
@@ -158,6 +168,19 @@ static struct node *node_new(struct pml_inode *inode, uint64_t ino)
 	return node;
 }
 
+/* The kernel asks for something: before it is looked at what that is. */
+static void touch_locked(struct node *node)
+{
+	node->asked++;
+	node->is_clean = false;
+}
+
+/* Is there nothing to tell? */
+static bool has_forgotten_locked(const struct node *node)
+{
+	return node->is_clean && node->told_size == pml_inode_size(node->inode);
+}
+
 int pml_fuse_nodes_add(struct pml_fuse_nodes *nodes, struct pml_inode *inode)
 {
 	uint64_t ino = pml_inode_ino(inode);
@@ -178,6 +201,7 @@ int pml_fuse_nodes_add(struct pml_fuse_nodes *nodes, struct pml_inode *inode)
 		if (++nodes->nnodes > nodes->nbuckets)
 			grow_locked(nodes);
 	}
+	touch_locked(*link);
 	pthread_mutex_unlock(&nodes->lock);
 
 	if (is_known)
@@ -216,12 +240,27 @@ struct pml_inode *pml_fuse_nodes_get(struct pml_fuse_nodes *nodes, uint64_t ino)
 	pthread_mutex_lock(&nodes->lock);
 	struct node *node = *find_locked(nodes, ino);
 	struct pml_inode *inode = node ? node->inode : NULL;
+	if (node)
+		touch_locked(node);
 	pthread_mutex_unlock(&nodes->lock);
 
 	/* The kernel does not forget what a request of its own names (include/linux/fuse.h). */
 	if (inode)
 		pml_inode_ref(inode);
 	return inode;
+}
+
+void pml_fuse_nodes_opened(struct pml_fuse_nodes *nodes, uint64_t ino, bool is_open)
+{
+	pthread_mutex_lock(&nodes->lock);
+	struct node *node = *find_locked(nodes, ino);
+	/* The kernel does not forget what it has open, but at a forced end. */
+	if (node) {
+		assert(is_open || node->nopen > 0);
+		node->nopen += is_open ? 1 : -1;
+		touch_locked(node);
+	}
+	pthread_mutex_unlock(&nodes->lock);
 }
 
 /*
@@ -284,7 +323,8 @@ void pml_fuse_nodes_mark(struct pml_fuse_nodes *nodes, const struct pml_fuse_sta
 {
 	pthread_mutex_lock(&nodes->lock);
 	struct node *node = *find_locked(nodes, stale->ino);
-	bool is_called = node && mark_locked(nodes, node, stale->first_byte, stale->end_byte);
+	bool is_called = node && !has_forgotten_locked(node) &&
+			 mark_locked(nodes, node, stale->first_byte, stale->end_byte);
 	pthread_mutex_unlock(&nodes->lock);
 	if (is_called)
 		wake_one(nodes);
@@ -324,7 +364,8 @@ void pml_fuse_nodes_ask(struct pml_fuse_nodes *nodes, const struct pml_fuse_stal
 	}
 	pthread_mutex_lock(&nodes->lock);
 	/* A kernel that does not know the inode has nothing that could be stale. */
-	if (nodes->is_stopping || !*find_locked(nodes, stale->ino)) {
+	const struct node *node = *find_locked(nodes, stale->ino);
+	if (nodes->is_stopping || !node || (!name && has_forgotten_locked(node))) {
 		pthread_mutex_unlock(&nodes->lock);
 		free(ask);
 		return;
@@ -377,6 +418,30 @@ static void take_marked_locked(struct pml_fuse_nodes *nodes, struct pml_fuse_tel
 	};
 }
 
+/*
+ * Nobody has the file open, and the kernel has not asked since it was told the last time: it is
+ * told to forget all.
+ */
+static bool may_forget_all(const struct node *node, const struct pml_fuse_tell *tell)
+{
+	return !tell->name && tell->stale.first_byte < tell->stale.end_byte && node->nopen == 0 &&
+	       node->asked == node->asked_told;
+}
+
+static void begin_telling_locked(struct node *node, struct pml_fuse_tell *tell)
+{
+	node->ntelling++;
+	tell->is_counted = true;
+	tell->asked = node->asked;
+	tell->size = pml_inode_size(node->inode);
+	tell->is_all = may_forget_all(node, tell);
+	if (tell->is_all) {
+		tell->stale.first_byte = 0;
+		tell->stale.end_byte = UINT64_MAX;
+	}
+	node->asked_told = node->asked;
+}
+
 bool pml_fuse_nodes_take(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret_tell)
 {
 	pthread_mutex_lock(&nodes->lock);
@@ -390,10 +455,8 @@ bool pml_fuse_nodes_take(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret
 		else
 			take_marked_locked(nodes, ret_tell);
 		struct node *node = *find_locked(nodes, ret_tell->stale.ino);
-		if (node) {
-			node->ntelling++;
-			ret_tell->is_counted = true;
-		}
+		if (node)
+			begin_telling_locked(node, ret_tell);
 	}
 	pthread_mutex_unlock(&nodes->lock);
 	return has_one;
@@ -447,6 +510,10 @@ void pml_fuse_nodes_told(struct pml_fuse_nodes *nodes, const struct pml_fuse_tel
 	/* It may have been forgotten and looked up anew in between. */
 	if (node && tell->is_counted && node->ntelling > 0)
 		node->ntelling--;
+	if (node && tell->is_all && node->asked == tell->asked && node->nopen == 0) {
+		node->is_clean = true;
+		node->told_size = tell->size;
+	}
 	if (ask) {
 		pml_list_remove(&ask->link_all);
 		is_left = ask->is_left;

@@ -36,6 +36,9 @@ void pml_fuse_nodes_forget(struct pml_fuse_nodes *nodes, uint64_t ino, uint64_t 
 /* With a reference of the caller's own; NULL: the kernel was never told of it. */
 struct pml_inode *pml_fuse_nodes_get(struct pml_fuse_nodes *nodes, uint64_t ino) PML_MUST_CHECK;
 
+/* A description of it is open from now on, or not any more. */
+void pml_fuse_nodes_opened(struct pml_fuse_nodes *nodes, uint64_t ino, bool is_open);
+
 /* ---- what the kernel must be told --------------------------------------- */
 /*
  * Telling may wait in the kernel for a page, so threads of its own do it (tellers).  A
@@ -50,7 +53,10 @@ struct pml_fuse_stale {
 	uint64_t end_byte; /* exclusive; UINT64_MAX: to the end */
 };
 
-/* Marks a range; ranges of one inode merge into the smallest that covers them. */
+/*
+ * Marks a range; ranges of one inode merge into the smallest that covers them.  Call it after
+ * the bytes have changed: nothing is marked if the kernel keeps nothing.
+ */
 void pml_fuse_nodes_mark(struct pml_fuse_nodes *nodes, const struct pml_fuse_stale *stale);
 
 /*
@@ -69,6 +75,8 @@ struct pml_fuse_tell {
 	struct pml_fuse_ask *ask;    /* who waits for it; NULL: it was marked */
 	const char *name;
 	bool is_counted; /* in the node's number of tellers */
+	bool is_all;	 /* it makes the kernel forget all that it keeps */
+	uint64_t asked, size;
 };
 /* Waits for something to tell and takes it.  Returns false when told to stop. */
 bool pml_fuse_nodes_take(struct pml_fuse_nodes *nodes, struct pml_fuse_tell *ret_tell);

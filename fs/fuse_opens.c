@@ -68,6 +68,7 @@ int pml_fuse_handle_new(struct pml_fuse *fuse, struct pml_inode *inode, struct f
 	handle->id = ++opens->last_id;
 	pml_list_append(bucket_of(opens, handle->id), &handle->link);
 	pthread_mutex_unlock(&opens->lock);
+	pml_fuse_nodes_opened(fuse->nodes, pml_inode_ino(inode), true);
 	fi->fh = (uintptr_t)handle;
 	return 0;
 }
@@ -78,6 +79,7 @@ void pml_fuse_handle_drop(struct pml_fuse *fuse, const struct fuse_file_info *fi
 	pthread_mutex_lock(&fuse->opens.lock);
 	pml_list_remove(&handle->link);
 	pthread_mutex_unlock(&fuse->opens.lock);
+	pml_fuse_nodes_opened(fuse->nodes, pml_inode_ino(handle->inode), false);
 	free_handle(handle);
 }
 

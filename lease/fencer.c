@@ -13,8 +13,9 @@
 
 #include "manager.h"
 
-/* A lease of so much or less is fenced more quickly than a thread is woken. */
-#define PML_FENCE_SMALL_BYTES (1u << 20)
+/* A lease of so much or less is fenced about as quickly as a thread is woken. */
+#define FENCE_SMALL_BYTES (1u << 20)
+#define FENCE_FEW_KEYS	  8u
 
 /*
  * Called and returns with the lock, drops it for the fence.
@@ -41,10 +42,6 @@ static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
 {
 	const struct pml_claim *claim = &lease->claim;
 	pthread_mutex_unlock(&mgr->lock);
-	/* What was written in place can be seen. */
-	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)
-		pml_manager_contents_changed(mgr, claim->ino, claim->first_byte,
-					     claim->end_byte - claim->first_byte, false);
 	pthread_rwlock_rdlock(&mgr->pin_lock);
 	for (uint32_t i = 0; i < lease->nsegments; i++)
 		if (lease->segments[i].at.nblocks > 0)
@@ -52,6 +49,10 @@ static void unpin_locked(struct pml_lease_manager *mgr, struct pml_lease *lease)
 	/* The lease is still in the table: nobody else has the range yet. */
 	if (claim->mode == PML_LEASE_WRITE)
 		pml_file_trim(lease->inode, claim->first_byte, claim->end_byte);
+	/* Before anybody goes on who has waited for it. */
+	if (lease->was_granted && claim->mode == PML_LEASE_WRITE)
+		pml_manager_contents_changed(mgr, claim->ino, claim->first_byte,
+					     claim->end_byte - claim->first_byte, false);
 
 	uint64_t now_ms = pml_manager_lock(mgr);
 	struct pml_inode *inode = lease->inode;
@@ -99,8 +100,8 @@ void *pml_manager_fence(void *arg)
 static bool is_ours(const struct pml_lease *lease)
 {
 	return lease->state == PML_LEASE_FENCING && lease->is_cooperative &&
-	       lease->pinned_bytes <= PML_FENCE_SMALL_BYTES && lease->recalled_ms == 0 &&
-	       lease->fence_step == PML_FENCE_KEY;
+	       lease->pinned_bytes <= FENCE_SMALL_BYTES && lease->nsegments <= FENCE_FEW_KEYS &&
+	       lease->recalled_ms == 0 && lease->fence_step == PML_FENCE_KEY;
 }
 
 /* @may_leave: the fence to the caller.  *ret_is_left: it is. */

@@ -4,8 +4,7 @@
  *
  * One thread per client lets it in (hello.c), then receives a message, has it checked
  * (codec.c), has it done (serve_*.c) and sends the reply; then it fences a lease that was
- * returned.
- * What may have to wait for leases is done by another one (errands.c).
+ * returned.  What may have to wait for leases is done by another one (errands.c).
  *
  * Protocol: docs/lease-protocol.md.
  */

@@ -194,9 +194,10 @@ struct pml_holder_ops {
 struct pml_lease_hooks {
 	/*
 	 * Remote bytes may have changed the range; @len_bytes 0: the attributes alone (a write
-	 * lease was granted, which may have allocated).  Without locks.
+	 * lease was granted, which may have allocated).
 	 * @may_wait: the client gets its answer (to a commit, to the return of a write lease)
-	 *            when this returns; else it must not block (the end of a lease)
+	 *            when this returns, and no lock is held; else it must not block, nor call
+	 *            the manager or the filesystem (the end of a lease)
 	 */
 	void (*contents_changed)(void *arg, uint64_t ino, uint64_t first_byte, uint64_t len_bytes,
 				 bool may_wait);

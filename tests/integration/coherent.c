@@ -5,12 +5,14 @@
  * usage: coherent MOUNT URL ROUNDS
  *        coherent MOUNT URL parked
  *        coherent MOUNT URL longer
+ *        coherent MOUNT URL seldom
  *
  * After each answer that the client gets (to a commit, a return, a create) the mount is
  * asked at once, without a pause: by descriptors and a mapping that were there before, so
  * that the kernel has everything in its caches; two threads keep it there.  Prints what
  * was stale.  "parked": the same while a local write to the file waits for the lease.  "longer":
- * a commit that makes a file longer waits for who reads its last block under a lease.
+ * a commit that makes a file longer waits for who reads its last block under a lease.  "seldom":
+ * nobody here has the file open while it is written, some times in a row, and then one looks.
  * Exit status 0: nothing was stale; 1: something was; 2: set-up failed.
  */
 #include <errno.h>
@@ -377,11 +379,109 @@ static void run_longer(const char *url)
 	(void)close(g.fd);
 }
 
+/* ---- a file that is looked at seldom ------------------------------------------ */
+
+#define SELDOM_ROUNDS 60
+
+struct seldom {
+	uint64_t ino;
+	uint64_t size;
+	unsigned char last; /* in all of the last block */
+};
+
+/* Its last block, which may be a new one. */
+static void write_seldom(struct seldom *s, int number)
+{
+	struct pml_client_lease *lease;
+	if (number % 3 == 0)
+		s->size += BLOCK;
+	s->last = (unsigned char)(1 + number % 255);
+	remote_write(s->ino, s->size - BLOCK, BLOCK, s->last, s->size, &lease);
+	must(pml_client_return(lease), "return");
+}
+
+static void look_by_stat(const struct seldom *s, const char *path, int round)
+{
+	struct stat st;
+	struct pml_client_attr attr;
+	expect(stat(path, &st) == 0 && (uint64_t)st.st_size == s->size, round,
+	       "stat(2) of a file that nobody uses shows an older size");
+	must(pml_client_stat(client, "seldom", &attr), "stat");
+	expect(st.st_mtim.tv_sec == attr.mtime_s && st.st_mtim.tv_nsec == attr.mtime_ns, round,
+	       "stat(2) of a file that nobody uses shows an older time");
+}
+
+static void look_by_read(const struct seldom *s, const char *path, int round)
+{
+	unsigned char bytes[BLOCK] = {0};
+	/* Else the kernel would drop its pages, for the first read is to set the time. */
+	int fd = open(path, O_RDONLY | O_NOATIME);
+	ssize_t n = pread(fd, bytes, sizeof(bytes), (off_t)(s->size - BLOCK));
+	expect(n == BLOCK && bytes[0] == s->last && bytes[BLOCK - 1] == s->last, round,
+	       "read(2) of a file that nobody uses shows older bytes");
+	expect(pread(fd, bytes, 1, (off_t)s->size) == 0, round, "read(2) behind the end");
+	(void)close(fd);
+}
+
+/* Without asking for the size: a mapping that the kernel holds to be too short is SIGBUS. */
+static void look_by_map(const struct seldom *s, const char *path, int round)
+{
+	int fd = open(path, O_RDONLY);
+	unsigned char *map = mmap(NULL, s->size, PROT_READ, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	must(map == MAP_FAILED ? errno : 0, "mmap");
+	expect(map[s->size - BLOCK] == s->last && map[s->size - 1] == s->last, round,
+	       "a new mapping shows older bytes");
+	(void)munmap(map, s->size);
+}
+
+/* A block behind the end, wherever the kernel holds that to be. */
+static void look_by_append(struct seldom *s, const char *path, int round)
+{
+	unsigned char bytes[BLOCK];
+	s->last ^= 0x80;
+	memset(bytes, s->last, sizeof(bytes));
+	int fd = open(path, O_WRONLY | O_APPEND);
+	must(write(fd, bytes, sizeof(bytes)) == BLOCK ? 0 : EIO, "append");
+	(void)close(fd);
+	s->size += BLOCK;
+	look_by_stat(s, path, round);
+	look_by_read(s, path, round);
+}
+
+static void run_seldom(void)
+{
+	char path[4096];
+	path_of(path, "seldom");
+	int fd = open_at("seldom", O_CREAT | O_RDWR | O_TRUNC);
+	struct seldom s = {.ino = ino_of(fd), .size = BLOCK};
+	must(ftruncate(fd, BLOCK) ? errno : 0, "ftruncate");
+	(void)close(fd);
+	for (int round = 0, number = 1; round < SELDOM_ROUNDS; round++) {
+		for (int i = 0; i < 1 + round % 5; i++)
+			write_seldom(&s, number++);
+		switch (round % 4) {
+		case 0:
+			look_by_map(&s, path, round);
+			break;
+		case 1:
+			look_by_read(&s, path, round);
+			break;
+		case 2:
+			look_by_stat(&s, path, round);
+			break;
+		default:
+			look_by_append(&s, path, round);
+			break;
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	char reason[256] = "";
 	if (argc != 4) {
-		fprintf(stderr, "usage: coherent MOUNT URL ROUNDS|parked|longer\n");
+		fprintf(stderr, "usage: coherent MOUNT URL ROUNDS|parked|longer|seldom\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -395,6 +495,8 @@ int main(int argc, char **argv)
 		run_parked();
 	else if (strcmp(argv[3], "longer") == 0)
 		run_longer(argv[2]);
+	else if (strcmp(argv[3], "seldom") == 0)
+		run_seldom();
 	else
 		run_rounds(atoi(argv[3]));
 	pml_client_buffer_free(buffer);

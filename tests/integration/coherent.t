@@ -17,6 +17,8 @@ limit=100 rounds=150
 mount_fs "$listen,client_uid=0,client_gid=0,$clocks"
 is "$(timeout $limit "$coherent" "$mnt" "$url" "${PML_ROUNDS:-$rounds}" 2>&1)" "stale 0" \
 	"after a commit, a return and a create no cache is stale"
+is "$(timeout $limit "$coherent" "$mnt" "$url" seldom 2>&1)" "stale 0" \
+	"what nobody here uses while it is written is fresh for who looks then"
 stat_becomes leases 0 20 "no lease is left"
 audit
 
