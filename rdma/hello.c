@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "pml/log.h"
 #include "proof.h"
 #include "remote_i.h"
 #include "thread.h"
@@ -63,9 +62,9 @@ static int expect(struct pml_remote *remote, enum pml_wire_type type)
 		return err;
 	if (remote->in.h.type == type)
 		return 0;
-	pml_log_warning("client %s: %s instead of %s", pml_ep_peer(remote->ep),
-			pml_codec_request_name(remote->in.h.type),
-			pml_codec_request_name((uint16_t)type));
+	pml_remote_mention(remote, PML_LINE_GREETING, ": %s instead of %s",
+			   pml_codec_request_name(remote->in.h.type),
+			   pml_codec_request_name((uint16_t)type));
 	return -EPROTO;
 }
 
@@ -99,15 +98,13 @@ static int check_proof(const struct pml_remote *remote, const struct pml_admissi
 static void turn_away(struct pml_remote *remote, const struct pml_admission *admission,
 		      const char *why)
 {
-	const char *peer = pml_ep_peer(remote->ep);
 	struct pml_address address;
-	pml_address_of_peer(peer, &address);
+	pml_address_of_peer(pml_ep_peer(remote->ep), &address);
 	struct pml_refusal refusal;
 	pml_hosts_refuse(pml_access_hosts(remote->env->access), &address, pml_now_ms(), &refusal);
-	if (refusal.is_logged)
-		pml_log_warning("client %s%s%s: refused (%u of its host so far): %s", peer,
-				admission->identity[0] ? " as " : "", admission->identity,
-				refusal.count, why);
+	pml_remote_mention(remote, PML_LINE_REFUSED, "%s%s: refused (%u of its host so far): %s",
+			   admission->identity[0] ? " as " : "", admission->identity, refusal.count,
+			   why);
 	if (!linger(remote, refusal.delay_ms))
 		return;
 	remote->reason = "identity, secret, address or path is not one that is let in";
@@ -189,7 +186,7 @@ static int open_session(struct pml_remote *remote, const char *identity)
 				      pml_ep_peer(remote->ep), (uint32_t)remote->cred.uid,
 				      &remote->session);
 	if (err) {
-		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep), strerror(-err));
+		pml_remote_mention(remote, PML_LINE_NO_SESSION, ": refused: %s", strerror(-err));
 		refuse(remote, err);
 		return err;
 	}
@@ -213,8 +210,8 @@ static int attach_log(struct pml_remote *remote)
 	int err = pml_replies_attach(remote->env->replies, &client, remote->in.h.request_id,
 				     on_replaced, remote, &remote->log);
 	if (err) {
-		pml_log_warning("client %s: refused: %s", pml_ep_peer(remote->ep),
-				err == -ESTALE ? "it has a younger connection" : strerror(-err));
+		pml_remote_mention(remote, PML_LINE_NO_SESSION, ": refused: %s",
+				   err == -ESTALE ? "it has a younger connection" : strerror(-err));
 		refuse(remote, err);
 	}
 	return err;
@@ -243,8 +240,8 @@ static int let_in(struct pml_remote *remote, const struct pml_admission *admissi
 	struct pml_inode *root;
 	int err = find_root(remote, admission->root, &root);
 	if (err) {
-		pml_log_warning("client %s: refused: export %s: %s", pml_ep_peer(remote->ep),
-				admission->root, strerror(-err));
+		pml_remote_mention(remote, PML_LINE_NO_SESSION, ": refused: export %s: %s",
+				   admission->root, strerror(-err));
 		remote->reason = "the directory of the export is not there";
 		refuse(remote, err);
 		return err;

@@ -9,9 +9,10 @@
 #include <string.h>
 
 #include "hosts.h"
+#include "pace.h"
 
-#define LOG_EVERY    64u
-#define LOG_PAUSE_MS 10000u
+static const struct pml_pace_rule host_lines = {PML_HOST_LINES, PML_HOST_LINE_MS};
+static const struct pml_pace_rule all_lines = {PML_ALL_LINES, PML_ALL_LINE_MS};
 
 struct host {
 	struct pml_address key;
@@ -19,6 +20,7 @@ struct host {
 	uint64_t refused_ms;
 	uint32_t connections;
 	uint32_t refusals;
+	struct pml_pace lines[PML_LINE_KINDS];
 };
 
 struct pml_hosts {
@@ -27,8 +29,9 @@ struct pml_hosts {
 	uint32_t max_per_host;
 	/* Under lock. */
 	uint32_t connections;
-	uint64_t turned_away;
-	uint64_t logged_ms;
+	struct pml_pace lines[PML_LINE_KINDS]; /* about all hosts */
+	struct pml_pace unknown_lines[PML_LINE_KINDS];
+	uint64_t left_out[PML_LINE_KINDS]; /* since the last line */
 	size_t room;
 	struct host hosts[];
 };
@@ -99,21 +102,11 @@ static int enter_locked(struct pml_hosts *hosts, const struct pml_address *key, 
 	return 0;
 }
 
-int pml_hosts_enter(struct pml_hosts *hosts, const struct pml_address *address, uint64_t now_ms,
-		    uint64_t *ret_turned_away)
+int pml_hosts_enter(struct pml_hosts *hosts, const struct pml_address *address, uint64_t now_ms)
 {
 	const struct pml_address key = key_of(address);
 	pthread_mutex_lock(&hosts->lock);
 	int err = enter_locked(hosts, &key, now_ms);
-	if (err) {
-		hosts->turned_away++;
-		*ret_turned_away = 0;
-		if (hosts->logged_ms == 0 || now_ms - hosts->logged_ms >= LOG_PAUSE_MS) {
-			*ret_turned_away = hosts->turned_away;
-			hosts->turned_away = 0;
-			hosts->logged_ms = PML_MAX(now_ms, (uint64_t)1);
-		}
-	}
 	pthread_mutex_unlock(&hosts->lock);
 	return err;
 }
@@ -155,7 +148,37 @@ void pml_hosts_refuse(struct pml_hosts *hosts, const struct pml_address *address
 	*ret_refusal = (struct pml_refusal){
 		.count = host->refusals,
 		.delay_ms = PML_MIN(PML_REFUSAL_FIRST_MS << shift, PML_REFUSAL_LAST_MS),
-		.is_logged = host->refusals % LOG_EVERY == 1,
 	};
 	pthread_mutex_unlock(&hosts->lock);
+}
+
+/* Takes from both or from neither: a line that is left out for one costs nothing of the other. */
+static bool take_line_locked(struct pml_hosts *hosts, const struct pml_address *key,
+			     enum pml_line_kind kind, uint64_t now_ms)
+{
+	struct host *host = find_locked(hosts, key);
+	struct pml_pace *own = host ? &host->lines[kind] : &hosts->unknown_lines[kind];
+	struct pml_pace *all = &hosts->lines[kind];
+	if (!pml_pace_has(own, &host_lines, now_ms) || !pml_pace_has(all, &all_lines, now_ms))
+		return false;
+	pml_pace_take(own, &host_lines, now_ms);
+	pml_pace_take(all, &all_lines, now_ms);
+	return true;
+}
+
+bool pml_hosts_may_log(struct pml_hosts *hosts, const struct pml_address *address,
+		       enum pml_line_kind kind, uint64_t now_ms, uint64_t *ret_left_out)
+{
+	assert((unsigned int)kind < PML_LINE_KINDS);
+	const struct pml_address key = key_of(address);
+	pthread_mutex_lock(&hosts->lock);
+	bool may_log = take_line_locked(hosts, &key, kind, now_ms);
+	if (may_log) {
+		*ret_left_out = hosts->left_out[kind];
+		hosts->left_out[kind] = 0;
+	} else {
+		hosts->left_out[kind]++;
+	}
+	pthread_mutex_unlock(&hosts->lock);
+	return may_log;
 }

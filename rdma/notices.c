@@ -7,8 +7,8 @@
  */
 #include <string.h>
 
+#include "mention.h"
 #include "notices.h"
-#include "pml/log.h"
 #include "thread.h"
 
 /* A client that takes nothing for so long gets nothing more: its leases' clocks go on. */
@@ -35,8 +35,8 @@ static void *send_notices(void *arg)
 		pthread_mutex_unlock(&notices->lock);
 		int err = pml_ep_send(notices->ep, &notice, notice.h.bytes, SEND_TIMEOUT_MS);
 		if (err == -ETIMEDOUT)
-			pml_log_warning("client %s takes no messages: a notice is lost",
-					pml_ep_peer(notices->ep));
+			pml_mention(notices->hosts, pml_ep_peer(notices->ep), PML_LINE_NOTICE_LOST,
+				    " takes no messages: a notice is lost");
 		pthread_mutex_lock(&notices->lock);
 		notices->is_sending = false;
 	}
@@ -44,9 +44,10 @@ static void *send_notices(void *arg)
 	return NULL;
 }
 
-int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep)
+int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep, struct pml_hosts *hosts)
 {
 	notices->ep = ep;
+	notices->hosts = hosts;
 	int err = pml_cond_init(&notices->changed);
 	if (err)
 		return err;

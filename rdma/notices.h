@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "hosts.h"
 #include "transport.h"
 #include "wire.h"
 
@@ -25,6 +26,7 @@ union pml_notice {
 
 struct pml_notices {
 	struct pml_ep *ep;
+	struct pml_hosts *hosts;
 	bool has_thread; /* set before anybody puts */
 	pthread_t thread;
 	pthread_mutex_t lock; /* innermost */
@@ -37,8 +39,9 @@ struct pml_notices {
 	union pml_notice *ring; /* PML_NOTICES_MAX */
 };
 
-/* @notices is the caller's memory. */
-int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep) PML_MUST_CHECK;
+/* @notices is the caller's memory.  @hosts: for lines in the log */
+int pml_notices_init(struct pml_notices *notices, struct pml_ep *ep,
+		     struct pml_hosts *hosts) PML_MUST_CHECK;
 /*
  * Makes ring and thread, once: when the client is let in, as who is not gets no notice and
  * shall cost little.  -ENOMEM, -EAGAIN: no thread could be made.

@@ -18,6 +18,7 @@
 
 #include "codec.h"
 #include "errands.h"
+#include "mention.h"
 #include "notices.h"
 #include "replies.h"
 #include "secrets.h"
@@ -52,6 +53,11 @@ struct pml_remote {
 	uint64_t to_fence;  /* a lease that is returned, once it is answered; 0: none */
 	const char *reason; /* of a status that is not 0, in words, or NULL; constant text */
 };
+
+/* A line about this client: mention.h. */
+#define pml_remote_mention(remote, kind, ...)                                                      \
+	pml_mention(pml_access_hosts((remote)->env->access), pml_ep_peer((remote)->ep), kind,      \
+		    __VA_ARGS__)
 
 /*
  * pml_remote_reply() - answer a request

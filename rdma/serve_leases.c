@@ -7,7 +7,6 @@
  */
 #include <string.h>
 
-#include "pml/log.h"
 #include "remote_i.h"
 
 /* ---- what the lease manager asks of a session ---------------------------- */
@@ -58,8 +57,8 @@ static void put_notice(struct pml_remote *remote, const union pml_notice *notice
 	/* Lost is lost: the manager's clocks go on without it. */
 	int err = pml_notices_put(&remote->notices, notice);
 	if (err && err != -ENOTCONN)
-		pml_log_warning("client %s: a notice is lost: %s", pml_ep_peer(remote->ep),
-				strerror(-err));
+		pml_remote_mention(remote, PML_LINE_NOTICE_LOST, ": a notice is lost: %s",
+				   strerror(-err));
 }
 
 static uint32_t wire_op(enum pml_layout_op op)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "mention.h"
 #include "pml/list.h"
 #include "pml/log.h"
 #include "pml/rdma.h"
@@ -110,16 +111,13 @@ static int start_connection_locked(struct pml_server *server, struct connection 
 /* Takes a place for who has connected; who gets none is hung up on (I9). */
 static int take_place(struct pml_server *server, const char *peer, struct pml_address *ret_host)
 {
-	uint64_t turned_away;
+	struct pml_hosts *hosts = pml_access_hosts(server->env.access);
 	pml_address_of_peer(peer, ret_host);
-	int err = pml_hosts_enter(pml_access_hosts(server->env.access), ret_host, pml_now_ms(),
-				  &turned_away);
-	if (err && turned_away)
-		pml_log_warning("client %s: hung up on: %s (%llu clients since this was last said)",
-				peer,
-				err == -EDQUOT ? "its host has as many connections as it may"
-					       : "there are as many connections as may be",
-				(unsigned long long)turned_away);
+	int err = pml_hosts_enter(hosts, ret_host, pml_now_ms());
+	if (err)
+		pml_mention(hosts, peer, PML_LINE_TURNED_AWAY, ": hung up on: %s",
+			    err == -EDQUOT ? "its host has as many connections as it may"
+					   : "there are as many connections as may be");
 	return err;
 }
 
@@ -172,7 +170,8 @@ static void *accept_clients(void *arg)
 		if (err == 0)
 			err = serve_endpoint(server, ep);
 		if (err) {
-			pml_log_warning("a client was not accepted: %s", strerror(-err));
+			pml_mention(pml_access_hosts(server->env.access), "?",
+				    PML_LINE_NOT_ACCEPTED, " was not accepted: %s", strerror(-err));
 			pml_sleep_ms(100); /* out of descriptors or memory: do not spin */
 		}
 	}

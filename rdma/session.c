@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pml/log.h"
 #include "remote_i.h"
 #include "thread.h"
 
@@ -123,10 +122,10 @@ int pml_remote_receive(struct pml_remote *remote, uint32_t timeout_ms)
 	const char *reason;
 	err = pml_codec_check_request(&remote->in, bytes, &reason);
 	if (err)
-		pml_log_warning("client %s: malformed message (type %u, %zu bytes): %s",
-				pml_ep_peer(remote->ep),
-				bytes >= sizeof(remote->in.h) ? remote->in.h.type : 0u, bytes,
-				reason);
+		pml_remote_mention(remote, remote->session ? PML_LINE_PROTOCOL : PML_LINE_GREETING,
+				   ": malformed message (type %u, %zu bytes): %s",
+				   bytes >= sizeof(remote->in.h) ? remote->in.h.type : 0u, bytes,
+				   reason);
 	return err;
 }
 
@@ -201,8 +200,8 @@ static void answer_requests(struct pml_remote *remote)
 		if (err)
 			return;
 		if (remote->in.h.type == PML_WIRE_HELLO || remote->in.h.type == PML_WIRE_AUTH) {
-			pml_log_warning("client %s: a second %s", pml_ep_peer(remote->ep),
-					pml_codec_request_name(remote->in.h.type));
+			pml_remote_mention(remote, PML_LINE_PROTOCOL, ": a second %s",
+					   pml_codec_request_name(remote->in.h.type));
 			return;
 		}
 
@@ -249,7 +248,7 @@ int pml_remote_new(const struct pml_remote_env *env, struct pml_ep *ep,
 	int err = pml_cond_init(&remote->changed);
 	if (err)
 		goto undo_alloc;
-	err = pml_notices_init(&remote->notices, ep);
+	err = pml_notices_init(&remote->notices, ep, pml_access_hosts(env->access));
 	if (err)
 		goto undo_cond;
 	pthread_mutex_init(&remote->lock, NULL);

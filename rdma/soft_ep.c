@@ -741,7 +741,9 @@ int pml_soft_ep_new(int fd, const struct pml_fabric *fabric, const char *peer,
 		ep->credits = PML_MSG_DEPTH;
 		ep->keys_fresh = 1;
 		ep->base.can = PML_EP_CAN_FLUSH | PML_EP_CAN_ATOMIC_WRITE;
-		err = is_server ? pml_transport_plan(fabric, &ep->base) : 0;
+		/* There is one device, and the server has said what it lacks when it began. */
+		char ignored[PML_REASON_BYTES];
+		err = is_server ? pml_transport_plan(fabric, &ep->base, ignored) : 0;
 	}
 	if (!err)
 		err = init_sync(ep);

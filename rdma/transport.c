@@ -13,7 +13,6 @@
 #include <sys/utsname.h>
 #include <time.h>
 
-#include "pml/log.h"
 #include "transport_impl.h"
 
 static const struct pml_transport_ops *ops_of(enum pml_transport_kind kind)
@@ -280,7 +279,7 @@ const char *pml_ep_fence_text(const struct pml_ep *ep)
 
 /* ---- shared by the fabrics ---------------------------------------------- */
 
-static int plan_fence(const struct pml_fabric *fabric, struct pml_ep *ep)
+static int plan_fence(const struct pml_fabric *fabric, struct pml_ep *ep, char *ret_reason)
 {
 	if (fabric->is_forced) {
 		ep->plan = fabric->forced;
@@ -291,7 +290,7 @@ static int plan_fence(const struct pml_fabric *fabric, struct pml_ep *ep)
 	ep->ops->ep_device(ep, &device);
 	int rc = decide(fabric, &device, &ep->plan, text);
 	if (rc < 0)
-		pml_log_error("%s", text);
+		memcpy(ret_reason, text, sizeof(text));
 	return rc < 0 ? rc : 0;
 }
 
@@ -307,12 +306,12 @@ static void plan_durable(const struct pml_fabric *fabric, struct pml_ep *ep)
 	ep->persist_arg = fabric->persist_arg;
 }
 
-int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep)
+int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep, char *ret_reason)
 {
 	ep->area = fabric->area;
 	ep->area_bytes = fabric->area_bytes;
 	ep->is_on_demand = fabric->is_on_demand;
-	int err = plan_fence(fabric, ep);
+	int err = plan_fence(fabric, ep, ret_reason);
 	if (!err)
 		plan_durable(fabric, ep);
 	return err;

@@ -103,9 +103,11 @@ struct pml_local_mr {
 
 /*
  * Gives a new endpoint of @fabric its plan; ops->ep_device() must work on it.
- * -EOPNOTSUPP: no fence on its device, logged.
+ * -EOPNOTSUPP: no fence on its device.
+ * @ret_reason: PML_REASON_BYTES; on error, in words
  */
-int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep) PML_MUST_CHECK;
+int pml_transport_plan(const struct pml_fabric *fabric, struct pml_ep *ep,
+		       char *ret_reason) PML_MUST_CHECK;
 /* Is the range in the memory that windows are cut from? */
 bool pml_transport_in_area(const struct pml_ep *ep, const void *addr, size_t bytes);
 /* A device's identity from the bits that the fabric knows; "" becomes "-". */

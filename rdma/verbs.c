@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 
 #include "address.h"
+#include "pace.h"
 #include "rxe.h"
 #include "verbs.h"
 #include "pml/log.h"
@@ -76,6 +77,8 @@ struct verbs_fabric {
 		uint64_t since_ns;
 	} pending[PENDING_MAX]; /* oldest first */
 	uint64_t drained_ns;	/* when the event channel was last empty */
+	struct pml_pace lines;	/* in the log about connections that cannot be accepted */
+	uint64_t lines_left_out;
 };
 
 static struct verbs_fabric *fabric_of(struct pml_fabric *base)
@@ -517,6 +520,25 @@ static int accept_request(struct pml_verbs_ep *ep, const struct rdma_conn_param 
 	return rdma_accept(ep->id, &param) ? -errno : 0;
 }
 
+/* Whoever asks again and again fills no log (I9). */
+static void log_not_accepted(struct verbs_fabric *fabric, const char *reason)
+{
+	static const struct pml_pace_rule rule = {.burst = 10, .interval_ms = 10000};
+	uint64_t now_ms = pml_transport_now_ns() / 1000000;
+	if (!pml_pace_has(&fabric->lines, &rule, now_ms)) {
+		fabric->lines_left_out++;
+		return;
+	}
+	pml_pace_take(&fabric->lines, &rule, now_ms);
+	if (fabric->lines_left_out)
+		pml_log_warning("cannot accept an RDMA connection: %s (%llu more of this kind "
+				"were left out)",
+				reason, (unsigned long long)fabric->lines_left_out);
+	else
+		pml_log_warning("cannot accept an RDMA connection: %s", reason);
+	fabric->lines_left_out = 0;
+}
+
 /* A client asks for a connection; @id is ours to keep or destroy. */
 static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 			 const struct rdma_conn_param *asked)
@@ -525,6 +547,7 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 	struct pml_address address, host;
 	pml_address_of(rdma_get_peer_addr(id), &address);
 	pml_address_host(&address, &host);
+	char reason[PML_REASON_BYTES] = "";
 	int err = is_good_hello(asked) ? 0 : -EPROTO;
 	if (!err && !make_room(fabric, &host))
 		err = -EAGAIN;
@@ -533,15 +556,14 @@ static void take_request(struct verbs_fabric *fabric, struct rdma_cm_id *id,
 	if (!err) {
 		ep->id = id;
 		ep->is_server = true;
-		err = pml_transport_plan(&fabric->base, &ep->base);
+		err = pml_transport_plan(&fabric->base, &ep->base, reason);
 	}
 	if (!err)
 		err = accept_request(ep, asked);
 	if (err) {
 		(void)rdma_reject(id, err == -EAGAIN ? &come_again : &our_hello, sizeof(our_hello));
 		if (err != -EPROTO && err != -EAGAIN)
-			pml_log_warning("cannot accept an RDMA connection: %s",
-					strerrordesc_np(-err));
+			log_not_accepted(fabric, reason[0] ? reason : strerrordesc_np(-err));
 		if (ep)
 			pml_verbs_close(&ep->base);
 		else

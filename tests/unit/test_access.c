@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -570,19 +571,15 @@ static void test_one_host_cannot_take_all_places(void)
 {
 	struct pml_hosts *hosts = pml_hosts_new(4, 3);
 	const struct pml_address a = host(1), b = host(2);
-	uint64_t turned_away = 0;
 	for (int i = 0; i < 3; i++)
-		CHECK_EQ(pml_hosts_enter(hosts, &a, 1000, &turned_away), 0);
-	CHECK_EQ(pml_hosts_enter(hosts, &a, 1000, &turned_away), -EDQUOT);
-	CHECK_EQ(turned_away, 1);
-	CHECK_EQ(pml_hosts_enter(hosts, &a, 1001, &turned_away), -EDQUOT);
-	CHECK_EQ(turned_away, 0);
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 1001, &turned_away), 0);
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 1002, &turned_away), -EUSERS);
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 20000, &turned_away), -EUSERS);
-	CHECK_EQ(turned_away, 3);
+		CHECK_EQ(pml_hosts_enter(hosts, &a, 1000), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &a, 1000), -EDQUOT);
+	CHECK_EQ(pml_hosts_enter(hosts, &a, 1001), -EDQUOT);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 1001), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 1002), -EUSERS);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 20000), -EUSERS);
 	pml_hosts_leave(hosts, &a);
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 20001, &turned_away), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 20001), 0);
 	pml_hosts_free(hosts);
 }
 
@@ -590,20 +587,19 @@ static void test_it_is_crowded_with_more_than_half(void)
 {
 	struct pml_hosts *hosts = pml_hosts_new(8, 4);
 	const struct pml_address a = host(1), b = host(2), c = host(3);
-	uint64_t turned_away;
 	CHECK(!pml_hosts_is_crowded(hosts, &a));
 	for (int i = 0; i < 2; i++) {
-		CHECK_EQ(pml_hosts_enter(hosts, &a, 1, &turned_away), 0);
-		CHECK_EQ(pml_hosts_enter(hosts, &b, 1, &turned_away), 0);
+		CHECK_EQ(pml_hosts_enter(hosts, &a, 1), 0);
+		CHECK_EQ(pml_hosts_enter(hosts, &b, 1), 0);
 	}
 	CHECK(!pml_hosts_is_crowded(hosts, &a) && !pml_hosts_is_crowded(hosts, &c));
 	/* One host. */
 	pml_hosts_leave(hosts, &b);
-	CHECK_EQ(pml_hosts_enter(hosts, &a, 1, &turned_away), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &a, 1), 0);
 	CHECK(pml_hosts_is_crowded(hosts, &a));
 	CHECK(!pml_hosts_is_crowded(hosts, &b) && !pml_hosts_is_crowded(hosts, &c));
 	/* All of them. */
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 1, &turned_away), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 1), 0);
 	CHECK(pml_hosts_is_crowded(hosts, &b) && pml_hosts_is_crowded(hosts, &c));
 	pml_hosts_leave(hosts, &b);
 	CHECK(!pml_hosts_is_crowded(hosts, &b));
@@ -617,13 +613,12 @@ static void test_an_ipv6_host_is_its_network(void)
 {
 	struct pml_hosts *hosts = pml_hosts_new(4, 1);
 	struct pml_address a, b, c;
-	uint64_t turned_away;
 	pml_address_of_peer("[2001:db8::1]:5", &a);
 	pml_address_of_peer("[2001:db8::ffff:1]:5", &b);
 	pml_address_of_peer("[2001:db8:0:1::1]:5", &c);
-	CHECK_EQ(pml_hosts_enter(hosts, &a, 1, &turned_away), 0);
-	CHECK_EQ(pml_hosts_enter(hosts, &b, 1, &turned_away), -EDQUOT);
-	CHECK_EQ(pml_hosts_enter(hosts, &c, 1, &turned_away), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &a, 1), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &b, 1), -EDQUOT);
+	CHECK_EQ(pml_hosts_enter(hosts, &c, 1), 0);
 	pml_hosts_free(hosts);
 }
 
@@ -632,17 +627,15 @@ static void test_refusals_are_slower_each_time_and_forgotten(void)
 	struct pml_hosts *hosts = pml_hosts_new(4, 4);
 	const struct pml_address a = host(1), b = host(2);
 	struct pml_refusal refusal;
-	uint32_t want_ms = PML_REFUSAL_FIRST_MS, logged = 0;
+	uint32_t want_ms = PML_REFUSAL_FIRST_MS;
 	for (uint32_t i = 1; i <= 200; i++) {
 		pml_hosts_refuse(hosts, &a, 1000, &refusal);
 		CHECK_EQ(refusal.delay_ms, want_ms);
 		CHECK_EQ(refusal.count, i);
-		logged += refusal.is_logged;
 		want_ms = PML_MIN(2 * want_ms, PML_REFUSAL_LAST_MS);
 	}
-	CHECK_EQ(logged, 4);
 	pml_hosts_refuse(hosts, &b, 1000, &refusal);
-	CHECK(refusal.delay_ms == PML_REFUSAL_FIRST_MS && refusal.is_logged);
+	CHECK_EQ(refusal.delay_ms, PML_REFUSAL_FIRST_MS);
 	pml_hosts_refuse(hosts, &a, 1000 + PML_REFUSAL_FORGET_MS - 1, &refusal);
 	CHECK_EQ(refusal.delay_ms, PML_REFUSAL_LAST_MS);
 	pml_hosts_refuse(hosts, &a, 1000 + 2 * PML_REFUSAL_FORGET_MS, &refusal);
@@ -654,9 +647,8 @@ static void test_the_table_forgets_who_was_heard_of_longest_ago(void)
 {
 	struct pml_hosts *hosts = pml_hosts_new(2, 2);
 	struct pml_refusal refusal;
-	uint64_t turned_away;
 	const struct pml_address kept = host(1000000), old = host(1000001);
-	CHECK_EQ(pml_hosts_enter(hosts, &kept, 1, &turned_away), 0);
+	CHECK_EQ(pml_hosts_enter(hosts, &kept, 1), 0);
 	pml_hosts_refuse(hosts, &kept, 1, &refusal);
 	pml_hosts_refuse(hosts, &old, 2, &refusal);
 	/* Those that the table remembers, and the place of the second connection. */
@@ -670,6 +662,174 @@ static void test_the_table_forgets_who_was_heard_of_longest_ago(void)
 	CHECK_EQ(refusal.count, 2);
 	pml_hosts_leave(hosts, &kept);
 	pml_hosts_free(hosts);
+}
+
+/* ---- lines in the log ---------------------------------------------------- */
+
+static bool may_log(struct pml_hosts *hosts, uint32_t n, enum pml_line_kind kind, uint64_t now_ms,
+		    uint64_t *ret_left_out)
+{
+	const struct pml_address a = host(n);
+	return pml_hosts_may_log(hosts, &a, kind, now_ms, ret_left_out);
+}
+
+/* How many of @tries lines about a host are written at that time. */
+static uint32_t count_lines(struct pml_hosts *hosts, uint32_t n, enum pml_line_kind kind,
+			    uint64_t now_ms, uint32_t tries)
+{
+	uint32_t written = 0;
+	uint64_t ignored;
+	for (uint32_t i = 0; i < tries; i++)
+		written += may_log(hosts, n, kind, now_ms, &ignored);
+	return written;
+}
+
+/* A table in which the first @n hosts have a connection each. */
+static struct pml_hosts *hosts_with(uint32_t n)
+{
+	struct pml_hosts *hosts = pml_hosts_new(n, 1);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct pml_address a = host(i);
+		if (pml_hosts_enter(hosts, &a, 1))
+			BAIL_OUT("no place for host %u", i);
+	}
+	return hosts;
+}
+
+static void free_hosts_with(struct pml_hosts *hosts, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const struct pml_address a = host(i);
+		pml_hosts_leave(hosts, &a);
+	}
+	pml_hosts_free(hosts);
+}
+
+static void test_I9_lines_about_a_host_come_in_a_burst_and_then_slowly(void)
+{
+	const uint64_t t = 1000000;
+	uint64_t left_out = 77;
+	struct pml_hosts *hosts = hosts_with(2);
+	for (uint32_t i = 0; i < PML_HOST_LINES; i++) {
+		CHECK(may_log(hosts, 0, PML_LINE_GREETING, t, &left_out));
+		CHECK_EQ(left_out, 0);
+	}
+	CHECK_EQ(count_lines(hosts, 0, PML_LINE_GREETING, t, 490), 0);
+	CHECK(!may_log(hosts, 0, PML_LINE_GREETING, t + PML_HOST_LINE_MS - 1, &left_out));
+	CHECK(may_log(hosts, 0, PML_LINE_GREETING, t + PML_HOST_LINE_MS, &left_out));
+	CHECK_EQ(left_out, 491);
+	/* One per interval, and what was left out is told once. */
+	CHECK(!may_log(hosts, 0, PML_LINE_GREETING, t + 2 * PML_HOST_LINE_MS - 1, &left_out));
+	CHECK(may_log(hosts, 0, PML_LINE_GREETING, t + 2 * PML_HOST_LINE_MS, &left_out));
+	CHECK_EQ(left_out, 1);
+	/* After a pause there is a burst again, of the same length. */
+	const uint64_t later = t + 100 * PML_HOST_LINE_MS;
+	CHECK_EQ(count_lines(hosts, 0, PML_LINE_GREETING, later, 100), PML_HOST_LINES);
+	free_hosts_with(hosts, 2);
+}
+
+static void test_lines_of_one_kind_or_host_silence_no_other(void)
+{
+	const uint64_t t = 1000000;
+	uint64_t left_out;
+	struct pml_hosts *hosts = hosts_with(2);
+	for (unsigned int kind = 0; kind < PML_LINE_KINDS; kind++) {
+		CHECK_EQ(count_lines(hosts, 0, (enum pml_line_kind)kind, t, 1000), PML_HOST_LINES);
+		/* The other host's line is the next: it tells. */
+		CHECK(may_log(hosts, 1, (enum pml_line_kind)kind, t, &left_out));
+		CHECK_EQ(left_out, 1000 - PML_HOST_LINES);
+	}
+	free_hosts_with(hosts, 2);
+}
+
+static void test_I9_many_hosts_have_a_limit_together(void)
+{
+	enum { N = 50 };
+	const uint64_t t = 1000000;
+	uint64_t left_out, told = 0;
+	struct pml_hosts *hosts = hosts_with(N);
+	uint32_t written = 0;
+	for (uint32_t i = 0; i < N * 20; i++) {
+		if (!may_log(hosts, i / 20, PML_LINE_REFUSED, t, &left_out))
+			continue;
+		written++;
+		told += left_out;
+	}
+	CHECK_EQ(written, PML_ALL_LINES);
+	/* A host that was left out for the others has all of its own lines yet. */
+	CHECK(!may_log(hosts, N - 1, PML_LINE_REFUSED, t + PML_ALL_LINE_MS - 1, &left_out));
+	CHECK(may_log(hosts, N - 1, PML_LINE_REFUSED, t + PML_ALL_LINE_MS, &left_out));
+	CHECK_EQ(told + left_out, N * 20 - PML_ALL_LINES + 1);
+	CHECK_EQ(count_lines(hosts, N - 1, PML_LINE_REFUSED, t + 60000, 20), PML_HOST_LINES);
+	/* For an hour, whatever the number of hosts: one line per interval. */
+	written = 0;
+	for (uint64_t ms = 0; ms < 3600000; ms += 500)
+		written +=
+			count_lines(hosts, (uint32_t)(ms / 500 % N), PML_LINE_GREETING, t + ms, 1);
+	CHECK(written >= 3600000 / PML_ALL_LINE_MS);
+	CHECK(written <= PML_ALL_LINES + 3600000 / PML_ALL_LINE_MS);
+	free_hosts_with(hosts, N);
+}
+
+static void test_hosts_that_are_not_known_count_as_one_and_cost_no_place(void)
+{
+	const uint64_t t = 1000000;
+	struct pml_hosts *hosts = hosts_with(1);
+	struct pml_refusal refusal;
+	const struct pml_address guesser = host(1);
+	pml_hosts_refuse(hosts, &guesser, t, &refusal);
+	uint32_t written = 0;
+	for (uint32_t i = 0; i < 10 * PML_HOSTS_REMEMBERED; i++)
+		written += count_lines(hosts, 1000 + i, PML_LINE_TURNED_AWAY, t, 1);
+	CHECK_EQ(written, PML_HOST_LINES);
+	CHECK_EQ(count_lines(hosts, 0, PML_LINE_TURNED_AWAY, t, 1), 1);
+	/* Nobody was forgotten for them. */
+	pml_hosts_refuse(hosts, &guesser, t, &refusal);
+	CHECK_EQ(refusal.count, 2);
+	free_hosts_with(hosts, 1);
+}
+
+struct shouter {
+	struct pml_hosts *hosts;
+	uint32_t n;
+	uint64_t written;
+	uint64_t left_out; /* that it was told of */
+	pthread_t thread;
+};
+
+static void *shout(void *arg)
+{
+	struct shouter *s = arg;
+	for (uint64_t i = 0; i < 20000; i++) {
+		uint64_t left_out;
+		if (may_log(s->hosts, s->n, PML_LINE_GREETING, 1000000 + i, &left_out)) {
+			s->written++;
+			s->left_out += left_out;
+		}
+	}
+	return NULL;
+}
+
+static void test_every_line_is_written_or_counted(void)
+{
+	enum { N = 4 };
+	struct pml_hosts *hosts = hosts_with(N);
+	struct shouter shouters[N];
+	for (uint32_t i = 0; i < N; i++) {
+		shouters[i] = (struct shouter){.hosts = hosts, .n = i / 2};
+		CHECK_EQ(pthread_create(&shouters[i].thread, NULL, shout, &shouters[i]), 0);
+	}
+	uint64_t seen = 0, written = 0, left_out;
+	for (uint32_t i = 0; i < N; i++) {
+		pthread_join(shouters[i].thread, NULL);
+		seen += shouters[i].written + shouters[i].left_out;
+		written += shouters[i].written;
+	}
+	CHECK(may_log(hosts, N - 1, PML_LINE_GREETING, 2000000, &left_out));
+	CHECK_EQ(seen + left_out, N * 20000);
+	CHECK(written >= 2 * PML_HOST_LINES);
+	CHECK(written <= 2 * (PML_HOST_LINES + 20000 / PML_HOST_LINE_MS + 1));
+	free_hosts_with(hosts, N);
 }
 
 int main(void)
@@ -698,6 +858,11 @@ int main(void)
 	TAP_RUN(test_an_ipv6_host_is_its_network);
 	TAP_RUN(test_refusals_are_slower_each_time_and_forgotten);
 	TAP_RUN(test_the_table_forgets_who_was_heard_of_longest_ago);
+	TAP_RUN(test_I9_lines_about_a_host_come_in_a_burst_and_then_slowly);
+	TAP_RUN(test_lines_of_one_kind_or_host_silence_no_other);
+	TAP_RUN(test_I9_many_hosts_have_a_limit_together);
+	TAP_RUN(test_hosts_that_are_not_known_count_as_one_and_cost_no_place);
+	TAP_RUN(test_every_line_is_written_or_counted);
 	unlink(file);
 	rmdir(dir);
 	return tap_done();

@@ -6,13 +6,18 @@
  * connections with proofs made by hand.
  */
 #include <pthread.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "../../rdma/hosts.h"
 #include "../../rdma/proof.h"
 #include "../../rdma/secrets.h"
 #include "pml/clock.h"
+#include "pml/log.h"
 #include "service_rig.h"
 #include "tap.h"
 
@@ -694,6 +699,98 @@ static void test_trying_is_slow_and_holds_up_nobody_else(void)
 	close_house(&h);
 }
 
+/* ---- what strangers make the log say ------------------------------------- */
+
+/* Standard error goes to a file meanwhile, and the log to standard error. */
+struct log_tap {
+	int file;
+	int saved;
+};
+
+static void tap_log(struct log_tap *tap)
+{
+	tap->file = memfd_create("log", MFD_CLOEXEC);
+	tap->saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (tap->file < 0 || tap->saved < 0 || dup2(tap->file, STDERR_FILENO) < 0)
+		BAIL_OUT("cannot catch the log");
+	pml_log_open("test_service_auth", true);
+}
+
+/* What was logged; the caller frees it. */
+static char *untap_log(struct log_tap *tap)
+{
+	pml_log_open("test_service_auth", false);
+	off_t bytes = lseek(tap->file, 0, SEEK_END);
+	char *text = calloc(1, (size_t)bytes + 1);
+	if (dup2(tap->saved, STDERR_FILENO) < 0 || !text ||
+	    pread(tap->file, text, (size_t)bytes, 0) != bytes)
+		BAIL_OUT("cannot read the log");
+	(void)close(tap->saved);
+	(void)close(tap->file);
+	return text;
+}
+
+static unsigned int count_words(const char *text, const char *words)
+{
+	unsigned int n = 0;
+	for (const char *at = strstr(text, words); at; at = strstr(at + 1, words))
+		n++;
+	return n;
+}
+
+/* A stranger greets with nonsense, and waits until it is hung up on. */
+static void greet_with_nonsense(const char *host, const char *port)
+{
+	struct pml_ep *ep;
+	union pml_message msg;
+	memset(&msg, 0x5a, sizeof(msg));
+	if (pml_ep_connect(PML_TRANSPORT_SOFT, host, port, 5000, &ep, reason))
+		BAIL_OUT("cannot connect: %s", reason);
+	int err = pml_ep_send(ep, &msg, 40, 1000);
+	CHECK(err == 0 || err == -ENOTCONN);
+	CHECK_EQ(raw_recv(ep, &msg, 5000), -ENOTCONN);
+	raw_close(ep);
+}
+
+static void test_I9_strangers_cannot_fill_the_log(void)
+{
+	enum { N = 500 };
+	struct house h;
+	char url[64], port[8], words[64];
+	open_house(&h, SECRETS, NULL);
+	struct pml_server *second = start_second(&h, url, sizeof(url));
+	struct log_tap tap;
+	tap_log(&tap);
+	uint64_t from_ms = pml_now_ms();
+	for (int i = 0; i < N; i++)
+		greet_with_nonsense("127.0.0.1", h.rig.port);
+	/* Who tries a secret is seen in all that. */
+	CHECK_EQ(knock(&h, "alice@", "", others), -EACCES);
+	uint64_t ms = pml_now_ms() - from_ms;
+	/* Another host's line is written, and tells what is missing. */
+	if (second) {
+		snprintf(port, sizeof(port), "%u", pml_server_port(second));
+		greet_with_nonsense("::1", port);
+		pml_server_stop(second);
+	}
+	close_house(&h);
+	char *text = untap_log(&tap);
+
+	unsigned int from_one = count_words(text, "client 127.0.0.1:");
+	unsigned int lines = count_words(text, "malformed message");
+	CHECK(from_one >= PML_HOST_LINES + 1);
+	CHECK(from_one <= PML_HOST_LINES + 1 + ms / PML_HOST_LINE_MS);
+	CHECK_EQ(lines, from_one - 1 + (second ? 1 : 0));
+	CHECK_EQ(count_words(text, "as alice: refused (1 of its host so far)"), 1);
+	if (second && ms < PML_HOST_LINE_MS) {
+		snprintf(words, sizeof(words), " (%u more of this kind were left out)",
+			 N - PML_HOST_LINES);
+		CHECK_EQ(count_words(text, words), 1);
+	}
+	printf("# %u lines for %d greetings in %llu ms\n", lines, N, (unsigned long long)ms);
+	free(text);
+}
+
 /* ---- silence ------------------------------------------------------------- */
 
 /* A peer whose network is gone says nothing and hears nothing; nothing tells the server. */
@@ -877,6 +974,7 @@ int main(void)
 	TAP_RUN(test_rules_read_anew_are_for_those_who_come_later);
 	TAP_RUN(test_addresses_share_handles_and_places);
 	TAP_RUN(test_trying_is_slow_and_holds_up_nobody_else);
+	TAP_RUN(test_I9_strangers_cannot_fill_the_log);
 	TAP_RUN(test_a_silent_session_ends_at_its_term_whoever_waits);
 	TAP_RUN(test_the_secret_comes_from_the_file_of_the_user);
 	TAP_RUN(test_arguments_of_other_versions);
