@@ -19,6 +19,6 @@
  */
 #define PML_MENTION_BYTES 1280u
 void pml_mention(struct pml_hosts *hosts, const char *peer, enum pml_line_kind kind,
-		 const char *format, ...) __attribute__((format(printf, 4, 5)));
+		 const char *format, ...) PML_PRINTF(4, 5);
 
 #endif
