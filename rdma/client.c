@@ -179,10 +179,13 @@ static int run_call(struct pml_client *client, struct call *call, union pml_mess
 	msg->h.flags = (uint16_t)((is_retry ? PML_WIRE_RETRY : 0) |
 				  (call->look.is_on ? PML_WIRE_QUIET : 0));
 	err = pml_ep_send(connection->ep, msg, bytes, (int)client->request_timeout_ms);
-	if (err)
+	if (err) {
+		/* The server may have said why. */
+		pml_client_take_rest(client, connection->ep, call->connection_number);
 		pml_client_die_of(client, call->connection_number,
 				  err == -ETIMEDOUT ? "the server takes no messages"
 						    : "the connection broke");
+	}
 	pml_client_look(client, connection->ep, call->connection_number, &call->look,
 			&call->is_done);
 	pml_connection_put(connection);

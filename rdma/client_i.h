@@ -199,6 +199,9 @@ struct pml_client_look {
 	struct pml_look_run run;
 };
 
+/* Takes what has arrived before an error is believed.  No locks. */
+void pml_client_take_rest(struct pml_client *client, struct pml_ep *ep, uint64_t number);
+
 /* Starts the receiver thread of the connection. */
 int pml_client_receive(struct pml_client *client) PML_MUST_CHECK;
 

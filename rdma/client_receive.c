@@ -68,6 +68,13 @@ static void arm_locked(struct pml_client *client, struct pml_ep *ep)
 	pml_ep_recv_arm(ep, for_quiet);
 }
 
+void pml_client_take_rest(struct pml_client *client, struct pml_ep *ep, uint64_t number)
+{
+	pthread_mutex_lock(&client->recv_lock);
+	(void)take_all_locked(client, ep, number);
+	pthread_mutex_unlock(&client->recv_lock);
+}
+
 /* ---- a caller looks ----------------------------------------------------- */
 
 void pml_client_look_begin_locked(struct pml_client *client, struct pml_client_look *ret_look)
