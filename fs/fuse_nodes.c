@@ -187,12 +187,13 @@ int pml_fuse_nodes_add(struct pml_fuse_nodes *nodes, struct pml_inode *inode)
 
 	pthread_mutex_lock(&nodes->lock);
 	struct node **link = find_locked(nodes, ino);
-	bool is_known = *link;
+	struct node *node = *link;
+	bool is_known = node;
 	if (is_known) {
-		assert((*link)->inode == inode);
-		(*link)->nlookup++;
+		assert(node->inode == inode);
+		node->nlookup++;
 	} else {
-		struct node *node = node_new(inode, ino);
+		node = node_new(inode, ino);
 		if (!node) {
 			pthread_mutex_unlock(&nodes->lock);
 			return -ENOMEM;
@@ -201,7 +202,7 @@ int pml_fuse_nodes_add(struct pml_fuse_nodes *nodes, struct pml_inode *inode)
 		if (++nodes->nnodes > nodes->nbuckets)
 			grow_locked(nodes);
 	}
-	touch_locked(*link);
+	touch_locked(node);
 	pthread_mutex_unlock(&nodes->lock);
 
 	if (is_known)

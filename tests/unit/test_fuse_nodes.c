@@ -237,6 +237,31 @@ static void test_what_is_asked_while_all_is_told_counts(void)
 	finish();
 }
 
+/* The table grows meanwhile. */
+static void test_many_inodes_are_known_at_once(void)
+{
+	enum { MANY = 5000 };
+	struct pml_inode *many = calloc(MANY, sizeof(*many));
+	REQUIRE(many);
+	start();
+	for (uint64_t i = 0; i < MANY; i++) {
+		many[i] = (struct pml_inode){.ino = INO + 1 + i, .refs = 1};
+		REQUIRE(pml_fuse_nodes_add(nodes, &many[i]) == 0);
+	}
+	unsigned int missing = 0;
+	for (uint64_t i = 0; i < MANY; i++) {
+		missing += pml_fuse_nodes_get(nodes, INO + 1 + i) != &many[i];
+		pml_inode_put(&many[i], 1);
+		if (i % 2)
+			pml_fuse_nodes_forget(nodes, INO + 1 + i, 1);
+	}
+	CHECK_EQ(missing, 0);
+	for (uint64_t i = 0; i < MANY; i++)
+		CHECK_EQ(many[i].refs, i % 2 ? 0 : 1);
+	finish();
+	free(many);
+}
+
 struct ask {
 	pthread_t thread;
 	const char *name;
@@ -282,6 +307,7 @@ int main(void)
 	TAP_RUN(test_attributes_alone_make_nobody_forget_pages);
 	TAP_RUN(test_a_size_that_has_changed_is_told);
 	TAP_RUN(test_what_is_asked_while_all_is_told_counts);
+	TAP_RUN(test_many_inodes_are_known_at_once);
 	TAP_RUN(test_a_name_is_told_in_any_case);
 	return tap_done();
 }
