@@ -245,7 +245,7 @@ int main(int argc, char **argv)
 	bad_message("message: says it is shorter", 5, HANDLE, 8, 24, 4);
 	bad_message("message: request number 0", 5, HANDLE, 12, 0, 4);
 	bad_message("message: a status in a request", 5, HANDLE, 16, 1, 4);
-	bad_message("message: an unknown flag", 5, HANDLE, 22, 2, 2);
+	bad_message("message: an unknown flag", 5, HANDLE, 22, 4, 2);
 	bad_message("lookup: a name with a slash", 4, HANDLE + 9, MESSAGE + HANDLE + 8, '/', 1);
 	bad_message("lease: no such mode", 19, HANDLE + 24, MESSAGE + HANDLE + 16, 7, 4);
 
