@@ -50,20 +50,23 @@ void pml_manager_wake_locked(struct pml_lease_manager *mgr)
 	wake(mgr, wakes_locked(mgr));
 }
 
-void pml_manager_unlock(struct pml_lease_manager *mgr)
+static void unlock(struct pml_lease_manager *mgr, bool with_fences)
 {
 	struct wakes wakes = wakes_locked(mgr);
+	wakes.fence &= with_fences;
 	pthread_mutex_unlock(&mgr->lock);
 	/* Not before: on one processor they would run at once, into the lock. */
 	wake(mgr, wakes);
 }
 
+void pml_manager_unlock(struct pml_lease_manager *mgr)
+{
+	unlock(mgr, true);
+}
+
 void pml_manager_unlock_but_fences(struct pml_lease_manager *mgr)
 {
-	struct wakes wakes = wakes_locked(mgr);
-	pthread_mutex_unlock(&mgr->lock);
-	wakes.fence = false;
-	wake(mgr, wakes);
+	unlock(mgr, false);
 }
 
 static struct timespec timespec_of(uint64_t ms)

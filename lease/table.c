@@ -311,7 +311,7 @@ bool pml_table_next_action(struct pml_table *tab, struct pml_action *ret_action)
 bool pml_table_take_gone(struct pml_lease *lease)
 {
 	assert(lease->is_gone_due);
-	if (lease->why != PML_END_RETURNED || lease->is_stuck_due || lease->was_stuck)
+	if (lease->why != PML_END_RETURNED || lease->was_stuck)
 		return false;
 	pml_list_remove(&lease->action);
 	return true;

@@ -101,7 +101,7 @@ static void go_to_sleep(struct pml_client *client, struct pml_ep *ep, uint64_t n
 	pthread_mutex_unlock(&client->lock);
 
 	pthread_mutex_lock(&client->recv_lock);
-	arm_locked(client, ep);
+	pml_ep_recv_arm(ep, true);
 	/* What came before that wakes nobody; the receiver notices an end by itself. */
 	(void)take_all_locked(client, ep, number);
 	pthread_mutex_unlock(&client->recv_lock);
